@@ -1,0 +1,114 @@
+//! Every setting of the server: a flag, a key of the TOML file, a default, a unit, a check.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How far a write has got before it counts as done [N21].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum SyncLevel {
+    /// 0: left to the filesystem.
+    None,
+    /// 1: `fdatasync`.
+    #[default]
+    Fdatasync,
+    /// 2: `fsync`.
+    Fsync,
+}
+
+/// The four finer levels of [N21]; each inherits the general one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SyncLevels {
+    /// Mailbox changes: expunge, flags, mailbox create and rename.
+    pub store: SyncLevel,
+    /// Queue envelopes: sender, recipients, attempts.
+    pub envelope: SyncLevel,
+    /// Message bodies and their appends to mailboxes.
+    pub message: SyncLevel,
+    /// Accounts, domains, aliases, passwords.
+    pub database: SyncLevel,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `ADDR:PORT`.
+    Tcp(SocketAddr),
+    /// A path: a Unix socket.
+    Unix(PathBuf),
+}
+
+/// `--processors` as given; checked against the machine at start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Processors {
+    /// Every processor we may run on, hyper-threading siblings left out.
+    #[default]
+    All,
+    /// These CPU numbers.
+    List(Vec<usize>),
+    /// The first N of `All`.
+    Count(usize),
+}
+
+/// The effective settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `--data`
+    pub data: PathBuf,
+    /// `--smtp`
+    pub smtp: Vec<ListenAddress>,
+    /// `--lmtp`
+    pub lmtp: Vec<ListenAddress>,
+    /// `--pop3`
+    pub pop3: Vec<ListenAddress>,
+    /// `--http`
+    pub http: Vec<ListenAddress>,
+    /// `--domain`: served beside those in the site log.
+    pub domain: Vec<String>,
+    /// `--default-domain`: a bare user name belongs to it.
+    pub default_domain: Option<String>,
+    /// `--hostname`: in greetings and trace headers.
+    pub hostname: String,
+    /// `--processors`
+    pub processors: Processors,
+    /// `--partitions`: of a store that is made now; 0: the default per processor.
+    pub partitions: u16,
+    /// `--sync-level` and the finer four.
+    pub sync: SyncLevels,
+    /// `--poll-us`: busy polling before parking.
+    pub poll: Duration,
+    /// `--drain-seconds`
+    pub drain: Duration,
+    /// `--delivery-processors`: per shard, 0 = as many as arrive [C1].
+    pub delivery_processors: u32,
+    /// `--expire-start`: hour of the day, 0 to 23 [N23].
+    pub expire_start: u8,
+    /// `--cleanup-age` [N23].
+    pub cleanup_age: Duration,
+    /// `--message-bytes-max` [N19].
+    pub message_bytes_max: u64,
+    /// `--recipients-max` [N15].
+    pub recipients_max: u32,
+    /// `--messages-max` [N15].
+    pub messages_max: u32,
+    /// `--smtp-timeout` [N17].
+    pub smtp_timeout: Duration,
+    /// `--smtp-data-timeout` [N17].
+    pub smtp_data_timeout: Duration,
+    /// `--pop3-timeout` [N17].
+    pub pop3_timeout: Duration,
+    /// `--smtp-sessions-max`, over all shards [N18].
+    pub smtp_sessions_max: u32,
+    /// `--lmtp-sessions-max` [N18].
+    pub lmtp_sessions_max: u32,
+    /// `--pop3-sessions-max` [N18].
+    pub pop3_sessions_max: u32,
+    /// `--auth-cache-ttl` [N37].
+    pub auth_cache_ttl: Duration,
+    /// `--auth-cache-size` [N37].
+    pub auth_cache_size: usize,
+    /// `--memory-max`: bytes of message bodies and output in flight per shard.
+    pub shard_memory_bytes_max: u64,
+    /// `--reserve`: bytes of disk space kept free [N30].
+    pub reserve_bytes: u64,
+}

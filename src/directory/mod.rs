@@ -1,0 +1,1 @@
+//! Domains, aliases, password schemes, the authentication cache.

@@ -1,0 +1,53 @@
+//! Every bound of the server in one place, with compile-time assertions on how they relate.
+//!
+//! A name ends in its unit. What an operator may change is a setting (see [`crate::config`]);
+//! what stands here bounds those settings, or bounds what no operator should have to know of.
+
+/// Bytes of one command line in SMTP and LMTP, CRLF included (RFC 5321 §4.5.3.1.4 asks for 512,
+/// extensions add to it; SMTPUTF8 and long `AUTH` responses fit here).
+pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
+/// Bytes of one POP3 command line, CRLF included (RFC 2449 §4 asks for 255; SASL needs more).
+pub const POP3_LINE_BYTES_MAX: usize = 4096;
+/// Bytes of a local part (RFC 5321 §4.5.3.1.1 asks for 64; we take more).
+pub const LOCAL_PART_BYTES_MAX: usize = 256;
+/// Bytes of a domain (RFC 5321 §4.5.3.1.2).
+pub const DOMAIN_BYTES_MAX: usize = 255;
+/// Bytes of an address: local part, `@`, domain.
+pub const ADDRESS_BYTES_MAX: usize = LOCAL_PART_BYTES_MAX + 1 + DOMAIN_BYTES_MAX;
+/// Bytes of a reply that may wait in a connection's output before the session is told to drain.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a message body kept in memory by a session; what is larger streams to the store.
+pub const BODY_INLINE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one streamed piece of a larger body.
+pub const BODY_CHUNK_BYTES: usize = 128 * 1024;
+/// `Received` fields in a message before it counts as looping (RFC 5321 §6.3 asks for at least 100).
+pub const HOPS_MAX: usize = 100;
+/// Bytes of one provided receive buffer.
+pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
+/// Provided receive buffers of a shard (a power of two).
+pub const RECV_BUFFERS: u16 = 1024;
+/// Bytes of one batch of the log, header and padding included.
+pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of one log segment.
+pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// The log's block: batches start on one, and body checksums cover one each.
+pub const BLOCK_BYTES: usize = 4096;
+/// Partitions of a store.
+pub const PARTITIONS_MAX: u16 = 0x1000;
+/// Processors (shards) of a server.
+pub const SHARDS_MAX: usize = 512;
+/// Messages waiting in one direction between two shards.
+pub const MESH_DEPTH: usize = 4096;
+/// Connections of one shard.
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+/// Bytes of a message the server can be told to take (`--message-bytes-max` is at most this).
+pub const MESSAGE_BYTES_MAX: u64 = 1 << 31;
+
+const _: () = assert!(BODY_CHUNK_BYTES <= BODY_INLINE_BYTES_MAX);
+const _: () = assert!(BODY_INLINE_BYTES_MAX * 4 <= BATCH_BYTES_MAX);
+const _: () = assert!((BATCH_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES);
+const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
+const _: () = assert!(RECV_BUFFERS.is_power_of_two());
+const _: () = assert!(COMMAND_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
+const _: () = assert!(ADDRESS_BYTES_MAX * 2 < COMMAND_LINE_BYTES_MAX);

@@ -1,0 +1,1 @@
+//! Listeners, descriptor limits, socket options.

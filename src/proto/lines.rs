@@ -1,0 +1,1 @@
+//! Lines of a text protocol: strict CRLF, bounded length.

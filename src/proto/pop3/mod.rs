@@ -1,0 +1,104 @@
+//! POP3 (RFC 1939, 2449, 1734, 3206, 6856), server side.
+
+mod session;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use session::Session;
+
+/// What all sessions of a listener have in common.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name in the greeting.
+    pub hostname: String,
+    /// A bare user name belongs to this domain.
+    pub default_domain: String,
+    /// Idle time before the session ends without expunging (RFC 1939 §3: at least 10 min) [N17].
+    pub idle_timeout: Duration,
+}
+
+/// What a POP3 session asks of the shard.
+#[derive(Debug)]
+pub enum Ask {
+    /// USER and PASS, or AUTH PLAIN. Before the answer the shard moves the session to the owner of
+    /// the account and takes the maildrop lock. Answer: [`Answer::Login`].
+    Login(Credentials),
+    /// Bytes `offset..offset + length` of a message. Answer: [`Answer::Data`].
+    Read {
+        /// Index into the list of [`Answer::Login`].
+        index: u32,
+        /// Bytes from the start of the message.
+        offset: u64,
+        /// Bytes wanted; fewer only at the end of the message.
+        length: u32,
+    },
+    /// QUIT in the transaction state: expunge these messages, durably, and give back the lock.
+    /// Answer: [`Answer::Expunged`].
+    Expunge {
+        /// Indexes into the list of [`Answer::Login`].
+        indexes: Vec<u32>,
+    },
+}
+
+/// A name and a password. `Debug` shows no secret.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Canonical `user@domain`, the default domain filled in.
+    pub user: String,
+    /// As the client gave it.
+    pub password: Vec<u8>,
+    /// Where the client is, for the log.
+    pub peer: SocketAddr,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({}, secret)", self.user)
+    }
+}
+
+/// One message of the maildrop, as it was when the session logged in.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// For UIDL, together with the maildrop's validity.
+    pub uid: u32,
+    /// Octets on the wire, before dot-stuffing (stored bytes are CRLF already).
+    pub bytes: u64,
+}
+
+/// The maildrop of a session.
+#[derive(Debug, Clone)]
+pub struct Maildrop {
+    /// UIDVALIDITY of the INBOX: UIDL shows `validity.uid`.
+    pub validity: u32,
+    /// In order of arrival.
+    pub entries: Vec<Entry>,
+    /// Header or envelope of some message needs UTF8 (RFC 6856 §5): known flags by index are kept
+    /// by the session where it needs them.
+    pub expire_days: Option<u32>,
+}
+
+/// Why a login was refused (RFC 2449 §8.1, RFC 3206).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginError {
+    /// Wrong name or password: `[AUTH]`.
+    Credentials,
+    /// Another session holds the maildrop: `[IN-USE]`.
+    InUse,
+    /// Cannot be decided now (pool full, partition away): `[SYS/TEMP]`.
+    Temporary(String),
+    /// Will not work later either: `[SYS/PERM]`.
+    Permanent(String),
+}
+
+/// What the shard answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// The maildrop, or why not.
+    Login(Result<Maildrop, LoginError>),
+    /// The bytes, or a text for `-ERR [SYS/TEMP]`.
+    Data(Result<Vec<u8>, String>),
+    /// Done and durable, or a text for `-ERR [SYS/TEMP]` (nothing or not all was removed).
+    Expunged(Result<(), String>),
+}

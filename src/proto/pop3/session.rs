@@ -1,0 +1,41 @@
+//! The conversation.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Answer, Ask, Settings};
+use crate::proto::{Event, Step};
+
+/// One POP3 conversation.
+pub struct Session {
+    _settings: Arc<Settings>,
+}
+
+impl Session {
+    /// A session that has not greeted yet.
+    pub fn new(settings: Arc<Settings>, _peer: std::net::SocketAddr) -> Session {
+        Session {
+            _settings: settings,
+        }
+    }
+}
+
+impl crate::proto::Session for Session {
+    type Ask = Ask;
+    type Answer = Answer;
+    fn greet(&mut self, _now: Instant, _out: &mut Vec<u8>) -> Step<Ask> {
+        todo!()
+    }
+    fn feed(&mut self, _input: &[u8], _now: Instant, _out: &mut Vec<u8>) -> (usize, Step<Ask>) {
+        todo!()
+    }
+    fn answer(&mut self, _answer: Answer, _now: Instant, _out: &mut Vec<u8>) -> Step<Ask> {
+        todo!()
+    }
+    fn notify(&mut self, _event: Event, _now: Instant, _out: &mut Vec<u8>) -> Step<Ask> {
+        todo!()
+    }
+    fn deadline(&self) -> Option<Instant> {
+        todo!()
+    }
+}

@@ -206,7 +206,11 @@ pub struct Partition<D: Disk> {
     _disk: D,
 }
 
-#[allow(unused_variables, clippy::unused_async, reason = "the contract, filled in next")]
+#[allow(
+    unused_variables,
+    clippy::unused_async,
+    reason = "the contract, filled in next"
+)]
 impl<D: Disk> Partition<D> {
     /// Makes an empty partition in `dir`, which does not exist. Durable when it returns, but for
     /// the parent directory's entry.

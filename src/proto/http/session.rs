@@ -6,16 +6,12 @@ use super::{Answer, Ask};
 use crate::proto::{Event, Step};
 
 /// One HTTP connection.
-pub struct Session {
-    
-}
+pub struct Session {}
 
 impl Session {
     /// A session that has not greeted yet.
     pub fn new() -> Session {
-        Session {
-            
-        }
+        Session {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! Mailbox partitions: append-only logs that acknowledge nothing before it is durable.
 
 pub mod disk;
+pub mod sim;
 
 use std::io;
 use std::path::{Path, PathBuf};

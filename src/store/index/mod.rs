@@ -82,6 +82,9 @@ pub enum Change<'a> {
         body_seq: Sequence,
         /// Where it is now.
         location: Location,
+        /// A streamed body is a final record that names its chunks, each a body record of its own
+        /// that is needed as long as one that names it is. Empty for all others.
+        chunks: &'a [Sequence],
     },
 }
 

@@ -52,6 +52,10 @@ pub const BLOCK_BYTES: usize = 4096;
 pub const PARTITIONS_MAX: u16 = 0x1000;
 /// Processors (shards) of a server.
 pub const SHARDS_MAX: usize = 512;
+/// Addresses that one alias may expand to.
+pub const ALIAS_TARGETS_MAX: usize = 1000;
+/// Aliases that one address may pass through.
+pub const ALIAS_DEPTH_MAX: usize = 10;
 /// Messages waiting in one direction between two shards.
 pub const MESH_DEPTH: usize = 4096;
 /// Connections of one shard.
@@ -66,6 +70,7 @@ const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(COMMAND_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
+const _: () = assert!(ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 1) < BATCH_BYTES_MAX);
 const _: () = assert!(ADDRESS_BYTES_MAX * 2 < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(ADDRESS_BYTES_MAX < POP3_LINE_BYTES_MAX);
 const _: () = assert!(POP3_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);

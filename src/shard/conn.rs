@@ -11,9 +11,10 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shard;
+use super::probe::AskKind;
 use super::services;
 use super::session::{AnyAnswer, AnyAsk, AnySession, Service};
 use crate::limits;
@@ -90,6 +91,8 @@ pub(crate) struct Conn {
     /// Ends as soon as the output is sent.
     closing: bool,
     moving: Option<Box<(usize, AnyAsk)>>,
+    /// The ask that is out, and since when.
+    asked: (AskKind, Instant),
 }
 
 impl Conn {
@@ -109,6 +112,7 @@ impl Conn {
             draining: false,
             closing: false,
             moving: None,
+            asked: (AskKind::Http, Instant::now()),
         }
     }
 
@@ -201,6 +205,8 @@ impl Conn {
     pub(crate) fn answer(&mut self, answer: AnyAnswer, key: ConnKey, shard: &Rc<Shard>) -> Fate {
         let now = Instant::now();
         self.asking = false;
+        let (kind, since) = self.asked;
+        shard.probe.asks[kind as usize].record(now - since);
         let step = guarded(|| self.session.answer(answer, now, &mut self.out));
         self.take_step(step, key, shard, now);
         self.run(&[], key, shard);
@@ -232,11 +238,6 @@ impl Conn {
     /// The session's deadline, unless the shard itself keeps it waiting.
     pub(crate) fn overdue(&self, now: Instant) -> bool {
         !self.asking && self.session.deadline().is_some_and(|at| at <= now)
-    }
-
-    /// A transaction runs: the shard is working for it, or its replies are being sent.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.asking || self.sending || self.moving.is_some()
     }
 
     fn may_feed(&self) -> bool {
@@ -304,8 +305,11 @@ impl Conn {
                     self.closing = true;
                     return;
                 }
-                Step::Ask(ask) => match services::ask(shard, key, ask) {
+                Step::Ask(ask) => {
+                    self.asked = (ask.kind(), now);
+                    match services::ask(shard, key, ask) {
                     services::Asked::Answer(answer) => {
+                        shard.probe.asks[self.asked.0 as usize].record(Duration::ZERO);
                         step = guarded(|| self.session.answer(answer, now, &mut self.out));
                     }
                     services::Asked::Later => {
@@ -316,7 +320,7 @@ impl Conn {
                         self.moving = Some(Box::new((owner, ask)));
                         return;
                     }
-                },
+                }},
             }
         }
     }

@@ -36,6 +36,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,7 +56,8 @@ use conn::ConnKey;
 use mesh::{Local, Mesh};
 use session::{AnyAnswer, Service};
 
-pub use start::{ServeError, serve};
+pub use backend::Shards;
+pub use start::{ServeError, serve, with_store};
 
 /// Spare output buffers kept per shard.
 const SPARE_BUFFERS_MAX: usize = 256;
@@ -68,7 +70,8 @@ const IMBALANCE_MIN: usize = 8;
 struct SessionSettings {
     smtp: Arc<smtp::Settings>,
     lmtp: Arc<smtp::Settings>,
-    pop3: Arc<pop3::Settings>,
+    /// Made anew when the site is known: a bare user name needs its default domain.
+    pop3: RefCell<Arc<pop3::Settings>>,
 }
 
 /// The few numbers that shards publish to each other: loads and counts for admission, each a
@@ -80,6 +83,9 @@ struct Published {
     sessions: [AtomicU32; Service::ALL.len()],
     descriptors: DescriptorBudget,
 }
+
+/// A partition as the shards have it.
+pub(crate) type LocalPartition = Partition<RealDisk>;
 
 /// One shard. Everything in it belongs to one thread.
 pub(crate) struct Shard {
@@ -95,22 +101,30 @@ pub(crate) struct Shard {
     pub(crate) maildrops: services::Maildrops,
     pub(crate) streams: services::Streams,
     pub(crate) auth_cache: RefCell<AuthCache>,
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) verifier: Verifier,
     pub(crate) queue: OnceCell<Queue<RealDisk>>,
     session_settings: SessionSettings,
     published: Arc<Published>,
     layout: Arc<Layout>,
+    /// `None`: a command has opened the store while no server runs.
+    running: Option<Arc<backend::Running>>,
     /// By number; `None`: another shard's.
-    partitions: RefCell<Vec<Option<Rc<Partition<RealDisk>>>>>,
+    partitions: RefCell<Vec<Option<Rc<LocalPartition>>>>,
     /// The site log, at shard 0.
-    site_log: OnceCell<Rc<Partition<RealDisk>>>,
+    site_log: OnceCell<Rc<LocalPartition>>,
     site: RefCell<Arc<Site>>,
     answers: RefCell<VecDeque<(ConnKey, AnyAnswer)>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
     in_flight_bytes: Cell<i64>,
     queue_ids: Cell<u64>,
+    background: OnceCell<glommio::TaskQueueHandle>,
+    /// Listeners may be armed.
+    doors_open: Cell<bool>,
     draining: Cell<bool>,
     ended: Cell<bool>,
+    /// How closing the partitions went.
+    closed: Cell<Option<Result<(), String>>>,
+    reports: Sender<(usize, start::Report)>,
 }
 
 /// Milliseconds since 1970.
@@ -141,7 +155,7 @@ impl Shard {
     }
 
     /// A partition of this shard.
-    pub(crate) fn partition(&self, number: u16) -> Option<Rc<Partition<RealDisk>>> {
+    pub(crate) fn partition(&self, number: u16) -> Option<Rc<LocalPartition>> {
         self.partitions
             .borrow()
             .get(usize::from(number))
@@ -149,7 +163,7 @@ impl Shard {
     }
 
     /// The partitions of this shard with their numbers.
-    pub(crate) fn own_partitions(&self) -> Vec<(u16, Rc<Partition<RealDisk>>)> {
+    pub(crate) fn own_partitions(&self) -> Vec<(u16, Rc<LocalPartition>)> {
         let partitions = self.partitions.borrow();
         (0u16..)
             .zip(partitions.iter())
@@ -165,7 +179,7 @@ impl Shard {
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(Rc<Partition<RealDisk>>) -> Local<Result<T, StoreError>> + Send + 'static,
+        F: FnOnce(Rc<LocalPartition>) -> Local<Result<T, StoreError>> + Send + 'static,
     {
         if let Some(partition) = self.partition(number) {
             return work(partition).await;

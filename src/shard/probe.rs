@@ -97,20 +97,19 @@ impl Probe {
 /// Everything a shard has to show.
 pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
     let probe = &shard.probe;
-    let own = format!("shard=\"{}\"", shard.id);
     for service in Service::ALL {
         out.counter(
             "ringpost_connections_total",
             "Connections taken, by service",
-            &format!("{own},service=\"{}\"", service.name()),
+            &[("service", service.name())],
             probe.connections[service.index()].get(),
         );
     }
     out.gauge(
         "ringpost_connections_open",
         "Connections open now",
-        &own,
-        shard.connections.len() as f64,
+        &[],
+        shard.connections.len() as i64,
     );
     for (name, help, counter) in [
         (
@@ -179,25 +178,25 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
             &probe.read_errors,
         ),
     ] {
-        out.counter(name, help, &own, counter.get());
+        out.counter(name, help, &[], counter.get());
     }
     out.gauge(
         "ringpost_local_delivery_waiting",
         "Messages that wait for a local delivery processor",
-        &own,
-        shard.delivery.waiting() as f64,
+        &[],
+        shard.delivery.waiting() as i64,
     );
     out.histogram(
         "ringpost_delivery_seconds",
         "From the end of a message to its reply",
-        &own,
+        &[],
         &probe.delivery_latency,
     );
     for (kind, histogram) in AskKind::ALL.iter().zip(&probe.asks) {
         out.histogram(
             "ringpost_command_seconds",
             "What commands waited for, from the ask to its answer",
-            &format!("{own},command=\"{}\"", kind.label()),
+            &[("command", kind.label())],
             histogram,
         );
     }
@@ -205,22 +204,21 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
         out.gauge(
             "ringpost_queue_entries",
             "Messages that cannot be delivered now",
-            &own,
-            queue.len() as f64,
+            &[],
+            queue.len() as i64,
         );
         let age_ms = queue
             .oldest_ms()
             .map_or(0, |oldest| super::now_ms().saturating_sub(oldest));
-        out.gauge(
+        out.gauge_seconds(
             "ringpost_queue_oldest_seconds",
             "Age of the oldest of them",
-            &own,
-            age_ms as f64 / 1000.0,
+            &[],
+            Duration::from_millis(age_ms),
         );
     }
-    shard.ring.probe().expose(out, &own);
+    shard.ring.probe().expose(out, &[]);
     for (number, partition) in shard.own_partitions() {
-        let labels = format!("{own},partition=\"{number}\"");
-        partition.probe().expose(out, &labels);
+        partition.probe().expose(out, &[("partition", &number.to_string())]);
     }
 }

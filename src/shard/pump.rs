@@ -30,10 +30,10 @@ const LISTENER_BIT: u64 = 1 << 63;
 
 /// A listening socket of this shard.
 pub(crate) struct Listener {
-    pub(crate) socket: OwnedFd,
-    pub(crate) service: Service,
-    pub(crate) armed: bool,
-    pub(crate) retry_at: Option<Instant>,
+    socket: OwnedFd,
+    service: Service,
+    armed: bool,
+    retry_at: Option<Instant>,
 }
 
 struct Place {
@@ -46,6 +46,18 @@ struct Place {
 pub(crate) struct Connections {
     places: RefCell<Slab<Option<Box<Place>>>>,
     generation: std::cell::Cell<u32>,
+}
+
+impl Listener {
+    /// Not armed yet.
+    pub(crate) fn new(service: Service, socket: OwnedFd) -> Listener {
+        Listener {
+            socket,
+            service,
+            armed: false,
+            retry_at: None,
+        }
+    }
 }
 
 impl Connections {
@@ -156,7 +168,7 @@ pub(crate) fn adopt_fresh(shard: &Rc<Shard>, service: Service, socket: OwnedFd) 
 
 /// Arms every listener that should be and is not.
 fn arm_listeners(shard: &Rc<Shard>, now: Instant) {
-    if shard.is_draining() {
+    if shard.is_draining() || !shard.doors_open.get() {
         return;
     }
     for (index, listener) in shard.listeners.borrow_mut().iter_mut().enumerate() {
@@ -307,11 +319,6 @@ pub(crate) fn cut_all(shard: &Rc<Shard>) {
             .connections
             .with(shard, key, |conn| conn.cut(key, shard));
     }
-}
-
-/// Connections with a transaction that runs.
-pub(crate) fn busy(shard: &Rc<Shard>) -> usize {
-    shard.connections.keys(Conn::is_busy).len()
 }
 
 const _: () = assert!(limits::CONNECTIONS_MAX <= u32::MAX as usize);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::probe::AskKind;
 use crate::admin;
 use crate::proto::{Event, Session, Step, http, pop3, smtp};
 
@@ -82,6 +83,22 @@ pub(crate) enum AnyAsk {
     Http(http::Ask),
     /// The control socket.
     Control(admin::Ask),
+}
+
+impl AnyAsk {
+    /// For the histograms.
+    pub(crate) fn kind(&self) -> AskKind {
+        match self {
+            AnyAsk::Smtp(smtp::Ask::Recipient { .. }) => AskKind::Rcpt,
+            AnyAsk::Smtp(smtp::Ask::Chunk { .. } | smtp::Ask::Abort) => AskKind::Chunk,
+            AnyAsk::Smtp(smtp::Ask::Deliver(_)) => AskKind::Message,
+            AnyAsk::Pop3(pop3::Ask::Login(_)) => AskKind::Login,
+            AnyAsk::Pop3(pop3::Ask::Read { .. }) => AskKind::Read,
+            AnyAsk::Pop3(pop3::Ask::Expunge { .. }) => AskKind::Quit,
+            AnyAsk::Http(_) => AskKind::Http,
+            AnyAsk::Control(_) => AskKind::Control,
+        }
+    }
 }
 
 /// What is answered.

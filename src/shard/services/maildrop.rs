@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -12,7 +14,7 @@ use super::super::Shard;
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
 use super::Asked;
-use crate::directory::{CacheVerdict, Job, VerifyOutcome};
+use crate::directory::password::{NOBODY, PasswordError};
 use crate::mail::Address;
 use crate::proto::pop3::{Answer, Ask, Credentials, Entry, LoginError, Maildrop};
 use crate::store::Uid;
@@ -65,20 +67,19 @@ pub(super) fn login(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Pop3(Ask::Login(credentials)));
     }
-    let Some(account) = shard.partition(number).and_then(|p| p.account(&address)) else {
-        return verify_then_open(shard, key, address, None, credentials);
-    };
-    let verdict =
-        shard
-            .auth_cache
-            .borrow_mut()
-            .check(&address, &credentials.password, std::time::Instant::now());
-    if verdict == CacheVerdict::Match {
-        shard.probe.auth_cache_hits.add(1);
-        return Asked::Answer(wrap(open(shard, key, &address)));
+    let hash = shard
+        .partition(number)
+        .and_then(|partition| partition.account(&address))
+        .map(|account| account.password_hash);
+    if let Some(hash) = &hash {
+        let mut cache = shard.auth_cache.borrow_mut();
+        if cache.knows(&address, hash, &credentials.password, Instant::now()) {
+            shard.probe.auth_cache_hits.add(1);
+            return Asked::Answer(wrap(open(shard, key, &address)));
+        }
     }
     shard.probe.auth_cache_misses.add(1);
-    verify_then_open(shard, key, address, Some(account.password_hash), credentials)
+    verify_then_open(shard, key, address, hash, credentials)
 }
 
 /// Checks the password off the shard. An unknown account costs the same as a wrong password.
@@ -89,34 +90,34 @@ fn verify_then_open(
     hash: Option<String>,
     credentials: Credentials,
 ) -> Asked {
-    let (ticket, slot) = shard.mesh.ticket::<VerifyOutcome>();
-    let links = std::sync::Arc::clone(shard.mesh.links());
+    let (ticket, slot) = shard.mesh.ticket::<Result<bool, PasswordError>>();
+    let links = Arc::clone(shard.mesh.links());
     let home = shard.id;
-    let job = Job {
-        hash: hash.clone(),
-        password: credentials.password.clone(),
-        done: Box::new(move |outcome| {
-            let job = Box::new(move |shard: &Rc<Shard>| shard.mesh.redeem(ticket, outcome));
-            links.post(home, job);
-        }),
-    };
-    if shard.verifier.submit(job).is_err() {
+    let done = Box::new(move |outcome| {
+        let job = Box::new(move |shard: &Rc<Shard>| shard.mesh.redeem(ticket, outcome));
+        links.post(home, job);
+    });
+    let checked = hash.clone().unwrap_or_else(|| NOBODY.to_owned());
+    let password = credentials.password.to_vec();
+    if shard.verifier.submit(checked, password, done).is_err() {
         shard.mesh.cancel(ticket);
         let text = "too many logins at once, try again later".to_owned();
         return Asked::Answer(wrap(Answer::Login(Err(LoginError::Temporary(text)))));
     }
     let shard = Rc::clone(shard);
     super::super::spawn(async move {
-        let answer = match slot.take().await {
-            VerifyOutcome::Match if still_valid(&shard, &address, hash.as_deref()) => {
+        let outcome = slot.take().await;
+        let answer = match (outcome, hash) {
+            (Ok(true), Some(hash)) if still_valid(&shard, &address, &hash) => {
                 shard.auth_cache.borrow_mut().insert(
                     &address,
+                    &hash,
                     &credentials.password,
-                    std::time::Instant::now(),
+                    Instant::now(),
                 );
                 open(&shard, key, &address)
             }
-            VerifyOutcome::Unusable(reason) => {
+            (Err(reason), Some(_)) => {
                 tracing::error!(account = %address, "stored password cannot be checked: {reason}");
                 Answer::Login(Err(LoginError::Permanent(
                     "this account's password cannot be checked, tell the postmaster".to_owned(),
@@ -134,11 +135,11 @@ fn verify_then_open(
 }
 
 /// The account still has the password that was checked: it may have changed meanwhile.
-fn still_valid(shard: &Shard, address: &Address, hash: Option<&str>) -> bool {
-    let now = shard
+fn still_valid(shard: &Shard, address: &Address, hash: &str) -> bool {
+    shard
         .partition(shard.partition_of(address))
-        .and_then(|partition| partition.account(address));
-    matches!((now, hash), (Some(account), Some(hash)) if account.password_hash == hash)
+        .and_then(|partition| partition.account(address))
+        .is_some_and(|account| account.password_hash == hash)
 }
 
 /// Takes the lock and lists the maildrop.

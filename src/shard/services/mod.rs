@@ -24,6 +24,7 @@ pub(crate) use deliver::Streams;
 pub(crate) use maildrop::Maildrops;
 pub(crate) use recipient::RecipientCache;
 pub(crate) use retry::run as run_queue;
+pub(crate) use web::health;
 
 /// What became of an ask.
 pub(crate) enum Asked {
@@ -87,7 +88,7 @@ pub(crate) fn new_session(
             AnySession::Smtp(Box::new(smtp::Session::new(settings.lmtp.clone(), peer)))
         }
         Service::Pop3 => AnySession::Pop3(Box::new(pop3::Session::new(
-            settings.pop3.clone(),
+            settings.pop3.borrow().clone(),
             tcp_peer()?,
         ))),
         Service::Http => AnySession::Http(Box::new(http::Session::new())),

@@ -35,8 +35,7 @@ pub(super) fn get(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         "/health" => {
             let shard = Rc::clone(shard);
             super::super::spawn(async move {
-                let (healthy, text) = health(&shard).await;
-                let status = if healthy { 200 } else { 503 };
+                let (status, text) = health_page(health(&shard).await);
                 shard.answer(key, AnyAnswer::Http(page(status, TEXT, text)));
             });
             Asked::Later
@@ -62,7 +61,7 @@ async fn scrape(shard: &Rc<Shard>) -> Exposition {
             .mesh
             .call(shard, id, |owner| {
                 Box::pin(async move {
-                    let mut part = Exposition::default();
+                    let mut part = Exposition::of_shard(owner.id);
                     probe::expose(&owner, &mut part);
                     part
                 })
@@ -73,8 +72,8 @@ async fn scrape(shard: &Rc<Shard>) -> Exposition {
     all
 }
 
-/// Every partition's state: is all well, and a line for each.
-pub(super) async fn health(shard: &Rc<Shard>) -> (bool, String) {
+/// Every partition's state, as number, shard and health.
+pub(crate) async fn health(shard: &Rc<Shard>) -> Vec<(u16, usize, Health)> {
     let mut all = Vec::new();
     for id in 0..shard.mesh.shards() {
         let part = shard
@@ -90,6 +89,11 @@ pub(super) async fn health(shard: &Rc<Shard>) -> (bool, String) {
         all.extend(part);
     }
     all.sort_by_key(|(number, ..)| *number);
+    all
+}
+
+/// Is all well, and a line for each partition.
+fn health_page(all: Vec<(u16, usize, Health)>) -> (u16, String) {
     let healthy = all.iter().all(|(_, _, state)| *state == Health::Good);
     let mut text = String::from(if healthy { "ok\n" } else { "not all well\n" });
     for (number, id, state) in all {
@@ -101,5 +105,5 @@ pub(super) async fn health(shard: &Rc<Shard>) -> (bool, String) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "partition {number} (shard {id}): {state}");
     }
-    (healthy, text)
+    (if healthy { 200 } else { 503 }, text)
 }

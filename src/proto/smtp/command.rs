@@ -311,7 +311,8 @@ pub fn parse_bdat(arguments: &[u8]) -> Result<(u64, bool), SyntaxError> {
 
 /// Checks the name given in HELO, EHLO or LHLO: a domain, an address literal, or what machines
 /// without a proper name say. It only goes into trace headers and logs, so that all that matters
-/// is that it cannot be taken for something else there.
+/// is that it cannot be taken for something else there. Not yet knowing our extensions, the client
+/// has to use A-labels (RFC 6531 §3.7.1).
 ///
 /// ```text
 /// ehlo = "EHLO" SP ( Domain / address-literal ) CRLF
@@ -323,9 +324,7 @@ pub fn parse_client_name(arguments: &[u8]) -> Result<&str, SyntaxError> {
     const USAGE: SyntaxError = SyntaxError::Usage("EHLO, HELO or LHLO, then your host name");
     let name = std::str::from_utf8(arguments).map_err(|_| SyntaxError::NotUtf8)?;
     let allowed = |found: char| {
-        found.is_ascii_alphanumeric()
-            || matches!(found, '.' | '-' | '_' | ':' | '[' | ']')
-            || (!found.is_ascii() && found.is_alphanumeric())
+        found.is_ascii_alphanumeric() || matches!(found, '.' | '-' | '_' | ':' | '[' | ']')
     };
     let fits = (1..=crate::limits::DOMAIN_BYTES_MAX).contains(&name.len());
     if fits && name.chars().all(allowed) {

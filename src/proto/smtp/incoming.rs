@@ -104,6 +104,7 @@ impl Incoming {
                 continue;
             };
             let piece = &rest[..rest.len().min(room_bytes)];
+            self.grow(piece.len(), room_bytes);
             let (bytes, ended) = self.unstuffer.feed(piece, Some(&mut self.transaction.body));
             used += bytes;
             if self.unstuffer.saw_bare() {
@@ -152,6 +153,7 @@ impl Incoming {
                     continue;
                 };
                 piece = &piece[..piece.len().min(room_bytes)];
+                self.grow(piece.len(), room_bytes);
                 self.transaction.body.extend_from_slice(piece);
                 if self.transaction.envelope.body_type != BodyType::BinaryMime {
                     self.line_ends.feed(piece);
@@ -224,6 +226,14 @@ impl Incoming {
         };
         let room_bytes = bytes_max.saturating_sub(self.transaction.body.len());
         (room_bytes > 0).then_some(room_bytes)
+    }
+
+    /// Doubles the body's memory where `bytes` do not fit, but never beyond its bound.
+    fn grow(&mut self, bytes: usize, room_bytes: usize) {
+        let body = &mut self.transaction.body;
+        if body.capacity() - body.len() < bytes {
+            body.reserve_exact(body.capacity().clamp(bytes, room_bytes));
+        }
     }
 
     /// Sends the body so far to the shard, unless it turns out to be looping.

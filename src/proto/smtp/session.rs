@@ -36,7 +36,8 @@ pub struct Session {
     errors: u8,
     /// The server goes down: no next transaction.
     draining: bool,
-    last_progress: Instant,
+    /// `None` before the greeting.
+    last_progress: Option<Instant>,
 }
 
 /// What the next bytes are.
@@ -100,7 +101,7 @@ impl Session {
             lines: LineBuffer::default(),
             errors: 0,
             draining: false,
-            last_progress: Instant::now(),
+            last_progress: None,
         }
     }
 
@@ -183,7 +184,7 @@ impl Session {
                 Next::Close
             }
         };
-        self.last_progress = now;
+        self.last_progress = Some(now);
         (used, self.follow(next))
     }
 
@@ -241,7 +242,7 @@ impl Session {
             Phase::Idle | Phase::Open(_) | Phase::Closed => return (0, None),
         };
         if used > 0 {
-            self.last_progress = now;
+            self.last_progress = Some(now);
         }
         let next = match took {
             Took::More => return (used, Some(Step::NeedInput)),
@@ -341,7 +342,7 @@ impl crate::proto::Session for Session {
     /// Greeting = "220 " ( Domain / address-literal ) [ SP textstring ] CRLF
     /// ```
     fn greet(&mut self, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
-        self.last_progress = now;
+        self.last_progress = Some(now);
         out.extend_from_slice(b"220 ");
         out.extend_from_slice(self.settings.hostname.as_bytes());
         out.extend_from_slice(match self.settings.dialect {
@@ -356,13 +357,15 @@ impl crate::proto::Session for Session {
     }
 
     fn answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
-        self.last_progress = now;
+        self.last_progress = Some(now);
         let next = self.take_answer(answer, out).unwrap_or_else(|| {
             out.extend_from_slice(replies::CONFUSED);
             Next::Close
         });
-        self.follow(next);
-        self.advance(&[], now, out).1
+        match self.follow(next) {
+            Some(step) => step,
+            None => self.advance(&[], now, out).1,
+        }
     }
 
     fn notify(&mut self, event: Event, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
@@ -389,7 +392,7 @@ impl crate::proto::Session for Session {
             Phase::Data(_) | Phase::Chunk(_) | Phase::Skip(..) => self.settings.data_timeout,
             _ => self.settings.command_timeout,
         };
-        self.last_progress.checked_add(timeout)
+        self.last_progress?.checked_add(timeout)
     }
 }
 

@@ -56,6 +56,12 @@ pub const SHARDS_MAX: usize = 512;
 pub const ALIAS_TARGETS_MAX: usize = 1000;
 /// Aliases that one address may pass through.
 pub const ALIAS_DEPTH_MAX: usize = 10;
+/// Bytes of one request on the control socket.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one reply on the control socket; longer lists come in pages.
+pub const ADMIN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Accounts in one request of the control socket, and in one page of a list.
+pub const ADMIN_ACCOUNTS_MAX: usize = 1000;
 /// Messages waiting in one direction between two shards.
 pub const MESH_DEPTH: usize = 4096;
 /// Connections of one shard.
@@ -71,6 +77,8 @@ const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(COMMAND_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
 const _: () = assert!(ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 1) < BATCH_BYTES_MAX);
+const _: () = assert!(ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 3) < ADMIN_REQUEST_BYTES_MAX);
+const _: () = assert!(ADMIN_ACCOUNTS_MAX * 2 * ADDRESS_BYTES_MAX < ADMIN_REPLY_BYTES_MAX);
 const _: () = assert!(ADDRESS_BYTES_MAX * 2 < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(ADDRESS_BYTES_MAX < POP3_LINE_BYTES_MAX);
 const _: () = assert!(POP3_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);

@@ -132,6 +132,14 @@ impl Site {
         Ok(site)
     }
 
+    /// Nothing is in the log: nobody has set this site up yet. `--domain` does not count.
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty()
+            && self.aliases.is_empty()
+            && self.catch_alls.is_empty()
+            && self.postmaster.is_none()
+    }
+
     /// Serves these domains too (`--domain`); they are not entries of the log.
     pub fn with_configured(mut self, domains: &[String]) -> Site {
         self.domains_configured = domains.iter().map(|d| d.as_str().into()).collect();
@@ -223,6 +231,11 @@ impl Site {
     /// This domain, in canonical form, is served here.
     pub fn serves(&self, domain: &str) -> bool {
         self.domains.contains(domain) || self.domains_configured.contains(domain)
+    }
+
+    /// `--domain` names this domain, in canonical form.
+    pub fn is_configured(&self, domain: &str) -> bool {
+        self.domains_configured.contains(domain)
     }
 
     /// All domains served, in order; `true`: from `--domain`.

@@ -64,6 +64,17 @@ pub enum Crash {
     Power,
 }
 
+/// A drive that says a sync is done when it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// Files are never synced.
+    NoSync,
+    /// A file's sync takes effect when the next sync of any file begins.
+    LateSync,
+    /// Directories are never synced.
+    NoDirectorySync,
+}
+
 /// How often each kind of operation happened, whole or failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -109,6 +120,9 @@ struct World {
     capacity_bytes: Option<u64>,
     faults: Faults,
     counts: Counts,
+    lie: Option<Lie>,
+    /// What [`Lie::LateSync`] still owes: the file, and the last change its sync covers.
+    owed_sync: Option<(FileNumber, u64)>,
     trace: Option<Vec<String>>,
 }
 
@@ -264,6 +278,8 @@ impl SimDisk {
                 capacity_bytes: None,
                 faults: Faults::default(),
                 counts: Counts::default(),
+                lie: None,
+                owed_sync: None,
                 trace: None,
             })),
             life: 0,
@@ -293,6 +309,11 @@ impl SimDisk {
     /// The `nth` operation of a kind from now on fails with `EIO`; 0 is the next one.
     pub fn fail_at(&self, operation: Operation, nth: u64) {
         self.world.borrow_mut().faults.countdown[operation as usize] = Some(nth);
+    }
+
+    /// From now on the drive lies.
+    pub fn lie(&self, lie: Lie) {
+        self.world.borrow_mut().lie = Some(lie);
     }
 
     /// No operation fails any more, and the disk is large again.
@@ -333,6 +354,7 @@ impl SimDisk {
         world.life += 1;
         world.crashed = false;
         world.crash_at = None;
+        world.owed_sync = None;
         let mut random = world.random.fork();
         let evicts = random.one_in(2);
         for file in world.files.values_mut() {
@@ -519,8 +541,15 @@ impl SimDisk {
             SyncLevel::Fsync => world.counts.fsyncs += 1,
             SyncLevel::Fdatasync | SyncLevel::None => world.counts.fdatasyncs += 1,
         }
+        if let Some((number, covered)) = world.owed_sync.take() {
+            world.file(number).inode.sync(covered);
+        }
         let inode = &mut world.files.entry(file.0.number).or_default().inode;
         match failed {
+            Ok(()) if world.lie == Some(Lie::NoSync) => {}
+            Ok(()) if world.lie == Some(Lie::LateSync) => {
+                world.owed_sync = Some((file.0.number, covered));
+            }
             Ok(()) => inode.sync(covered),
             Err(_) => inode.sync_failed(&mut world.random),
         }
@@ -650,7 +679,9 @@ impl Disk for SimDisk {
         {
             let mut world = self.world.borrow_mut();
             let dir = world.names.find_dir(path)?;
-            world.names.sync_dir(dir, covered);
+            if world.lie != Some(Lie::NoDirectorySync) {
+                world.names.sync_dir(dir, covered);
+            }
             world.collect();
         }
         self.step().await;

@@ -217,7 +217,7 @@ impl Backend for Shards {
             let done = self
                 .0
                 .on_partition(number, |partition| {
-                    Box::pin(async move { partition.expire_now(super::now_ms()).await })
+                    Box::pin(async move { partition.expire_now().await })
                 })
                 .await;
             match done {

@@ -29,6 +29,7 @@ mod probe;
 mod pump;
 mod services;
 mod session;
+mod signals;
 mod start;
 mod wait;
 
@@ -97,6 +98,8 @@ pub(crate) struct Shard {
     pub(crate) connections: pump::Connections,
     pub(crate) listeners: RefCell<Vec<pump::Listener>>,
     pub(crate) delivery: wait::Permits,
+    /// An operator's requests are done one at a time.
+    pub(crate) control: wait::Permits,
     pub(crate) recipients: services::RecipientCache,
     pub(crate) maildrops: services::Maildrops,
     pub(crate) streams: services::Streams,

@@ -82,7 +82,7 @@ pub(crate) enum AnyAsk {
     /// HTTP.
     Http(http::Ask),
     /// The control socket.
-    Control(admin::Ask),
+    Control(admin::Request),
 }
 
 impl AnyAsk {
@@ -111,7 +111,7 @@ pub(crate) enum AnyAnswer {
     /// HTTP.
     Http(http::Answer),
     /// The control socket.
-    Control(admin::Answer),
+    Control(admin::Reply),
 }
 
 fn lift<A>(step: Step<A>, wrap: impl FnOnce(A) -> AnyAsk) -> Step<AnyAsk> {

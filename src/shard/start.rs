@@ -6,6 +6,7 @@
 //! loses nothing: what was acknowledged is durable.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,13 +16,15 @@ use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 
+use super::backend::{Running, Shards};
 use super::mesh::{Links, Mesh};
 use super::session::Service;
+use super::signals::Signals;
 use super::{
     Published, SessionSettings, Shard, backend, logging, now_ms, panics, pump, services, sleep, spawn,
 };
-use crate::admin;
-use crate::config::{Config, ListenAddress, Machine, resolve_processors};
+use crate::admin::{self, FirstRun};
+use crate::config::{self, Config, ListenAddress, Machine};
 use crate::directory::{AuthCache, Site, Verifier};
 use crate::limits;
 use crate::net::{self, DescriptorBudget};
@@ -67,7 +70,7 @@ pub(super) enum Report {
     /// It has drained and closed its partitions.
     Ended(Result<(), String>),
     /// The first start's accounts, or what is wrong with the site; from shard 0.
-    Site(Result<admin::Welcome, String>),
+    Site(Result<Option<FirstRun>, String>),
 }
 
 /// How far recovery is, over all shards.
@@ -84,10 +87,11 @@ struct Plan {
     cpu: usize,
     config: Arc<Config>,
     layout: Arc<Layout>,
+    running: Option<Arc<Running>>,
     links: Arc<Links>,
     published: Arc<Published>,
     verifier: Verifier,
-    listeners: Vec<(Service, std::os::fd::OwnedFd)>,
+    listeners: Vec<(Service, OwnedFd)>,
     recovery: Arc<Recovery>,
     reports: Sender<(usize, Report)>,
 }
@@ -101,10 +105,10 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     panics::install();
     let started = Instant::now();
     let machine = Machine::read().map_err(ServeError::new)?;
-    let cpus = resolve_processors(&config.processors, &machine).map_err(ServeError::new)?;
+    let cpus = config::resolve(&config.processors, &machine).map_err(ServeError::new)?;
     // Every helper thread inherits this: nothing of the server runs beside its processors.
-    net::confine_to(&cpus).map_err(ServeError::new)?;
-    let signals = net::Signals::install().map_err(ServeError::new)?;
+    confine_to(&cpus)?;
+    let signals = Signals::install().map_err(ServeError::new)?;
 
     let shards = cpus.len();
     let layout = Arc::new(
@@ -128,28 +132,27 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let recovery = Arc::new(Recovery::default());
     let config = Arc::new(config);
     let (mut listeners, addresses) = bind_all(&config, &layout, shards)?;
+    let running = Arc::new(Running {
+        cpus: cpus.clone(),
+        listeners: addresses.iter().map(|l| format!("{} {}", l.service, l.address)).collect(),
+        started,
+    });
 
     let mut threads = Vec::with_capacity(shards);
     for (id, cpu) in cpus.iter().copied().enumerate() {
-        let plan = Plan {
+        threads.push(spawn_shard(Plan {
             id,
             cpu,
             config: Arc::clone(&config),
             layout: Arc::clone(&layout),
+            running: Some(Arc::clone(&running)),
             links: Arc::clone(&links),
             published: Arc::clone(&published),
             verifier: verifier.clone(),
             listeners: std::mem::take(&mut listeners[id]),
             recovery: Arc::clone(&recovery),
             reports: reports.clone(),
-        };
-        let thread = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-            .name(&format!("shard-{id}"))
-            .io_memory(EXECUTOR_MEMORY_BYTES)
-            .preempt_timer(SESSION_LATENCY)
-            .spawn(move || run_shard(plan))
-            .map_err(|error| ServeError(format!("shard {id} on processor {cpu}: {error}")))?;
-        threads.push(thread);
+        })?);
     }
     drop(reports);
 
@@ -164,21 +167,106 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     outcome
 }
 
-/// Binds every listener once per shard, and the control socket for shard 0.
-#[allow(clippy::type_complexity, reason = "a list per shard, and what to print")]
+/// Binds the calling thread, and what it starts from now on, to these processors.
+fn confine_to(cpus: &[usize]) -> Result<(), ServeError> {
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu);
+    }
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|error| ServeError(format!("cannot bind to processors {cpus:?}: {error}")))
+}
+
+/// Starts the thread of a shard, pinned.
+fn spawn_shard(plan: Plan) -> Result<glommio::ExecutorJoinHandle<()>, ServeError> {
+    let (id, cpu) = (plan.id, plan.cpu);
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("shard-{id}"))
+        .io_memory(EXECUTOR_MEMORY_BYTES)
+        .preempt_timer(SESSION_LATENCY)
+        .spawn(move || run_shard(plan))
+        .map_err(|error| ServeError(format!("shard {id} on processor {cpu}: {error}")))
+}
+
+/// Listening sockets with what they speak, a list per shard.
+type Listening = Vec<Vec<(Service, OwnedFd)>>;
+
+/// Opens the store while no server runs, with one shard that owns every partition and listens
+/// nowhere, does `work` on it, and closes it again. A store that is not there yet is made.
+///
+/// # Errors
+/// What keeps the store from being opened or closed, in words for an operator.
+pub fn with_store<T, F, W>(config: Config, work: W) -> Result<T, ServeError>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+    W: FnOnce(Shards) -> F + Send + 'static,
+{
+    panics::install();
+    let machine = Machine::read().map_err(ServeError::new)?;
+    let cpus = config::resolve(&config.processors, &machine).map_err(ServeError::new)?;
+    let layout = Layout::open_or_create(&config.data, config.partitions, cpus.len());
+    let layout = Arc::new(layout.map_err(ServeError::new)?);
+    let links = Links::new(1);
+    let (reports, inbox) = channel();
+    let thread = spawn_shard(Plan {
+        id: 0,
+        cpu: cpus[0],
+        config: Arc::new(config),
+        layout: Arc::clone(&layout),
+        running: None,
+        links: Arc::clone(&links),
+        published: Arc::new(Published {
+            connections: vec![AtomicUsize::new(0)],
+            sessions: std::array::from_fn(|_| AtomicU32::new(0)),
+            descriptors: DescriptorBudget::raise().map_err(ServeError::new)?,
+        }),
+        verifier: Verifier::start(1, 1, &cpus[..1]).map_err(ServeError::new)?,
+        listeners: Vec::new(),
+        recovery: Arc::new(Recovery::default()),
+        reports,
+    })?;
+    if let Some(reason) = wait_ready(&inbox, &Recovery::default(), 1) {
+        let _ = thread.join();
+        return Err(ServeError(reason));
+    }
+    layout.commit().map_err(ServeError::new)?;
+    let (give, take) = channel();
+    links.post(
+        0,
+        Box::new(move |shard| {
+            let shard = Rc::clone(shard);
+            spawn(async move {
+                let outcome = match super::backend::read_site(&shard).await {
+                    Ok(()) => Ok(work(Shards(Rc::clone(&shard))).await),
+                    Err(reason) => Err(reason),
+                };
+                let _ = give.send(outcome);
+                shard.drain();
+            });
+        }),
+    );
+    let outcome = take.recv();
+    let closed = inbox.iter().find_map(|(_, report)| match report {
+        Report::Ended(result) => Some(result),
+        _ => None,
+    });
+    let _ = thread.join();
+    closed.unwrap_or(Ok(())).map_err(ServeError)?;
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(reason)) => Err(ServeError(reason)),
+        Err(_) => Err(ServeError("the store ended before the work was done".to_owned())),
+    }
+}
+
+/// Binds every listener once per shard, the control socket among them.
 fn bind_all(
     config: &Config,
     layout: &Layout,
     shards: usize,
-) -> Result<
-    (
-        Vec<Vec<(Service, std::os::fd::OwnedFd)>>,
-        Vec<(&'static str, ListenAddress)>,
-    ),
-    ServeError,
-> {
-    let mut per_shard: Vec<Vec<(Service, std::os::fd::OwnedFd)>> =
-        (0..shards).map(|_| Vec::new()).collect();
+) -> Result<(Listening, Vec<admin::Listener>), ServeError> {
+    let mut per_shard: Listening = (0..shards).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     let control = [ListenAddress::Unix(layout.control_socket())];
     for (service, wanted) in [
@@ -191,7 +279,10 @@ fn bind_all(
         for address in wanted {
             let flag = format!("--{}", service.name());
             let bound = net::bind(address, shards, &flag).map_err(ServeError::new)?;
-            addresses.push((service.name(), bound.address));
+            addresses.push(admin::Listener {
+                service: service.name(),
+                address: bound.address,
+            });
             for (shard, socket) in bound.sockets.into_iter().enumerate() {
                 per_shard[shard].push((service, socket));
             }
@@ -206,16 +297,16 @@ fn supervise(
     links: &Arc<Links>,
     recovery: &Recovery,
     config: &Config,
-    addresses: &[(&'static str, ListenAddress)],
-    signals: &net::Signals,
+    addresses: &[admin::Listener],
+    signals: &Signals,
     started: Instant,
 ) -> Result<(), ServeError> {
     let shards = links.shards();
     let mut failure = wait_ready(inbox, recovery, shards);
     if failure.is_none() {
-        links.post(0, Box::new(|shard| open_site(shard)));
+        links.post(0, Box::new(open_site));
         match inbox.recv() {
-            Ok((_, Report::Site(Ok(welcome)))) => {
+            Ok((_, Report::Site(Ok(first)))) => {
                 tracing::info!(
                     "ready after {} ms: {} messages, {} shards",
                     started.elapsed().as_millis(),
@@ -225,12 +316,7 @@ fn supervise(
                 for id in 0..shards {
                     links.post(id, Box::new(|shard| shard.open_doors()));
                 }
-                let listening: Vec<(&str, String)> = addresses
-                    .iter()
-                    .filter(|(service, _)| *service != "control")
-                    .map(|(service, address)| (*service, address.to_string()))
-                    .collect();
-                print!("{}", welcome.text(config, &listening));
+                print!("{}", admin::ready_text(addresses, &config.data, first.as_ref()));
             }
             Ok((_, Report::Site(Err(reason)))) => failure = Some(reason),
             Ok((id, _)) => failure = Some(format!("shard {id} ended while it started")),
@@ -412,6 +498,8 @@ fn make_shard(plan: Plan) -> Result<Rc<Shard>, String> {
         published: plan.published,
         partitions: RefCell::new(vec![None; usize::from(plan.layout.partitions())]),
         layout: plan.layout,
+        running: plan.running,
+        control: super::wait::Permits::new(1),
         site_log: OnceCell::new(),
         site: RefCell::default(),
         answers: RefCell::default(),

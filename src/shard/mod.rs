@@ -35,6 +35,7 @@ mod wait;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -270,8 +271,8 @@ impl Shard {
     // Connections and admission.
 
     /// May a fresh connection of this service be taken?
-    fn admit(&self, service: Service) -> Result<(), &'static str> {
-        if self.published.descriptors.is_short() {
+    fn admit(&self, service: Service, socket: &OwnedFd) -> Result<(), &'static str> {
+        if !self.published.descriptors.allows(socket.as_fd()) {
             return Err("close to the descriptor limit [C6]");
         }
         let max = match service {
@@ -299,14 +300,12 @@ impl Shard {
         self.probe.connections[service.index()].add(1);
         self.published.sessions[service.index()].fetch_add(1, Ordering::Relaxed);
         self.published.connections[self.id].fetch_add(1, Ordering::Relaxed);
-        self.published.descriptors.took(1);
     }
 
     /// A connection is gone, for good or to another shard.
     fn connection_ended(self: &Rc<Self>, key: ConnKey, service: Service, for_good: bool) {
         self.published.sessions[service.index()].fetch_sub(1, Ordering::Relaxed);
         self.published.connections[self.id].fetch_sub(1, Ordering::Relaxed);
-        self.published.descriptors.gave_back(1);
         if for_good {
             services::release(self, key);
         }

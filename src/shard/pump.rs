@@ -201,7 +201,7 @@ fn accepted(shard: &Rc<Shard>, token: Token, result: std::io::Result<OwnedFd>, m
         listener.service
     };
     if let Ok(socket) = result {
-        match shard.admit(service) {
+        match shard.admit(service, &socket) {
             Err(reason) => {
                 shard.refuse(service, reason);
                 // Best effort: the line fits the empty socket buffer of a fresh connection.

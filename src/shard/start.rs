@@ -27,7 +27,7 @@ use crate::admin::{self, FirstRun};
 use crate::config::{self, Config, ListenAddress, Machine};
 use crate::directory::{AuthCache, Site, Verifier};
 use crate::limits;
-use crate::net::{self, DescriptorBudget};
+use crate::net::{self, DescriptorBudget, DescriptorLimit, SocketFile};
 use crate::proto::{pop3, smtp};
 use crate::queue::Queue;
 use crate::ring::{Options, Ring};
@@ -46,6 +46,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 const RING_ENTRIES: u32 = 1024;
 /// Memory that glommio sets aside for its own I/O, of which we use almost none.
 const EXECUTOR_MEMORY_BYTES: usize = 64 * 1024;
+/// Who may open the control socket: the owner.
+const CONTROL_MODE: u32 = 0o600;
 /// Password workers, and jobs that may wait for them.
 const VERIFIER_THREADS: usize = 2;
 const VERIFIER_QUEUE: usize = 1024;
@@ -114,24 +116,27 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let layout = Arc::new(
         Layout::open_or_create(&config.data, config.partitions, shards).map_err(ServeError::new)?,
     );
-    for warning in net::mount_warnings(&config.data) {
-        tracing::warn!("{warning}");
+    if let Some(warning) = net::noatime_warning(&config.data) {
+        tracing::warn!("{warning} [N31]");
     }
-    let descriptors = DescriptorBudget::raise().map_err(ServeError::new)?;
-    tracing::info!("{}", descriptors.describe());
+    let descriptors = DescriptorLimit::raise().map_err(ServeError::new)?;
+    tracing::info!("{descriptors} [C6]");
+    if let Some(advice) = descriptors.advice() {
+        tracing::warn!("{advice}");
+    }
 
     let (reports, inbox) = channel();
     let links = Links::new(shards);
     let published = Arc::new(Published {
         connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
         sessions: std::array::from_fn(|_| AtomicU32::new(0)),
-        descriptors,
+        descriptors: DescriptorBudget::new(descriptors.reached),
     });
     let verifier =
         Verifier::start(VERIFIER_THREADS, VERIFIER_QUEUE, &cpus).map_err(ServeError::new)?;
     let recovery = Arc::new(Recovery::default());
     let config = Arc::new(config);
-    let (mut listeners, addresses) = bind_all(&config, &layout, shards)?;
+    let (mut listeners, addresses, socket_files) = bind_all(&config, &layout, shards)?;
     let running = Arc::new(Running {
         cpus: cpus.clone(),
         listeners: addresses.iter().map(|l| format!("{} {}", l.service, l.address)).collect(),
@@ -156,14 +161,21 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     }
     drop(reports);
 
-    let outcome = supervise(
-        &inbox, &links, &recovery, &config, &addresses, &signals, started,
-    );
+    let outcome = supervise(&Supervision {
+        inbox,
+        links,
+        recovery,
+        config,
+        layout,
+        addresses,
+        signals,
+        started,
+    });
     for thread in threads {
         // A shard that panicked has aborted the process already.
         let _ = thread.join();
     }
-    net::remove_sockets(&addresses);
+    drop(socket_files);
     outcome
 }
 
@@ -219,7 +231,7 @@ where
         published: Arc::new(Published {
             connections: vec![AtomicUsize::new(0)],
             sessions: std::array::from_fn(|_| AtomicU32::new(0)),
-            descriptors: DescriptorBudget::raise().map_err(ServeError::new)?,
+            descriptors: DescriptorBudget::new(0),
         }),
         verifier: Verifier::start(1, 1, &cpus[..1]).map_err(ServeError::new)?,
         listeners: Vec::new(),
@@ -260,63 +272,81 @@ where
     }
 }
 
-/// Binds every listener once per shard, the control socket among them.
+/// Binds every listener once per shard, the control socket among them. The files of Unix sockets
+/// go when what is returned last is dropped.
 fn bind_all(
     config: &Config,
     layout: &Layout,
     shards: usize,
-) -> Result<(Listening, Vec<admin::Listener>), ServeError> {
-    let mut per_shard: Listening = (0..shards).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    let control = [ListenAddress::Unix(layout.control_socket())];
+) -> Result<(Listening, Vec<admin::Listener>, Vec<SocketFile>), ServeError> {
+    let mut bound = Vec::new();
     for (service, wanted) in [
-        (Service::Smtp, config.smtp.as_slice()),
-        (Service::Lmtp, config.lmtp.as_slice()),
-        (Service::Pop3, config.pop3.as_slice()),
-        (Service::Http, config.http.as_slice()),
-        (Service::Control, &control),
+        (Service::Smtp, &config.smtp),
+        (Service::Lmtp, &config.lmtp),
+        (Service::Pop3, &config.pop3),
+        (Service::Http, &config.http),
     ] {
         for address in wanted {
-            let flag = format!("--{}", service.name());
-            let bound = net::bind(address, shards, &flag).map_err(ServeError::new)?;
-            addresses.push(admin::Listener {
-                service: service.name(),
-                address: bound.address,
-            });
-            for (shard, socket) in bound.sockets.into_iter().enumerate() {
-                per_shard[shard].push((service, socket));
-            }
+            let listener = net::listen(service.name(), address, shards);
+            bound.push((service, listener.map_err(ServeError::new)?));
         }
     }
-    Ok((per_shard, addresses))
+    let control = layout.control_socket();
+    let control = net::listen_unix("control socket", &control, CONTROL_MODE, 1);
+    bound.push((Service::Control, control.map_err(ServeError::new)?));
+
+    let mut per_shard: Listening = (0..shards).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    let mut files = Vec::new();
+    for (service, listener) in bound {
+        if service != Service::Control {
+            addresses.push(admin::Listener {
+                service: service.name(),
+                address: listener.address,
+            });
+        }
+        files.extend(listener.file);
+        for (shard, socket) in listener.sockets.into_iter().enumerate() {
+            per_shard[shard].push((service, socket));
+        }
+    }
+    Ok((per_shard, addresses, files))
+}
+
+/// What the main thread needs while the shards run.
+struct Supervision {
+    inbox: Receiver<(usize, Report)>,
+    links: Arc<Links>,
+    recovery: Arc<Recovery>,
+    config: Arc<Config>,
+    layout: Arc<Layout>,
+    addresses: Vec<admin::Listener>,
+    signals: Signals,
+    started: Instant,
 }
 
 /// The main thread's part: waits for the shards, prints, waits for signals, waits for the end.
-fn supervise(
-    inbox: &Receiver<(usize, Report)>,
-    links: &Arc<Links>,
-    recovery: &Recovery,
-    config: &Config,
-    addresses: &[admin::Listener],
-    signals: &Signals,
-    started: Instant,
-) -> Result<(), ServeError> {
+fn supervise(own: &Supervision) -> Result<(), ServeError> {
+    let Supervision { inbox, links, .. } = own;
     let shards = links.shards();
-    let mut failure = wait_ready(inbox, recovery, shards);
+    let mut failure = wait_ready(inbox, &own.recovery, shards);
     if failure.is_none() {
         links.post(0, Box::new(open_site));
         match inbox.recv() {
             Ok((_, Report::Site(Ok(first)))) => {
                 tracing::info!(
                     "ready after {} ms: {} messages, {} shards",
-                    started.elapsed().as_millis(),
-                    recovery.messages.load(Ordering::Relaxed),
+                    own.started.elapsed().as_millis(),
+                    own.recovery.messages.load(Ordering::Relaxed),
                     shards
                 );
+                if let Err(error) = own.layout.commit() {
+                    return Err(ServeError::new(error));
+                }
                 for id in 0..shards {
                     links.post(id, Box::new(|shard| shard.open_doors()));
                 }
-                print!("{}", admin::ready_text(addresses, &config.data, first.as_ref()));
+                print!("{}", admin::ready_text(&own.addresses, &own.config.data, first.as_ref()));
             }
             Ok((_, Report::Site(Err(reason)))) => failure = Some(reason),
             Ok((id, _)) => failure = Some(format!("shard {id} ended while it started")),
@@ -327,8 +357,8 @@ fn supervise(
     if failure.is_none() {
         // Until a signal comes, or a shard ends by itself, which only a broken ring makes it do.
         loop {
-            if let Some(name) = signals.wait(Duration::from_millis(200)) {
-                tracing::info!("{name}: draining for at most {} s", config.drain.as_secs());
+            if let Some(name) = own.signals.wait(Duration::from_millis(200)) {
+                tracing::info!("{name}: draining for at most {} s", own.config.drain.as_secs());
                 break;
             }
             if let Ok((id, Report::Ended(result))) = inbox.try_recv() {
@@ -354,9 +384,8 @@ fn supervise(
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
         }
-        if let Some(name) = signals.wait(Duration::ZERO) {
+        if let Some(name) = own.signals.wait(Duration::ZERO) {
             eprintln!("ringpost: {name} again: ending at once; what was acknowledged is durable");
-            net::remove_sockets(addresses);
             std::process::exit(1);
         }
     }

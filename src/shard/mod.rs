@@ -205,8 +205,17 @@ impl Shard {
         Arc::clone(&self.site.borrow())
     }
 
-    /// Replaces the snapshot.
+    /// Replaces the snapshot. Sessions from now on complete bare user names by its default domain.
     pub(crate) fn set_site(&self, site: Arc<Site>) {
+        let default = site
+            .default_domain(self.config.default_domain.as_deref())
+            .unwrap_or_default();
+        let mut settings = self.session_settings.pop3.borrow_mut();
+        if settings.default_domain != default {
+            let mut changed = pop3::Settings::clone(&settings);
+            changed.default_domain = default.to_owned();
+            *settings = Arc::new(changed);
+        }
         self.site.replace(site);
     }
 

@@ -24,8 +24,8 @@ use super::{
     Published, SessionSettings, Shard, backend, logging, now_ms, panics, pump, services, sleep, spawn,
 };
 use crate::admin::{self, FirstRun};
-use crate::config::{self, Config, ListenAddress, Machine};
-use crate::directory::{AuthCache, Site, Verifier};
+use crate::config::{self, Config, Machine};
+use crate::directory::{AuthCache, Verifier};
 use crate::limits;
 use crate::net::{self, DescriptorBudget, DescriptorLimit, SocketFile};
 use crate::proto::{pop3, smtp};

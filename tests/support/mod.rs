@@ -92,7 +92,14 @@ impl Server {
             }
         };
         let mut address = |service: &str| find(&mut printed, service);
-        let found = (|| Some((address("smtp")?, address("lmtp")?, address("pop3")?, address("http")?)))();
+        let found = (|| {
+            Some((
+                address("smtp")?,
+                address("lmtp")?,
+                address("pop3")?,
+                address("http")?,
+            ))
+        })();
         let Some((smtp, lmtp, pop3, http)) = found else {
             let status = child.wait().expect("a status");
             let said = std::fs::read_to_string(&log).unwrap_or_default();
@@ -342,7 +349,12 @@ impl Client {
 }
 
 /// Sends one message by SMTP or LMTP; the replies to its end.
-pub fn send_message(client: &mut Client, recipients: &[&str], body: &str, lmtp: bool) -> Vec<String> {
+pub fn send_message(
+    client: &mut Client,
+    recipients: &[&str],
+    body: &str,
+    lmtp: bool,
+) -> Vec<String> {
     client.expect("MAIL FROM:<sender@example.org>", "250");
     for recipient in recipients {
         client.expect(&format!("RCPT TO:<{recipient}>"), "250");

@@ -2,6 +2,8 @@
 
 pub mod disk;
 pub mod index;
+pub mod layout;
+pub mod real;
 pub mod sim;
 
 use std::io;

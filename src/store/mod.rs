@@ -327,6 +327,14 @@ impl<D: Disk> Partition<D> {
         todo!()
     }
 
+    /// Sets several keys in one batch: after a crash all of them are there or none.
+    ///
+    /// # Errors
+    /// What the disk says; more than fits a batch is `Full`.
+    pub async fn put_all(&self, entries: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        todo!()
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         todo!()

@@ -16,7 +16,7 @@ use ringpost::store::{
     Account, Health, Identity, OpenError, Partition, RecoveryReport, StoreError,
 };
 
-use crate::actor::Client;
+use crate::actor::{Client, Marked};
 use crate::message::identify;
 use crate::model::{Excuse, Model, Shown};
 use crate::plan::{Plan, Span, fail_something};
@@ -81,6 +81,7 @@ struct Place {
     model: Rc<RefCell<Model>>,
     /// Closed without a crash since: the next start is a clean one.
     closed: Cell<bool>,
+    marked: Rc<RefCell<Vec<Marked>>>,
 }
 
 struct Schedule {
@@ -116,6 +117,7 @@ pub fn run(seed: u64, lie: Option<Lie>, on_disk: impl FnOnce(&SimDisk)) -> Tally
                 },
                 model: Rc::new(RefCell::new(Model::new(plan.settings.sync))),
                 closed: Cell::new(false),
+                marked: Rc::default(),
             })
         })
         .collect();
@@ -252,6 +254,11 @@ impl Schedule {
             whole.damages += life.damages;
             whole.refused = whole.refused.or_else(|| life.refused.clone());
             place.closed.set(life.closed && !crashed);
+            place
+                .marked
+                .borrow_mut()
+                .iter_mut()
+                .for_each(Marked::forget);
         }
         self.tally.damages += whole.damages;
         self.tally.refused_starts += u64::from(whole.refused.is_some());
@@ -366,6 +373,7 @@ impl Keeper {
             plan: self.plan.clone(),
             clock: self.clock.clone(),
             last_id: self.last_id.clone(),
+            marked: self.place.marked.clone(),
         };
         self.executor.spawn(partition.clone().run());
         let clock = self.clock.clone();

@@ -1,6 +1,10 @@
 //! The simulated disk keeps its own contract.
 
+use std::path::{Path, PathBuf};
+
 use super::*;
+use crate::config::SyncLevel;
+use crate::store::disk::{Disk, OpenMode};
 
 fn path(text: &str) -> PathBuf {
     PathBuf::from(text)

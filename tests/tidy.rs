@@ -41,14 +41,8 @@ const LONG_FILES: &[(&str, &str)] = &[];
 /// Code that only tests use, but that is compiled into the library because they stand outside it.
 const TEST_SUPPORT: &[&str] = &["src/store/sim/"];
 
-/// Where `unsafe` may be: the ring, the mapping of files, and the ring code of the tools.
-const UNSAFE: &[&str] = &[
-    "src/ring/",
-    "src/store/map",
-    "src/store/index/map",
-    "loadgen/",
-    "bench/",
-];
+/// Where `unsafe` may be: the ring, the mapping of index files, and the ring code of the tools.
+const UNSAFE: &[&str] = &["src/ring/", "src/store/real.rs", "loadgen/", "bench/"];
 
 /// Who may print to standard output: what answers a command, and the welcome of `serve`, which is
 /// due when the last shard has opened its doors.
@@ -66,6 +60,9 @@ const REQUIREMENTS: &[(char, u32)] = &[
     ('S', 5),
     ('T', 12),
 ];
+
+/// Folders of the machines this is written on; put together here so that this file may stay.
+const PRIVATE: &[&str] = &[concat!("/wo", "rk/")];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -138,6 +135,16 @@ fn read_sources() -> Vec<Source> {
         sources.len()
     );
     sources
+}
+
+/// Everything written by hand, but for the examples of the checks, which are wrong on purpose.
+fn texts() -> impl Iterator<Item = (String, String)> {
+    let ends = [".rs", ".md", ".toml", ".sh", ".py", ".txt", ".yml", "/run"];
+    let written = move |file: &String| ends.iter().any(|end| file.ends_with(end));
+    let files = files().into_iter().filter(written);
+    files
+        .filter(|file| !file.starts_with("tests/tidy/"))
+        .map(|file| (file.clone(), read(&file)))
 }
 
 /// Fails with all that is wrong, one a line.
@@ -251,16 +258,20 @@ fn no_tokio_in_the_server() {
 
 #[test]
 fn cited_requirements_exist() {
-    let texts = files().into_iter().filter(|file| {
-        let text = [".rs", ".md", ".toml", ".sh", ".yml"]
-            .iter()
-            .any(|end| file.ends_with(end));
-        // Their own examples are wrong on purpose.
-        text && !file.starts_with("tests/tidy/")
-    });
+    let cited = |file: &str, text: &str| house::check_citations(file, text, REQUIREMENTS);
     hold(
-        texts
-            .flat_map(|file| house::check_citations(&file, &read(&file), REQUIREMENTS))
+        texts()
+            .flat_map(|(file, text)| cited(&file, &text))
+            .collect(),
+    );
+}
+
+#[test]
+fn no_machine_is_named() {
+    let named = |file: &str, text: &str| house::check_private(file, text, PRIVATE);
+    hold(
+        texts()
+            .flat_map(|(file, text)| named(&file, &text))
             .collect(),
     );
 }

@@ -238,6 +238,14 @@ pub fn check_citations(path: &str, text: &str, ids: &[(char, u32)]) -> Vec<Strin
     wrong
 }
 
+/// A text does not name what is nobody's business but that of the machine it was written on.
+pub fn check_private(path: &str, text: &str, private: &[&str]) -> Vec<String> {
+    let found = private.iter().flat_map(|name| text.match_indices(name));
+    found
+        .map(|(at, name)| format!("{path}:{}: names {name}", line_of(text, at)))
+        .collect()
+}
+
 /// Nothing stands at the top but what belongs there.
 pub fn check_top(entries: &[String], allowed: &[&str]) -> Vec<String> {
     entries
@@ -441,6 +449,12 @@ mod tests {
         }
         assert_eq!(wrong("\n[N41]"), ["a:2: there is no requirement N41"]);
         assert_eq!(wrong("[N0] [T13] [N1 N99] [N1, T0]").len(), 4);
+    }
+
+    #[test]
+    fn machines_are_not_named() {
+        let wrong = check_private("a", "x\n/some/where/y", &["/some/where/", "/else/"]);
+        assert_eq!(wrong, ["a:2: names /some/where/"]);
     }
 
     #[test]

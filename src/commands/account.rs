@@ -341,8 +341,8 @@ impl Outcome {
     fn so_far(&self, failure: Failure) -> Failure {
         match failure {
             Failure::Failed(message) if self.good > 0 => Failure::Failed(format!(
-                "{message}; {} accounts were made before",
-                self.good
+                "{message}; made before that: {}",
+                accounts(self.good)
             )),
             other => other,
         }

@@ -10,6 +10,8 @@ mod cache;
 pub mod password;
 mod resolve;
 mod site;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 pub use cache::AuthCache;

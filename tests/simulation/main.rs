@@ -29,6 +29,9 @@ use schedule::{Tally, Trial};
 /// Lines of the trace shown for a failure.
 const TRACE_LINES: usize = 120;
 
+/// What happened on a disk, line by line.
+type Trace = Vec<String>;
+
 thread_local! {
     /// The last panic's message and place, kept by the hook.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -58,7 +61,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Runs one trial; the broken promise and the trace if there is one.
-fn run_one(trial: &Trial, traced: bool) -> Result<Tally, (String, Vec<String>)> {
+fn run_one(trial: &Trial, traced: bool) -> Result<(Tally, Trace), (String, Trace)> {
     let disk: RefCell<Option<SimDisk>> = RefCell::new(None);
     let result = catch_unwind(AssertUnwindSafe(|| {
         schedule::run(trial, |made| {
@@ -74,16 +77,8 @@ fn run_one(trial: &Trial, traced: bool) -> Result<Tally, (String, Vec<String>)> 
         .map(SimDisk::trace)
         .unwrap_or_default();
     match result {
-        Ok(tally) => {
-            if traced {
-                trace.iter().for_each(|line| println!("{line}"));
-            }
-            Ok(tally)
-        }
-        Err(_) => {
-            let panic = PANIC.take().unwrap_or_default();
-            Err((panic, trace))
-        }
+        Ok(tally) => Ok((tally, trace)),
+        Err(_) => Err((PANIC.take().unwrap_or_default(), trace)),
     }
 }
 
@@ -107,7 +102,7 @@ fn run_many(count: u64, trial: impl Fn(u64) -> Trial + Sync) -> (Tally, Option<(
                             }
                             let trial = trial(index);
                             match run_one(&trial, false) {
-                                Ok(one) => tally.add(&one),
+                                Ok((one, _)) => tally.add(&one),
                                 Err((panic, _)) => {
                                     next.store(count, Ordering::Relaxed);
                                     return (tally, Some((trial, panic)));
@@ -133,7 +128,7 @@ fn run_many(count: u64, trial: impl Fn(u64) -> Trial + Sync) -> (Tally, Option<(
 }
 
 /// Runs one trial on a thread of its own, traced.
-fn run_traced(trial: &Trial) -> Result<Tally, (String, Vec<String>)> {
+fn run_traced(trial: &Trial) -> Result<(Tally, Trace), (String, Trace)> {
     keep_panics();
     let trial = trial.clone();
     std::thread::Builder::new()
@@ -167,8 +162,9 @@ fn promises_hold_in_every_schedule() {
             seed,
             ..Trial::default()
         });
-        if let Err((panic, trace)) = result {
-            trace.iter().for_each(|line| println!("{line}"));
+        let (Ok((_, trace)) | Err((_, trace))) = &result;
+        trace.iter().for_each(|line| println!("{line}"));
+        if let Err((panic, _)) = result {
             panic!("a promise is broken by seed {seed}:\n{panic}");
         }
         return;
@@ -239,13 +235,13 @@ fn every_step_of_a_life_can_be_its_last() {
     };
     // A life that is long enough to have everything in it and short enough to be cut everywhere.
     let length = |seed| {
-        (1..64)
-            .map(|n| n * 32)
-            .find(|step| run_traced(&cut_at(&[*step], seed)).map_or(0, |tally| tally.cuts) == 0)
+        (1..64).map(|n| n * 32).find(|step| {
+            run_traced(&cut_at(&[*step], seed)).map_or(0, |(tally, _)| tally.cuts) == 0
+        })
     };
     let (seed, steps) = (1..200)
         .filter_map(|seed| Some((seed, length(seed)?)))
-        .find(|(_, steps)| (192..512).contains(steps))
+        .find(|(_, steps)| (96..640).contains(steps))
         .expect("some life has this length");
     let (tally, broken) = run_many(steps, |step| cut_at(&[step + 1], seed));
     println!("{steps} steps: {tally:?}");

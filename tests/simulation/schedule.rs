@@ -126,6 +126,9 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
         disk.lie(lie);
     }
     disk.set_delay_max(random.below(4));
+    if random.one_in(8) {
+        disk.set_copy_on_write();
+    }
     let store = Path::new("/store");
     let places: Vec<_> = (0..plan.partitions)
         .map(|partition| {

@@ -6,7 +6,8 @@
 //!
 //! - `RINGPOST_SIMULATION_SCHEDULES=100000` sets how many seeds are run (default 3000 without
 //!   optimizations, 20000 with), `RINGPOST_SIMULATION_FIRST_SEED` the first of them.
-//! - `RINGPOST_SIMULATION_SEED=17` runs that one alone and prints all it did.
+//! - `RINGPOST_SIMULATION_SEED=17` runs that one alone and prints all it did; with
+//!   `RINGPOST_SIMULATION_CUTS=40,7` its lives are cut at these steps.
 //!
 //! That the simulation bites is tested too: drives that lie are found here, faults planted in the
 //! store itself by `tests/mutants/run`.
@@ -58,6 +59,16 @@ fn number(name: &str) -> Option<u64> {
         text.parse()
             .unwrap_or_else(|_| panic!("{name}={text}: a whole number is wanted")),
     )
+}
+
+/// The trial's cuts as `RINGPOST_SIMULATION_CUTS` has them.
+fn cuts_from_environment() -> Option<Vec<u64>> {
+    let text = std::env::var("RINGPOST_SIMULATION_CUTS").ok()?;
+    let cuts = text.split(',').map(|step| {
+        step.parse()
+            .unwrap_or_else(|_| panic!("RINGPOST_SIMULATION_CUTS={text}: steps as 40,7 are wanted"))
+    });
+    Some(cuts.collect())
 }
 
 /// Runs one trial; the broken promise and the trace if there is one.
@@ -147,11 +158,15 @@ fn fail(trial: &Trial) -> ! {
     let from = trace.len().saturating_sub(TRACE_LINES);
     println!("... {from} lines before");
     trace[from..].iter().for_each(|line| println!("{line}"));
-    let seed = trial.seed;
+    let cuts = trial.cuts.as_ref().map_or(String::new(), |cuts| {
+        let cuts: Vec<String> = cuts.iter().map(u64::to_string).collect();
+        format!("RINGPOST_SIMULATION_CUTS={} ", cuts.join(","))
+    });
     panic!(
         "a promise is broken by {trial:?}:\n{panic}\n\
-         again, where there are no cuts: RINGPOST_SIMULATION_SEED={seed} \
-         cargo test --test simulation promises -- --nocapture"
+         again: RINGPOST_SIMULATION_SEED={} {cuts}\
+         cargo test --test simulation promises -- --nocapture",
+        trial.seed
     );
 }
 
@@ -160,6 +175,7 @@ fn promises_hold_in_every_schedule() {
     if let Some(seed) = number("RINGPOST_SIMULATION_SEED") {
         let result = run_traced(&Trial {
             seed,
+            cuts: cuts_from_environment(),
             ..Trial::default()
         });
         let (Ok((_, trace)) | Err((_, trace))) = &result;

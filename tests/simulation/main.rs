@@ -17,6 +17,7 @@ mod message;
 mod model;
 mod plan;
 mod schedule;
+mod space;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

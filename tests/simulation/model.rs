@@ -640,11 +640,11 @@ impl Model {
                     copy.damaged = true;
                 }
                 damaged_ids += usize::from(copy.damaged || copy.presence == Presence::Either);
-                if copy.presence == Presence::Either {
-                    copy.presence = Presence::Never;
-                }
-                if copy.expunge == Expunge::Asked {
-                    copy.expunge = Expunge::Done;
+                match (copy.presence, copy.expunge) {
+                    (Presence::Either, Expunge::No) => copy.presence = Presence::Never,
+                    // Lost or expunged: a mark of its delivery may be there or not.
+                    (_, Expunge::Asked) => copy.expunge = Expunge::Done,
+                    _ => {}
                 }
             }
             assert!(

@@ -155,6 +155,7 @@ impl SimDisk {
                 capacity_bytes: None,
                 faults: Faults::default(),
                 counts: Counts::default(),
+                copy_on_write: false,
                 lie: None,
                 owed_sync: None,
                 trace: None,
@@ -171,6 +172,11 @@ impl SimDisk {
     /// Bytes of space on the disk; `None`: no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world.borrow_mut().capacity_bytes = bytes;
+    }
+
+    /// The filesystem writes every time to a new place: allocating does nothing.
+    pub fn set_copy_on_write(&self) {
+        self.world.borrow_mut().copy_on_write = true;
     }
 
     /// Bytes of space in use.

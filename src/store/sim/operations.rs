@@ -298,15 +298,18 @@ impl Disk for SimDisk {
         .await?;
         {
             let mut world = self.world.borrow_mut();
+            if world.copy_on_write {
+                return Ok(());
+            }
             if !world.reserve(file.0.number, bytes) {
                 world.note(|| "ENOSPC".to_owned());
                 return Err(no_space());
             }
-            if zeroes {
-                let change = world.next_change();
-                let inode = &mut world.file(file.0.number).inode;
-                inode.write_zeros(change, bytes);
-            }
+            // Without zeroes only what is new reads as zeros, as `fallocate` does it.
+            let change = world.next_change();
+            let inode = &mut world.file(file.0.number).inode;
+            let from = if zeroes { 0 } else { inode.len().min(bytes) };
+            inode.write_zeros(change, from, bytes - from);
         }
         self.step().await;
         Ok(())

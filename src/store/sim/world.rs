@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) capacity_bytes: Option<u64>,
     pub(super) faults: Faults,
     pub(super) counts: Counts,
+    /// Allocating does nothing, as where every write goes to a new place.
+    pub(super) copy_on_write: bool,
     pub(super) lie: Option<Lie>,
     /// What [`Lie::LateSync`] still owes: the file, and the last change its sync covers.
     pub(super) owed_sync: Option<(FileNumber, u64)>,

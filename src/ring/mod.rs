@@ -4,6 +4,8 @@
 //! through futures that the store awaits. Both share one ring, so that one `io_uring_enter`
 //! submits and reaps everything.
 
+pub mod raw;
+
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;

@@ -9,7 +9,9 @@ pub fn unix_seconds() -> u64 {
 
 /// Time since 1970; zero on a machine whose clock stands before that.
 pub fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// CPU time that all threads of this process have used so far.
@@ -41,12 +43,27 @@ pub fn rfc5322_date(unix_seconds: u64) -> String {
 /// Year, month (from 0) and day (from 1) of a day since 1970, in the Gregorian calendar.
 fn civil(mut days: u64) -> (u64, usize, u64) {
     let mut year = 1970;
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));
         year += 1;
     }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let lengths = [
+        31,
+        28 + u64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
     let mut month = 0;
     while days >= lengths[month] {
         days -= lengths[month];
@@ -64,7 +81,10 @@ mod tests {
         assert_eq!(rfc5322_date(0), "Thu, 1 Jan 1970 00:00:00 +0000");
         assert_eq!(rfc5322_date(951_782_399), "Mon, 28 Feb 2000 23:59:59 +0000");
         assert_eq!(rfc5322_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 +0000");
-        assert_eq!(rfc5322_date(1_795_305_600), "Sun, 22 Nov 2026 00:00:00 +0000");
+        assert_eq!(
+            rfc5322_date(1_795_305_600),
+            "Sun, 22 Nov 2026 00:00:00 +0000"
+        );
     }
 
     #[test]

@@ -28,7 +28,10 @@ impl Pool {
     /// Names file and line.
     pub fn from_file(path: &Path) -> Result<Pool, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+        let lines = text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.trim()));
         let wanted: Vec<_> = lines
             .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
             .collect();
@@ -52,12 +55,19 @@ impl Pool {
     /// # Errors
     /// When there are none, or more than [`ADDRESSES_MAX`].
     pub fn collect(addresses: impl Iterator<Item = String>) -> Result<Pool, String> {
-        let mut pool = Pool { text: String::new(), ends: Vec::new() };
+        let mut pool = Pool {
+            text: String::new(),
+            ends: Vec::new(),
+        };
         for address in addresses {
             pool.text.push_str(&address);
             match u32::try_from(pool.text.len()) {
                 Ok(end) if pool.ends.len() < ADDRESSES_MAX => pool.ends.push(end),
-                _ => return Err(format!("at most {ADDRESSES_MAX} addresses and 4 GiB of text")),
+                _ => {
+                    return Err(format!(
+                        "at most {ADDRESSES_MAX} addresses and 4 GiB of text"
+                    ));
+                }
             }
         }
         if pool.ends.is_empty() {
@@ -75,7 +85,11 @@ impl Pool {
     /// Address number `index`, below [`Pool::len`].
     pub fn get(&self, index: u32) -> &str {
         let index = index as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        };
         &self.text[start..self.ends[index] as usize]
     }
 
@@ -115,7 +129,10 @@ mod tests {
     #[test]
     fn generated_addresses() {
         let pool = Pool::generate("u", 12, "bench.test").expect("a pool");
-        assert_eq!((pool.len(), pool.get(0), pool.get(11)), (12, "u0@bench.test", "u11@bench.test"));
+        assert_eq!(
+            (pool.len(), pool.get(0), pool.get(11)),
+            (12, "u0@bench.test", "u11@bench.test")
+        );
         assert!(Pool::generate("u", 0, "x").is_err());
     }
 

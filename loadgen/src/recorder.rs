@@ -243,7 +243,8 @@ pub struct Recorder {
     measure_from: Instant,
     interval: Interval,
     ship_at: Instant,
-    to: Sender<Interval>,
+    /// `None` after the end.
+    to: Option<Sender<Interval>>,
 }
 
 impl Recorder {
@@ -253,7 +254,7 @@ impl Recorder {
             measure_from,
             interval: Interval::default(),
             ship_at: Instant::now() + SHIP_EVERY,
-            to,
+            to: Some(to),
         }
     }
 
@@ -276,10 +277,14 @@ impl Recorder {
 
     /// Notes an error and what was said with it.
     pub fn fault(&mut self, key: FaultKey, sample: &[u8]) {
-        let fault = self.interval.faults.entry(key).or_insert_with(|| FaultCount {
-            count: 0,
-            sample: readable(sample),
-        });
+        let fault = self
+            .interval
+            .faults
+            .entry(key)
+            .or_insert_with(|| FaultCount {
+                count: 0,
+                sample: readable(sample),
+            });
         fault.count += 1;
     }
 
@@ -296,10 +301,17 @@ impl Recorder {
         }
     }
 
-    /// Ships what there is.
-    pub fn ship(&mut self) {
-        // Nobody listens any more only if the main thread has given up: nothing to tell then.
-        let _ = self.to.send(std::mem::take(&mut self.interval));
+    fn ship(&mut self) {
+        if let Some(to) = &self.to {
+            // Nobody listens any more only if the main thread has given up: nothing to tell then.
+            let _ = to.send(std::mem::take(&mut self.interval));
+        }
+    }
+
+    /// Ships what there is, for the last time: the receiver learns that this thread is done.
+    pub fn finish(&mut self) {
+        self.ship();
+        self.to = None;
     }
 }
 
@@ -347,7 +359,11 @@ mod tests {
     fn intervals_add_up() {
         let start = Instant::now();
         let (mut recorder, from) = recorder(start);
-        let key = FaultKey { fault: Fault::Transient, verb: Verb::Rcpt, code: 450 };
+        let key = FaultKey {
+            fault: Fault::Transient,
+            verb: Verb::Rcpt,
+            code: 450,
+        };
         for ms in 1..=3u64 {
             recorder.time(Verb::Body, start, start + Duration::from_millis(ms));
             recorder.fault(key, b"450 later\x1b[0m\r\n");

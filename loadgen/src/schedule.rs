@@ -78,7 +78,13 @@ mod tests {
     fn counts_and_ends() {
         let now = Instant::now();
         let schedule = Schedule::new(Some(2), Some(now + Duration::from_secs(1)));
-        assert_eq!(schedule.next(now), Some(Start { sequence: 0, due: now }));
+        assert_eq!(
+            schedule.next(now),
+            Some(Start {
+                sequence: 0,
+                due: now
+            })
+        );
         assert_eq!(schedule.next(now).map(|start| start.sequence), Some(1));
         assert_eq!(schedule.next(now), None);
         assert!(!schedule.is_over(now));

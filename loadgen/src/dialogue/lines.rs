@@ -26,7 +26,10 @@ impl Lines {
     ///
     /// # Errors
     /// When a line is longer than 4096 bytes.
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Nonsense> {
+    pub fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<&'a [u8]>, Nonsense> {
         if self.spent {
             self.partial.clear();
             self.spent = false;
@@ -58,7 +61,9 @@ impl Lines {
 }
 
 fn nonsense(bytes: &[u8]) -> Nonsense {
-    Nonsense { sample: bytes[..bytes.len().min(200)].to_vec() }
+    Nonsense {
+        sample: bytes[..bytes.len().min(200)].to_vec(),
+    }
 }
 
 /// Reads SMTP replies (RFC 5321 §4.2.1), of one line or several.
@@ -114,7 +119,9 @@ fn parse_reply_line(line: &[u8]) -> Option<(u16, bool)> {
     if !matches!(digits[0], b'2'..=b'5') || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    let code = digits
+        .iter()
+        .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
     match line.get(3) {
         None | Some(b' ') => Some((code, true)),
         Some(b'-') => Some((code, false)),
@@ -225,7 +232,12 @@ mod tests {
             for piece in 1..=text.len() {
                 let found = read_dots(text, piece);
                 let wanted = (body.to_vec(), rest.to_vec(), done);
-                assert_eq!(found, wanted, "{:?} by {piece}", text.escape_ascii().to_string());
+                assert_eq!(
+                    found,
+                    wanted,
+                    "{:?} by {piece}",
+                    text.escape_ascii().to_string()
+                );
             }
         }
     }
@@ -265,7 +277,11 @@ mod tests {
             b"\x16\x03\x01\x02\n",
             &long,
         ] {
-            assert!(read_replies(text, 7).is_err(), "{:?}", text.escape_ascii().to_string());
+            assert!(
+                read_replies(text, 7).is_err(),
+                "{:?}",
+                text.escape_ascii().to_string()
+            );
         }
         assert!(read_replies(&b"250-x\r\n".repeat(2000), 100).is_err());
     }

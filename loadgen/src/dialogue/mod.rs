@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::recorder::{Fault, Recorder, Verb};
 
-/// What a dialogue wants next; whatever it wrote is sent first.
+/// What a dialogue wants next. What it wrote is sent meanwhile; closing sends nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// An answer, within the time-out.
@@ -71,7 +71,11 @@ pub trait Dialogue: Sized {
 
 /// Notes a fault of the connection itself.
 fn note_fault(recorder: &mut Recorder, fault: Fault, verb: Verb, text: &str) {
-    let key = crate::recorder::FaultKey { fault, verb, code: 0 };
+    let key = crate::recorder::FaultKey {
+        fault,
+        verb,
+        code: 0,
+    };
     recorder.fault(key, text.as_bytes());
 }
 

@@ -46,7 +46,11 @@ pub struct Options {
 impl Options {
     /// How bodies are sent.
     pub fn framing(&self) -> Framing {
-        if self.chunking { Framing::Chunk } else { Framing::Dots }
+        if self.chunking {
+            Framing::Chunk
+        } else {
+            Framing::Dots
+        }
     }
 }
 
@@ -109,9 +113,13 @@ impl SmtpWork {
         }
         let start = self.schedule.next(now)?;
         let mut recipients = self.spare.pop().unwrap_or_default();
-        self.pool.pick(self.options.recipients, &mut self.random, &mut recipients);
+        self.pool
+            .pick(self.options.recipients, &mut self.random, &mut recipients);
         Some(Job {
-            id: MessageId { run: self.options.run, sequence: start.sequence },
+            id: MessageId {
+                run: self.options.run,
+                sequence: start.sequence,
+            },
             attempt: 1,
             due: start.due,
             recipients,
@@ -126,8 +134,14 @@ impl SmtpWork {
             let rows = rows.map(|(&index, &outcome)| (pool.get(index), outcome));
             ledger.note(job.id, job.attempt, rows, now);
         }
-        let acknowledged = outcomes.iter().filter(|outcome| outcome.is_acknowledged()).count();
-        let unknown = outcomes.iter().filter(|&&outcome| outcome == Outcome::Unknown).count();
+        let acknowledged = outcomes
+            .iter()
+            .filter(|outcome| outcome.is_acknowledged())
+            .count();
+        let unknown = outcomes
+            .iter()
+            .filter(|&&outcome| outcome == Outcome::Unknown)
+            .count();
         let measured = self.recorder.measures(job.due);
         let counts = self.recorder.counts();
         counts.ended_ever += 1;
@@ -143,7 +157,10 @@ impl SmtpWork {
         }
         // Only what may succeed another time: not what was refused for good.
         let passing = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Unknown | Outcome::Unsent | Outcome::Code(400..=499))
+            matches!(
+                outcome,
+                Outcome::Unknown | Outcome::Unsent | Outcome::Code(400..=499)
+            )
         };
         if job.attempt < self.options.attempts_max && outcomes.iter().any(passing) {
             let mut index = 0;
@@ -311,7 +328,10 @@ impl Dialogue for Smtp {
             }
         }
         if let Some(job) = self.job.take() {
-            if matches!(self.awaiting, Await::Greeting | Await::Hello | Await::OldHello) {
+            if matches!(
+                self.awaiting,
+                Await::Greeting | Await::Hello | Await::OldHello
+            ) {
                 // No attempt has been made: the message goes to another connection.
                 work.again.push_front(job);
             } else {
@@ -340,8 +360,16 @@ impl Smtp {
     }
 
     fn refuse(&self, work: &mut SmtpWork, code: u16) {
-        let fault = if code < 500 { Fault::Transient } else { Fault::Permanent };
-        let key = FaultKey { fault, verb: self.awaiting.verb(), code };
+        let fault = if code < 500 {
+            Fault::Transient
+        } else {
+            Fault::Permanent
+        };
+        let key = FaultKey {
+            fault,
+            verb: self.awaiting.verb(),
+            code,
+        };
         work.recorder.fault(key, self.replies.text());
     }
 
@@ -371,10 +399,12 @@ impl Smtp {
             Await::Rcpt(index) => self.rcpt(work, index, code, good, now, out),
             Await::Data => self.data(work, code, now, out),
             Await::Body(index) => self.body(work, index, code, good, now, out),
+            Await::Nobody if self.mail_refused.is_none() && code != 421 => self.reset(out),
             Await::Nobody => self.message_over(work, code, now, out),
             Await::Reset => {
                 self.time(work, Verb::Reset, now);
-                self.next_message(work, now, out)
+                // A server that refuses RSET has said all there is to say with its code.
+                self.message_over(work, code, now, out)
             }
             Await::Quit => {
                 self.time(work, Verb::Quit, now);
@@ -395,7 +425,11 @@ impl Smtp {
         if !good {
             self.refuse(work, code);
             if self.awaiting == Await::Hello && !lmtp && (500..=504).contains(&code) {
-                self.command(&[b"HELO ", work.options.hello.as_bytes()], Await::OldHello, out);
+                self.command(
+                    &[b"HELO ", work.options.hello.as_bytes()],
+                    Await::OldHello,
+                    out,
+                );
                 return Next::Wait;
             }
             return Next::Fail;
@@ -407,9 +441,8 @@ impl Smtp {
             return Next::Wait;
         }
         if work.options.chunking && !self.chunking {
-            work.failure = Some(
-                "--chunking: the server does not announce CHUNKING (RFC 3030)".to_owned(),
-            );
+            work.failure =
+                Some("--chunking: the server does not announce CHUNKING (RFC 3030)".to_owned());
             return Next::Fail;
         }
         self.next_message(work, now, out)
@@ -441,7 +474,11 @@ impl Smtp {
         self.codes.resize(job.recipients.len(), 0);
         self.mail_refused = None;
         self.body_out = false;
-        self.command(&[b"MAIL FROM:<", work.options.sender.as_bytes(), b">"], Await::Mail, out);
+        self.command(
+            &[b"MAIL FROM:<", work.options.sender.as_bytes(), b">"],
+            Await::Mail,
+            out,
+        );
         if self.pipelined(work) {
             for index in 0..self.codes.len() {
                 self.send_rcpt(work, index, out);
@@ -459,7 +496,11 @@ impl Smtp {
     fn send_rcpt(&mut self, work: &SmtpWork, index: usize, out: &mut Vec<u8>) {
         if let Some(job) = &self.job {
             let address = work.pool.get(job.recipients[index]);
-            self.command(&[b"RCPT TO:<", address.as_bytes(), b">"], Await::Rcpt(index), out);
+            self.command(
+                &[b"RCPT TO:<", address.as_bytes(), b">"],
+                Await::Rcpt(index),
+                out,
+            );
         }
     }
 
@@ -556,7 +597,10 @@ impl Smtp {
             self.refuse(work, code);
             // A 2xx here is no acknowledgement of anything.
             let code = if code < 400 { 554 } else { code };
-            self.codes.iter_mut().filter(|known| **known == 0).for_each(|known| *known = code);
+            self.codes
+                .iter_mut()
+                .filter(|known| **known == 0)
+                .for_each(|known| *known = code);
         }
         if code == 421 || self.mail_refused.is_some() {
             return self.message_over(work, code, now, out);
@@ -585,7 +629,10 @@ impl Smtp {
                 return Next::Wait;
             }
         } else {
-            self.codes.iter_mut().filter(|known| **known == 0).for_each(|known| *known = code);
+            self.codes
+                .iter_mut()
+                .filter(|known| **known == 0)
+                .for_each(|known| *known = code);
         }
         if let Some(job) = &self.job
             && good
@@ -618,12 +665,17 @@ impl Smtp {
     }
 
     fn finish(&mut self, work: &mut SmtpWork, job: Job, now: Instant) {
-        let open = if self.body_out { Outcome::Unknown } else { Outcome::Unsent };
+        let open = if self.body_out {
+            Outcome::Unknown
+        } else {
+            Outcome::Unsent
+        };
         self.outcomes.clear();
-        self.outcomes.extend(self.codes.iter().map(|&code| match code {
-            0 => open,
-            code => Outcome::Code(code),
-        }));
+        self.outcomes
+            .extend(self.codes.iter().map(|&code| match code {
+                0 => open,
+                code => Outcome::Code(code),
+            }));
         work.finish(job, &self.outcomes, now);
     }
 }

@@ -52,8 +52,15 @@ pub enum ReadError {
 /// # Errors
 /// Names file and line.
 pub fn read(path: &Path, mut each: impl FnMut(Entry<'_>)) -> Result<bool, ReadError> {
-    let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let bad = |line, reason| ReadError::Line { path: path.to_owned(), line, reason };
+    let io = |source| ReadError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let bad = |line, reason| ReadError::Line {
+        path: path.to_owned(),
+        line,
+        reason,
+    };
     let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(io)?);
     let mut line = Vec::new();
     let mut number = 0u64;
@@ -88,7 +95,8 @@ pub fn read(path: &Path, mut each: impl FnMut(Entry<'_>)) -> Result<bool, ReadEr
 fn attempt(line: &str, each: &mut impl FnMut(Entry<'_>)) -> Result<(), String> {
     let mut words = line.split(' ');
     let id = words.next().unwrap_or_default();
-    let id = MessageId::parse(id.as_bytes()).ok_or_else(|| format!("'{id}' is not a message id"))?;
+    let id =
+        MessageId::parse(id.as_bytes()).ok_or_else(|| format!("'{id}' is not a message id"))?;
     let attempt = words.next().unwrap_or_default();
     let attempt = attempt
         .parse()
@@ -109,7 +117,12 @@ fn attempt(line: &str, each: &mut impl FnMut(Entry<'_>)) -> Result<(), String> {
                     })?,
             ),
         };
-        each(Entry { id, attempt, recipient, outcome });
+        each(Entry {
+            id,
+            attempt,
+            recipient,
+            outcome,
+        });
     }
     Ok(())
 }

@@ -5,7 +5,12 @@ type Row = (MessageId, u32, String, Outcome);
 fn rows(path: &Path) -> Result<(Vec<Row>, bool), ReadError> {
     let mut rows = Vec::new();
     let torn = read(path, |entry| {
-        rows.push((entry.id, entry.attempt, entry.recipient.to_owned(), entry.outcome));
+        rows.push((
+            entry.id,
+            entry.attempt,
+            entry.recipient.to_owned(),
+            entry.outcome,
+        ));
     })?;
     Ok((rows, torn))
 }
@@ -29,7 +34,12 @@ fn fill(path: &Path, count: u64) -> Vec<Row> {
         let writer = &mut writers[sequence as usize % 2];
         writer.note(id(sequence), 1 + sequence as u32, outcomes.into_iter(), now);
         for (address, outcome) in outcomes {
-            expected.push((id(sequence), 1 + sequence as u32, address.to_owned(), outcome));
+            expected.push((
+                id(sequence),
+                1 + sequence as u32,
+                address.to_owned(),
+                outcome,
+            ));
         }
     }
     expected
@@ -54,7 +64,13 @@ fn a_torn_last_line_is_passed_over_wherever_it_is_torn() {
     let path = dir.path().join("ledger");
     fill(&path, 1);
     let whole = std::fs::read(&path).expect("read");
-    let line_start = whole.len() - 1 - whole[..whole.len() - 1].iter().rev().position(|&b| b == b'\n').expect("lines");
+    let line_start = whole.len()
+        - 1
+        - whole[..whole.len() - 1]
+            .iter()
+            .rev()
+            .position(|&b| b == b'\n')
+            .expect("lines");
     for end in line_start + 1..whole.len() {
         std::fs::write(&path, &whole[..end]).expect("written");
         let (found, torn) = rows(&path).expect("readable");
@@ -77,13 +93,19 @@ fn strange_lines_are_named() {
     let path = dir.path().join("ledger");
     for (line, wanted) in [
         ("x 1 a@b=250", "not a message id"),
-        ("00000007-0000000000000001 x a@b=250", "number of an attempt"),
+        (
+            "00000007-0000000000000001 x a@b=250",
+            "number of an attempt",
+        ),
         ("00000007-0000000000000001 1 a@b", "RECIPIENT=OUTCOME"),
         ("00000007-0000000000000001 1 a@b=99", "no outcome"),
     ] {
         std::fs::write(&path, format!("{TITLE}\n{line}\n")).expect("written");
         let error = rows(&path).expect_err(line).to_string();
-        assert!(error.contains(wanted) && error.contains("ledger:2"), "{error}");
+        assert!(
+            error.contains(wanted) && error.contains("ledger:2"),
+            "{error}"
+        );
     }
     std::fs::write(&path, "hello\n").expect("written");
     assert!(rows(&path).is_err());

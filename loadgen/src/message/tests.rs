@@ -10,7 +10,10 @@ fn shape(bytes: usize, framing: Framing) -> Shape {
 }
 
 fn id(sequence: u64) -> MessageId {
-    MessageId { run: 0xabcd_0123, sequence }
+    MessageId {
+        run: 0xabcd_0123,
+        sequence,
+    }
 }
 
 fn build(bytes: usize, framing: Framing, seed: u64) -> Vec<u8> {
@@ -88,7 +91,11 @@ fn checker_takes_any_pieces() {
 #[test]
 fn any_flipped_bit_of_id_sum_or_body_is_found() {
     let message = build(1500, Framing::Chunk, 11);
-    let header_end = message.windows(4).position(|w| w == b"\r\n\r\n").expect("a header") + 4;
+    let header_end = message
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .expect("a header")
+        + 4;
     let covered = message
         .windows(14)
         .position(|w| w == b"X-Loadgen-Id: ")
@@ -131,7 +138,10 @@ fn exchanged_pieces_and_truncation_are_found() {
 
 #[test]
 fn mail_of_others_is_foreign() {
-    assert_eq!(verdict(b"Subject: hi\r\n\r\nhello\r\n", 5), Verdict::Foreign);
+    assert_eq!(
+        verdict(b"Subject: hi\r\n\r\nhello\r\n", 5),
+        Verdict::Foreign
+    );
     assert_eq!(verdict(b"", 1), Verdict::Foreign);
 }
 

@@ -58,7 +58,7 @@ pub struct Summary {
     pub ended_early: Option<String>,
 }
 
-/// A target that never answered at all is given up sooner.
+/// A target that gave nothing but errors from the start is given up sooner.
 const GIVE_UP_FIRST: Duration = Duration::from_secs(5);
 /// How often the display moves and the end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -278,7 +278,7 @@ impl Watch<'_> {
             .iter()
             .flat_map(|interval| interval.faults.values())
             .map(|fault| fault.count)
-            .sum();
+            .sum::<u64>();
         self.progress.show(now, &counts, faults);
         if self.interrupted.load(Ordering::Relaxed) && self.ended_early.is_none() {
             self.ended_early = Some("interrupted by a signal".to_owned());

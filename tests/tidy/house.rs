@@ -45,7 +45,8 @@ pub fn check_header(source: &Source) -> Vec<String> {
 }
 
 /// Shipped code neither gives up without a reason nor holds what is left of building it.
-pub fn check_panics(source: &Source) -> Vec<String> {
+/// `own_expect`: the crate has a method of that name, which takes other things than texts.
+pub fn check_panics(source: &Source, own_expect: bool) -> Vec<String> {
     let code = source.shipped_code();
     let mut wrong = Vec::new();
     let mut say = |at: usize, text: &str| {
@@ -80,7 +81,11 @@ pub fn check_panics(source: &Source) -> Vec<String> {
             }
             let start = code.len() - argument.trim_start().len();
             let reason = literal_at(&source.text[start..]);
-            if reason.is_none_or(|text| text.split_whitespace().count() < REASON_WORDS_MIN) {
+            let is_reason = match reason {
+                Some(text) => text.split_whitespace().count() >= REASON_WORDS_MIN,
+                None => own_expect && name == "expect",
+            };
+            if !is_reason {
                 say(
                     at,
                     &format!("{name}: its text must say why it cannot happen"),
@@ -351,7 +356,7 @@ mod tests {
             "let text = \"todo!() unwrap()\";",
             "#[cfg(test)] mod tests { fn a() { b.unwrap(); todo!() } }",
         ] {
-            assert_eq!(check_panics(&source(good)), [""; 0], "{good}");
+            assert_eq!(check_panics(&source(good), false), [""; 0], "{good}");
         }
         for bad in [
             "a.unwrap()",
@@ -368,12 +373,15 @@ mod tests {
             "#[allow(dead_code)]",
             "#[cfg(test)] mod tests {} a.unwrap()",
         ] {
-            assert_eq!(check_panics(&source(bad)).len(), 1, "{bad}");
+            assert_eq!(check_panics(&source(bad), false).len(), 1, "{bad}");
         }
-        let wrong = check_panics(&source("a\n\nb.unwrap()"));
+        let wrong = check_panics(&source("a\n\nb.unwrap()"), false);
         assert!(wrong[0].starts_with("src/a.rs:3: "), "{wrong:?}");
+        let own = |text| check_panics(&source(text), true).len();
+        assert_eq!(own("ledger.expect(entry)"), 0);
+        assert_eq!(own("a.expect(\"no reason\"); panic!(text)"), 2);
         let test = Source::new("src/a/tests.rs", "a.unwrap()");
-        assert!(check_panics(&test).is_empty());
+        assert!(check_panics(&test, false).is_empty());
     }
 
     #[test]

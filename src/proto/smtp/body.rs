@@ -80,32 +80,35 @@ impl DotUnstuffer {
 
     /// The length of the longest run at the start of `input`, which is not empty and starts within
     /// a line, that belongs to the message as it is: up to a line that starts with a dot, or all.
-    ///
-    /// Goes from LF to LF, and counts the CRs in one sweep afterwards: if there are more than LFs
-    /// behind them, one stands by itself. Where does not matter.
     fn feed_run(&mut self, input: &[u8]) -> usize {
-        let mut pairs = 0;
-        let mut end = input.len();
-        self.place = Place::Middle;
-        for at in memchr::memchr_iter(b'\n', input) {
-            if at == 0 || input[at - 1] != b'\r' {
+        let mut at = 0;
+        while let Some(found) = memchr::memchr2(b'\r', b'\n', &input[at..]) {
+            at += found;
+            if input[at] == b'\n' {
                 self.bare = true;
+                at += 1;
                 continue;
             }
-            pairs += 1;
-            if matches!(input.get(at + 1), None | Some(b'.')) {
-                self.place = Place::LineStart;
-                end = at + 1;
-                break;
+            match input.get(at + 1) {
+                None => {
+                    self.place = Place::Cr;
+                    return at + 1;
+                }
+                Some(b'\n') => {
+                    at += 2;
+                    if matches!(input.get(at), None | Some(b'.')) {
+                        self.place = Place::LineStart;
+                        return at;
+                    }
+                }
+                Some(_) => {
+                    self.bare = true;
+                    at += 1;
+                }
             }
         }
-        let mut run = &input[..end];
-        if let [before @ .., b'\r'] = run {
-            self.place = Place::Cr;
-            run = before;
-        }
-        self.bare |= memchr::memchr_iter(b'\r', run).count() != pairs;
-        end
+        self.place = Place::Middle;
+        input.len()
     }
 
     /// A CR or an LF stood by itself somewhere in the message so far.

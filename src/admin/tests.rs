@@ -153,6 +153,8 @@ pub(crate) fn serve_control(data: &Path) -> (Sender<()>, Receiver<Vec<Account>>)
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),
             }
         }
+        // Whoever has the accounts finds nobody listening any more.
+        drop(listener);
         let _ = give.send(memory.accounts());
     });
     (stop, take)

@@ -11,11 +11,11 @@ use crate::directory::password::Scheme;
 pub(super) fn command() -> Clap {
     let base = Clap::new("ringpost")
         .version(env!("CARGO_PKG_VERSION"))
-        .about(env!("CARGO_PKG_DESCRIPTION"))
         .max_term_width(100)
         .subcommand_required(true)
         .arg_required_else_help(true);
-    Command::augment_subcommands(base)
+    // The derive would put its own description in place of the program's.
+    Command::augment_subcommands(base).about(env!("CARGO_PKG_DESCRIPTION"))
 }
 
 /// Every setting, for `serve` and `config show`.

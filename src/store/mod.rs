@@ -333,7 +333,10 @@ impl<D: Disk> Partition<D> {
     ///
     /// # Errors
     /// What the disk says; more than fits a batch is `Full`.
-    pub async fn put_all(&self, entries: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+    pub async fn put_all(
+        &self,
+        entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
         todo!()
     }
 

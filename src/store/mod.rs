@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod index;
+pub mod record;
 pub mod sim;
 
 use std::io;

@@ -68,7 +68,7 @@ impl Index {
             None if self.is_covered(seq) => return None,
             None => Fields::ABSENT,
         };
-        Some(self.active.add(address, Entry::new(fields)))
+        Some(self.active.add(Entry::new(address, fields)))
     }
 
     /// The later of two places of one record: a higher generation is later.
@@ -387,12 +387,14 @@ impl Index {
                 < (location.segment, location.offset);
         if later {
             if body.needed() {
-                self.segments.sub(body.segment, u64::from(body.bytes));
-                self.segments.add(segment, u64::from(location.bytes));
+                self.segments.sub(body.segment, body.charge());
             }
             new.segment = segment;
             new.offset = location.offset;
             new.bytes = location.bytes;
+            if new.needed() {
+                self.segments.add(segment, new.charge());
+            }
         }
         let learns_chunks = !chunks.is_empty() && !body.is_chunked();
         if learns_chunks {
@@ -423,7 +425,7 @@ impl Index {
         let before = *body;
         body.name();
         if !before.needed() {
-            self.segments.add(before.segment, u64::from(before.bytes));
+            self.segments.add(before.segment, before.charge());
         }
         // Chunks have no chunks: this ends after one step, whatever the log says.
         if whole && !before.is_live() && before.is_chunked() {
@@ -442,7 +444,7 @@ impl Index {
         if after.is_live() {
             return;
         }
-        self.segments.sub(after.segment, u64::from(after.bytes));
+        self.segments.sub(after.segment, after.charge());
         if whole && after.is_chunked() {
             for chunk in self.chunks_of(seq) {
                 self.unname_body(chunk, false);
@@ -475,7 +477,7 @@ impl Index {
             }
             body.release();
             let body = *body;
-            self.segments.sub(body.segment, u64::from(body.bytes));
+            self.segments.sub(body.segment, body.charge());
         }
     }
 }

@@ -13,6 +13,8 @@ const NAMED: u32 = 1 << 31;
 /// Its list of chunks is known.
 const CHUNKED: u32 = 1 << 30;
 const COUNT: u32 = CHUNKED - 1;
+/// The count as far as the sealed file keeps it.
+const PACKED_COUNT: u32 = (1 << 22) - 1;
 
 /// A body or chunk, see the states of [`Body::needed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +51,18 @@ impl Body {
         u64::from(self.seq[0]) | u64::from(self.seq[1]) << 32
     }
 
-    /// Count and flags in one, as stored.
-    pub(super) fn uses(&self) -> u32 {
-        self.uses
+    /// Count and flags in 24 bits, for the sealed file; a count too large is "too many".
+    pub(super) fn packed_uses(&self) -> u32 {
+        (self.uses & !COUNT) >> 8 | (self.uses & COUNT).min(PACKED_COUNT)
+    }
+
+    /// The reverse of [`Body::packed_uses`].
+    pub(super) fn unpacked_uses(packed: u32) -> u32 {
+        let count = match packed & PACKED_COUNT {
+            PACKED_COUNT => COUNT,
+            count => count,
+        };
+        (packed & !PACKED_COUNT) << 8 | count
     }
 
     /// A live append or final record names it.
@@ -67,6 +78,11 @@ impl Body {
     /// Its place must be kept: it is live, or may become so.
     pub(super) fn needed(&self) -> bool {
         self.is_live() || self.is_unnamed()
+    }
+
+    /// What it counts in the usage of its segment: never nothing.
+    pub(super) fn charge(&self) -> u64 {
+        u64::from(self.bytes.max(1))
     }
 
     /// Its list of chunks is known.
@@ -99,6 +115,13 @@ impl Body {
     pub(super) fn release(&mut self) {
         self.uses |= NAMED;
     }
+}
+
+/// Where a walk over a table is that does not change meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    block: usize,
+    index: usize,
 }
 
 /// The table.
@@ -177,13 +200,28 @@ impl Bodies {
         self.blocks.insert(block_index + 1, upper);
     }
 
-    /// All bodies in the order of their numbers, from `seq` on.
-    pub(super) fn iter_from(&self, seq: u64) -> impl Iterator<Item = &Body> {
-        let block_index = self.block_index(seq);
-        self.blocks[block_index.min(self.blocks.len())..]
-            .iter()
-            .flatten()
-            .skip_while(move |body| body.seq() < seq)
+    /// All bodies in the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Body> {
+        self.blocks.iter().flatten()
+    }
+
+    /// The body at a place, for walks that pause; a walk begins at the default place.
+    pub(super) fn at(&self, place: Place) -> Option<&Body> {
+        self.blocks.get(place.block)?.get(place.index)
+    }
+
+    /// The place behind.
+    pub(super) fn next(&self, place: Place) -> Place {
+        match self.blocks.get(place.block) {
+            Some(block) if place.index + 1 < block.len() => Place {
+                block: place.block,
+                index: place.index + 1,
+            },
+            _ => Place {
+                block: place.block + 1,
+                index: 0,
+            },
+        }
     }
 
     /// Approximate bytes of memory.

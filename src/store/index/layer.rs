@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
@@ -15,8 +16,11 @@ use super::usage::NO_SEGMENT;
 use crate::mail::Address;
 use crate::store::{MessageInfo, Sequence, Uid, UidValidity};
 
-/// Date and size are kept in 48 bits each: the year 10889, 256 TiB.
-const BITS_48: u64 = (1 << 48) - 1;
+/// Dates are kept in 48 bits: up to the year 10889.
+const DATE_MAX: u64 = (1 << 48) - 1;
+/// Sizes are kept in 40 bits.
+const BYTES_MAX: u64 = (1 << 40) - 1;
+const _: () = assert!(crate::limits::MESSAGE_BYTES_MAX < BYTES_MAX / 2);
 /// A body so far from its append that the distance does not fit: never in a log that we wrote.
 const BODY_UNKNOWN: u32 = u32::MAX;
 
@@ -37,7 +41,8 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// A message as its append record says it. Date and bytes above 48 bits are cut down to that.
+    /// A message as its append record says it. A date of more than 48
+    /// bits or a size of more than 40 is cut down to that.
     pub(super) fn new(
         uid: Uid,
         segment: u32,
@@ -62,7 +67,7 @@ impl Message {
         bytes: u64,
         date_ms: u64,
     ) -> Message {
-        let (bytes, date_ms) = (bytes.min(BITS_48), date_ms.min(BITS_48));
+        let (bytes, date_ms) = (bytes.min(BYTES_MAX), date_ms.min(DATE_MAX));
         Message {
             uid,
             segment,
@@ -296,6 +301,8 @@ impl Fields {
 /// What a layer knows of an account.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
+    /// Whose it is.
+    pub(super) address: Rc<Address>,
     /// Valid as they stand here.
     pub(super) fields: Fields,
     /// The latest expunge, for messages that arrive dead.
@@ -314,8 +321,9 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Nothing has changed yet.
-    pub(super) fn new(fields: Fields) -> Entry {
+    pub(super) fn new(address: &Address, fields: Fields) -> Entry {
         Entry {
+            address: Rc::new(address.clone()),
             fields,
             last_expunge_ms: 0,
             profile: None,
@@ -459,7 +467,7 @@ pub(super) struct KeyEntry {
 /// accounts are chosen by operators. A client's guess at an address is only looked up.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layer {
-    pub(super) numbers: FxHashMap<Address, u32>,
+    pub(super) numbers: FxHashMap<Rc<Address>, u32>,
     pub(super) entries: Vec<Entry>,
     pub(super) bodies: Bodies,
     pub(super) chunks: BTreeMap<Sequence, Box<[Sequence]>>,
@@ -475,10 +483,11 @@ impl Layer {
     }
 
     /// Adds an account that is not there.
-    pub(super) fn add(&mut self, address: &Address, entry: Entry) -> usize {
+    pub(super) fn add(&mut self, entry: Entry) -> usize {
         let number = self.entries.len();
+        self.numbers
+            .insert(Rc::clone(&entry.address), number as u32);
         self.entries.push(entry);
-        self.numbers.insert(address.clone(), number as u32);
         number
     }
 
@@ -494,37 +503,26 @@ impl Layer {
 
     /// Takes in what a later layer says.
     pub(super) fn merge(&mut self, later: Layer) {
-        let Layer {
-            numbers,
-            entries,
-            bodies,
-            chunks,
-            keys,
-        } = later;
-        let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
-        for (address, number) in numbers {
-            let Some(entry) = entries[number as usize].take() else {
-                continue;
-            };
-            match self.numbers.get(&address) {
+        for entry in later.entries {
+            match self.numbers.get(&entry.address) {
                 Some(&own) => self.entries[own as usize].merge(entry),
                 None => {
-                    self.add(&address, entry);
+                    self.add(entry);
                 }
             }
         }
-        for body in bodies.iter_from(0) {
+        for body in later.bodies.iter() {
             self.bodies.insert(*body);
         }
-        self.chunks.extend(chunks);
-        self.keys.extend(keys);
+        self.chunks.extend(later.chunks);
+        self.keys.extend(later.keys);
     }
 
     /// Approximate bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        // A slot of the map is its entry and a control byte; an address has its text besides.
-        self.numbers.capacity() * (size_of::<(Address, u32)>() + 1)
-            + self.numbers.len() * 32
+        // A slot of the map is its entry and a control byte; an address has its text besides, both counted.
+        self.numbers.capacity() * (size_of::<(Rc<Address>, u32)>() + 1)
+            + self.numbers.len() * 72
             + self.entries.capacity() * size_of::<Entry>()
             + self.entries.iter().map(Entry::bytes).sum::<usize>()
             + self.bodies.bytes()

@@ -9,17 +9,22 @@
 
 mod apply;
 mod bodies;
+mod format;
 mod layer;
+mod seal;
 mod sealed;
 mod usage;
 
 use std::rc::Rc;
 
+pub use self::seal::SealWriter;
+
 use self::bodies::Body;
+use self::format::Header;
 use self::layer::{Entry, Fields, KeyEntry, Layer, Message};
 use self::sealed::Sealed;
 use self::usage::{NO_SEGMENT, Segments};
-use super::{Account, MessageInfo, Sequence, Uid, UidValidity};
+use super::{Account, Identity, MessageInfo, Sequence, Uid, UidValidity};
 use crate::mail::Address;
 
 /// Where a record with a body is.
@@ -126,7 +131,9 @@ pub struct Usage {
 pub struct Index {
     active: Layer,
     frozen: Option<Rc<Layer>>,
-    base: Option<Sealed>,
+    base: Option<Rc<Sealed>>,
+    /// What the running seal is of.
+    sealing: Option<Header>,
     segments: Segments,
     /// Live messages.
     messages: u64,
@@ -147,12 +154,31 @@ impl Index {
 
     /// Takes over a sealed index, every byte of it checked; returns with it the sequence number and
     /// the log position (segment, offset) it covers: replay goes on there.
-    #[allow(unused_variables, reason = "the contract, filled in next")]
+    ///
+    /// # Errors
+    /// When the bytes are not a whole and sound index of this partition and version: the index is
+    /// then to be rebuilt from the log.
     pub fn open(
         base: Rc<dyn AsRef<[u8]>>,
-        identity: super::Identity,
+        identity: Identity,
     ) -> Result<(Index, Sequence, (u64, u64)), IndexError> {
-        todo!()
+        let mut segments = Segments::default();
+        let base = Sealed::open(base, &mut segments, true)?;
+        let header = *base.header();
+        if header.identity != identity {
+            return Err(IndexError(format!(
+                "of partition {:#x} of store {:032x}",
+                header.identity.partition, header.identity.store_id
+            )));
+        }
+        let index = Index {
+            segments,
+            messages: base.live_messages(),
+            unnamed: base.unnamed().collect(),
+            base: Some(Rc::new(base)),
+            ..Index::default()
+        };
+        Ok((index, header.covers, header.position))
     }
 
     /// Applies a record; `at` is where the record itself is (for the usage of segments).
@@ -174,25 +200,67 @@ impl Index {
     }
 
     /// Begins writing a sealed index of everything applied so far. The writer holds a consistent
-    /// cut; `apply` may go on meanwhile.
-    #[allow(unused_variables, reason = "the contract, filled in next")]
+    /// cut; `apply` may go on meanwhile. `covers` is the highest sequence number applied: every
+    /// record up to it must have been. A seal that is still running is abandoned.
     pub fn begin_seal(
         &mut self,
-        identity: super::Identity,
+        identity: Identity,
         covers: Sequence,
         position: (u64, u64),
     ) -> SealWriter {
-        todo!()
+        self.abandon_seal();
+        let header = Header {
+            identity,
+            covers,
+            position,
+        };
+        let frozen = Rc::new(std::mem::take(&mut self.active));
+        self.frozen = Some(Rc::clone(&frozen));
+        self.sealing = Some(header);
+        let mut unnamed = std::mem::take(&mut self.unnamed);
+        unnamed.retain(|seq| self.body_entry(*seq).is_some_and(|body| body.is_unnamed()));
+        self.unnamed = unnamed;
+        SealWriter::new(
+            frozen,
+            self.base.clone(),
+            header,
+            self.segments.used().collect(),
+            self.messages,
+        )
     }
 
     /// The sealed file is durable and mapped: what it holds leaves the overlay.
-    #[allow(unused_variables, reason = "the contract, filled in next")]
+    ///
+    /// # Errors
+    /// When the bytes are not what the writer gave. The overlay keeps everything then, and the
+    /// seal is over, as after [`Index::abandon_seal`].
     pub fn finish_seal(&mut self, base: Rc<dyn AsRef<[u8]>>) -> Result<(), IndexError> {
-        todo!()
+        let sealing = self.sealing;
+        let opened = Sealed::open(base, &mut self.segments, false);
+        let opened = opened.and_then(|base| {
+            if Some(*base.header()) == sealing {
+                Ok(base)
+            } else {
+                Err(IndexError("not the one that was being written".into()))
+            }
+        });
+        match opened {
+            Ok(base) => {
+                self.base = Some(Rc::new(base));
+                self.frozen = None;
+                self.sealing = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.abandon_seal();
+                Err(error)
+            }
+        }
     }
 
     /// The sealed file could not be written: the overlay keeps everything.
     pub fn abandon_seal(&mut self) {
+        self.sealing = None;
         let Some(frozen) = self.frozen.take() else {
             return;
         };
@@ -336,7 +404,8 @@ impl Index {
 
     /// Use of every segment that anything points into.
     pub fn usage(&self) -> Vec<(u64, Usage)> {
-        let mut usage: Vec<_> = self.segments.used().collect();
+        let used = self.segments.used();
+        let mut usage: Vec<_> = used.map(|(_, segment, usage)| (segment, usage)).collect();
         usage.sort_unstable_by_key(|(segment, _)| *segment);
         usage
     }
@@ -464,18 +533,6 @@ fn over<'a>(
             _ => upper.next(),
         }
     })
-}
-
-/// Writes a sealed index, piece by piece.
-pub struct SealWriter {
-    _private: (),
-}
-
-impl SealWriter {
-    /// The next piece (at most about 256 KiB, made in well under a millisecond); `None`: done.
-    pub fn next_piece(&mut self) -> Option<Vec<u8>> {
-        todo!()
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,11 @@
+mod model;
+
 use super::*;
+
+const IDENTITY: Identity = Identity {
+    store_id: 7,
+    partition: 3,
+};
 
 fn address(number: u64) -> Address {
     Address::parse(&format!("u{number}@example.org")).unwrap()
@@ -67,6 +74,17 @@ fn expunge(index: &mut Index, seq: u64, number: u64, uids: &[u32]) {
             now_ms: 77,
         },
     );
+}
+
+/// Everything applied, as a sealed file, which becomes the base.
+fn seal(index: &mut Index, covers: Sequence) -> Vec<u8> {
+    let mut writer = index.begin_seal(IDENTITY, covers, (4, 4096));
+    let mut bytes = Vec::new();
+    while let Some(piece) = writer.next_piece() {
+        bytes.extend(piece);
+    }
+    index.finish_seal(Rc::new(bytes.clone())).unwrap();
+    bytes
 }
 
 #[test]

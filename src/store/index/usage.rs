@@ -90,12 +90,12 @@ impl Segments {
         number
     }
 
-    /// Every segment in use, or with a time to wait for.
-    pub(super) fn used(&self) -> impl Iterator<Item = (u64, Usage)> {
-        self.rows
-            .iter()
-            .copied()
-            .filter(|(_, usage)| *usage != Usage::default())
+    /// Number, generation and usage of every segment in use, or with a time to wait for.
+    pub(super) fn used(&self) -> impl Iterator<Item = (u32, u64, Usage)> {
+        (0..)
+            .zip(&self.rows)
+            .map(|(number, (segment, usage))| (number, *segment, *usage))
+            .filter(|(.., usage)| *usage != Usage::default())
     }
 
     /// Approximate bytes of memory.

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::index::{Change, Index, Location};
 use super::record::{Payload, Record};
-use super::{Account, Sequence, Uid, UidValidity};
+use super::{Account, Sequence, StreamId, Uid, UidValidity};
 use crate::mail::Address;
 
 /// A change as it waits in memory, with what it needs to be applied once it is durable.
@@ -41,14 +41,17 @@ pub enum Pended {
     Body {
         /// Chunks that it names: applied with it, as nothing needs them before.
         chunks: Vec<(Sequence, Location)>,
+        /// The stream that ends with it.
+        stream: Option<StreamId>,
     },
     /// A chunk: its stream wants to know where it has come to lie.
     Chunk {
-        stream: super::StreamId,
-        bytes: u32,
+        stream: StreamId,
     },
     /// A copy that compaction made, to be read back from the batch.
     Moved,
+    /// The clean mark.
+    End,
 }
 
 impl Pended {
@@ -107,14 +110,14 @@ impl Pended {
                 key,
                 value: value.as_deref(),
             },
-            Pended::Body { chunks } => {
+            Pended::Body { chunks, .. } => {
                 let named: Vec<Sequence> = chunks.iter().map(|(chunk, _)| *chunk).collect();
                 for (chunk, location) in chunks {
                     apply_body(index, *chunk, *location, &[]);
                 }
                 return apply_body(index, seq, at, &named);
             }
-            Pended::Chunk { .. } | Pended::Moved => return,
+            Pended::Chunk { .. } | Pended::Moved | Pended::End => return,
         };
         index.apply(seq, at, change);
     }

@@ -46,6 +46,8 @@ pub struct Manifest {
     pub index: u64,
     /// The newest generation that `live` speaks of.
     pub as_of: u64,
+    /// The oldest generation that `live` speaks of: 0, unless there are too many runs. Not written.
+    pub listed_from: u64,
     /// Segments in use, ascending.
     pub live: Vec<u64>,
 }
@@ -166,6 +168,10 @@ fn decode_slot(bytes: &[u8], identity: Identity) -> Found {
         epoch: u64_at(48),
         index: u64_at(56),
         as_of: u64_at(64),
+        listed_from: match live.first() {
+            Some(first) if (len - FIXED_BYTES) / RUN_BYTES == RUNS_MAX => *first,
+            _ => 0,
+        },
         live,
     })
 }
@@ -187,6 +193,7 @@ mod tests {
             epoch: 4,
             index: 9,
             as_of: 14,
+            listed_from: 0,
             live: vec![2, 3, 4, 9, 13, 14],
         }
     }

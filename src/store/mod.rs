@@ -1,5 +1,6 @@
 //! Mailbox partitions: append-only logs that acknowledge nothing before it is durable.
 
+mod background;
 pub mod batch;
 mod commit;
 mod change;

@@ -157,6 +157,8 @@ pub fn parse_path(path: &Path) -> Option<(u64, bool)> {
 pub struct Segment<F> {
     /// Its generation.
     pub generation: u64,
+    /// The epoch its batches were written in.
+    pub epoch: u64,
     /// The file is this long, as far as it is reserved.
     pub bytes: u64,
     /// The open file; readers hold a clone, and it is reused only when none does.
@@ -165,9 +167,9 @@ pub struct Segment<F> {
     pub end: u64,
 }
 
-/// Realms of a segment's batches differ only where recovery could not read its header.
-pub fn realm(identity: Identity, header: &Header) -> Realm {
-    Realm::new(identity, header.generation, header.epoch)
+/// What the checksums of a segment's batches of this epoch begin with.
+pub fn realm(identity: Identity, generation: u64, epoch: u64) -> Realm {
+    Realm::new(identity, generation, epoch)
 }
 
 #[cfg(test)]

@@ -8,6 +8,22 @@
 pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
 /// Bytes of one POP3 command line, CRLF included (RFC 2449 §4 asks for 255; SASL needs more).
 pub const POP3_LINE_BYTES_MAX: usize = 4096;
+/// Commands of one POP3 session that are unknown, malformed, over-long or out of place.
+pub const POP3_BAD_COMMANDS_MAX: u8 = 20;
+/// Wrong passwords of one POP3 session: the last of these ends it.
+pub const POP3_LOGIN_FAILURES_MAX: u8 = 3;
+/// Bytes of a message that a POP3 session asks for at once.
+pub const POP3_READ_BYTES: u32 = 64 * 1024;
+/// The same for TOP, which seldom needs more than the header.
+pub const POP3_TOP_READ_BYTES: u32 = 16 * 1024;
+/// Characters of a unique-id (RFC 1939 §7).
+pub const POP3_UNIQUE_ID_BYTES_MAX: usize = 70;
+/// Bytes of an HTTP request head: request line, fields and the empty line.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Fields of an HTTP request head.
+pub const HTTP_FIELDS_MAX: usize = 64;
+/// Seconds in which an HTTP request head must be complete, and in which output must move.
+pub const HTTP_IDLE_SECONDS: u64 = 30;
 /// Bytes of a local part (RFC 5321 §4.5.3.1.1 asks for 64; we take more).
 pub const LOCAL_PART_BYTES_MAX: usize = 256;
 /// Bytes of a domain (RFC 5321 §4.5.3.1.2).
@@ -36,6 +52,16 @@ pub const BLOCK_BYTES: usize = 4096;
 pub const PARTITIONS_MAX: u16 = 0x1000;
 /// Processors (shards) of a server.
 pub const SHARDS_MAX: usize = 512;
+/// Addresses that one alias may expand to.
+pub const ALIAS_TARGETS_MAX: usize = 1000;
+/// Aliases that one address may pass through.
+pub const ALIAS_DEPTH_MAX: usize = 10;
+/// Bytes of one request on the control socket.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one reply on the control socket; longer lists come in pages.
+pub const ADMIN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Accounts in one request of the control socket, and in one page of a list.
+pub const ADMIN_ACCOUNTS_MAX: usize = 1000;
 /// Messages waiting in one direction between two shards.
 pub const MESH_DEPTH: usize = 4096;
 /// Connections of one shard.
@@ -50,4 +76,13 @@ const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
 const _: () = assert!(COMMAND_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
+const _: () = assert!(ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 1) < BATCH_BYTES_MAX);
+const _: () = assert!(ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 3) < ADMIN_REQUEST_BYTES_MAX);
+const _: () = assert!(ADMIN_ACCOUNTS_MAX * 2 * ADDRESS_BYTES_MAX < ADMIN_REPLY_BYTES_MAX);
 const _: () = assert!(ADDRESS_BYTES_MAX * 2 < COMMAND_LINE_BYTES_MAX);
+const _: () = assert!(ADDRESS_BYTES_MAX < POP3_LINE_BYTES_MAX);
+const _: () = assert!(POP3_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
+const _: () = assert!(POP3_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
+const _: () = assert!(POP3_TOP_READ_BYTES <= POP3_READ_BYTES);
+// `validity.uid`, two numbers of up to ten digits.
+const _: () = assert!(10 + 1 + 10 <= POP3_UNIQUE_ID_BYTES_MAX);

@@ -1,4 +1,22 @@
 //! Every setting of the server: a flag, a key of the TOML file, a default, a unit, a check.
+//!
+//! A setting is declared once, in `table`; its flag, its help, its key, its check and its line in
+//! `ringpost config show` all come from there. A flag beats the file, the file beats the default.
+//!
+//! Guarantees: a [`Config`] that [`load`] returns is within every bound the table names.
+//! Does not know: what the settings are used for, nor whether an address can be listened on.
+//! On failure: one error that names the flag, or the file, line and key, and what is allowed.
+
+mod field;
+mod load;
+mod processors;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use field::{parse_bytes, parse_domain, parse_duration, show_bytes, show_duration};
+pub use load::{ConfigError, Effective, Origin, flags, flags_named, from_args, load};
+pub use processors::{Machine, Processor, ProcessorsError, parse_list, resolve};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -73,7 +91,9 @@ pub struct Config {
     pub processors: Processors,
     /// `--partitions`: of a store that is made now; 0: the default per processor.
     pub partitions: u16,
-    /// `--sync-level` and the finer four.
+    /// `--sync-level`: what the finer four are unless they are set.
+    pub sync_level: SyncLevel,
+    /// The finer four: `--sync-level-store`, `-envelope`, `-message`, `-database`.
     pub sync: SyncLevels,
     /// `--poll-us`: busy polling before parking.
     pub poll: Duration,
@@ -97,6 +117,8 @@ pub struct Config {
     pub smtp_data_timeout: Duration,
     /// `--pop3-timeout` [N17].
     pub pop3_timeout: Duration,
+    /// `--allow-short-timeouts`: the three above may be below what the protocols ask for.
+    pub allow_short_timeouts: bool,
     /// `--smtp-sessions-max`, over all shards [N18].
     pub smtp_sessions_max: u32,
     /// `--lmtp-sessions-max` [N18].
@@ -111,4 +133,56 @@ pub struct Config {
     pub shard_memory_bytes_max: u64,
     /// `--reserve`: bytes of disk space kept free [N30].
     pub reserve_bytes: u64,
+    /// `--log`: a filter of `tracing`, such as `info` or `info,ringpost::store=debug`.
+    pub log: String,
+}
+
+impl Default for Config {
+    /// What a server without flags and without a file runs with.
+    fn default() -> Config {
+        load::defaults()
+    }
+}
+
+impl ListenAddress {
+    /// Port 0: the kernel chooses one.
+    pub fn is_any_port(&self) -> bool {
+        matches!(self, ListenAddress::Tcp(address) if address.port() == 0)
+    }
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(path) if path.is_absolute() => path.display().fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl std::fmt::Display for SyncLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SyncLevel::None => "0",
+            SyncLevel::Fdatasync => "1",
+            SyncLevel::Fsync => "2",
+        })
+    }
+}
+
+impl std::fmt::Display for Processors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Processors::All => f.write_str("all"),
+            Processors::Count(count) => write!(f, "count:{count}"),
+            Processors::List(list) => {
+                for (index, number) in list.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { "," };
+                    write!(f, "{comma}{number}")?;
+                }
+                Ok(())
+            }
+        }
+    }
 }

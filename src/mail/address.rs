@@ -1,6 +1,19 @@
-//! Addresses and the paths of an envelope (RFC 5321 §4.1.2, RFC 6531 §3.3).
+//! Addresses and their grammar (RFC 5321 §4.1.2, RFC 6531 §3.3).
+//!
+//! Guarantees: what parses is within the bounds of `limits`, holds no control character, and has
+//! one canonical spelling, so that comparing texts compares addresses. Whether non-ASCII is
+//! allowed is the caller's question: [`Address::is_ascii`].
+//! Does not know: which domains are ours, what an account is.
+//! On failure: an [`AddressError`] that says which part is wrong and what is allowed.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::limits::{DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
+
+/// Bytes of one label of a domain (RFC 1035 §2.3.4).
+const LABEL_BYTES_MAX: usize = 63;
 
 /// `local-part@domain` in canonical form: the domain in lower case (A-labels as given), the local
 /// part with needless quoting removed. Comparison of local parts for our own accounts is without
@@ -17,12 +30,55 @@ impl Address {
     /// # Errors
     /// Says which part is wrong and what is allowed.
     pub fn parse(text: &str) -> Result<Address, AddressError> {
-        // Replaced by the real grammar.
-        let at = text.rfind('@').ok_or(AddressError::NoDomain)?;
-        Ok(Address {
-            text: text.into(),
-            at_index: at as u16,
-        })
+        let (address, rest) = Address::parse_prefix(text)?;
+        match rest.chars().next() {
+            None => Ok(address),
+            Some(found) => Err(AddressError::DomainCharacter(found)),
+        }
+    }
+
+    /// Parses the address that `text` starts with; the second value is what follows it.
+    ///
+    /// ```text
+    /// Mailbox = Local-part "@" ( Domain / address-literal )
+    /// ```
+    pub(super) fn parse_prefix(text: &str) -> Result<(Address, &str), AddressError> {
+        let (local_part, rest) = if text.starts_with('"') {
+            parse_quoted_string(text)?
+        } else {
+            let (atoms, rest) = parse_dot_string(text)?;
+            (Cow::Borrowed(atoms), rest)
+        };
+        if local_part.len() > LOCAL_PART_BYTES_MAX {
+            return Err(AddressError::LocalPartTooLong);
+        }
+        let Some(rest) = rest.strip_prefix('@') else {
+            return Err(match rest.chars().next() {
+                None | Some('>') => AddressError::NoDomain,
+                Some(found) => AddressError::LocalPartCharacter(found),
+            });
+        };
+        let (domain, rest) = if rest.starts_with('[') {
+            let (literal, rest) = parse_literal(rest)?;
+            (Cow::Owned(literal), rest)
+        } else {
+            parse_domain(rest)?
+        };
+        let mut joined = String::with_capacity(local_part.len() + 1 + domain.len());
+        joined.push_str(&local_part);
+        joined.push('@');
+        joined.push_str(&domain);
+        if !domain.starts_with('[') {
+            joined[local_part.len()..].make_ascii_lowercase();
+        }
+        let at_index = local_part.len() as u16;
+        Ok((
+            Address {
+                text: joined.into_boxed_str(),
+                at_index,
+            },
+            rest,
+        ))
     }
 
     /// The whole address.
@@ -38,6 +94,11 @@ impl Address {
     /// What stands behind the `@`.
     pub fn domain(&self) -> &str {
         &self.text[usize::from(self.at_index) + 1..]
+    }
+
+    /// Needs no SMTPUTF8 (RFC 6531 §3.3).
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
     }
 
     /// The form under which accounts are kept: all ASCII letters in lower case.
@@ -61,29 +122,281 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Why something is not an address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+impl std::str::FromStr for Address {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Address, AddressError> {
+        Address::parse(text)
+    }
+}
+
+/// Why something is not an address or a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// There is no `@domain`.
     #[error("no domain: an address is local-part@domain")]
     NoDomain,
+    /// Nothing stands before the `@`.
+    #[error("nothing before the @: an address is local-part@domain")]
+    NoLocalPart,
+    /// A dot at the start or end, or two in a row.
+    #[error("a dot must stand between two characters of the local part, or the part be quoted")]
+    LocalPartDots,
+    /// This cannot stand in a local part.
+    #[error("{} is not allowed in a local part unless quoted", shown(*.0))]
+    LocalPartCharacter(char),
+    /// A quoted local part has no closing quote.
+    #[error("the quoted local part has no closing quote")]
+    QuoteOpen,
+    /// This cannot stand in a quoted local part.
+    #[error("{} is not allowed in a quoted local part", shown(*.0))]
+    QuotedCharacter(char),
+    /// Over `limits::LOCAL_PART_BYTES_MAX`.
+    #[error("local part too long: at most {LOCAL_PART_BYTES_MAX} bytes")]
+    LocalPartTooLong,
+    /// This cannot stand in a domain.
+    #[error("{} is not allowed in a domain", shown(*.0))]
+    DomainCharacter(char),
+    /// A label is empty, too long, or has a hyphen at an end.
+    #[error("each label of a domain has 1 to {LABEL_BYTES_MAX} bytes and no hyphen at its ends")]
+    DomainLabel,
+    /// Over `limits::DOMAIN_BYTES_MAX`.
+    #[error("domain too long: at most {DOMAIN_BYTES_MAX} bytes")]
+    DomainTooLong,
+    /// Between brackets stands no IP address.
+    #[error("not an address literal: [192.0.2.1] or [IPv6:2001:db8::1]")]
+    Literal,
+    /// A path is not between `<` and `>`.
+    #[error("a path stands between < and >")]
+    Brackets,
+    /// A source route is not `@domain,@domain:`.
+    #[error("not a source route: <@domain,@domain:local-part@domain>")]
+    Route,
+    /// `<>` where a recipient is needed.
+    #[error("the null path cannot receive mail")]
+    NullRecipient,
 }
 
-/// `MAIL FROM`: who is told of failures. `Null` is `<>`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ReversePath {
-    /// `<>`: nobody is told (RFC 5321 §4.5.5).
-    #[default]
-    Null,
-    /// An address.
-    Address(Address),
+/// A character as it may stand in a reply: printable ASCII or escaped.
+fn shown(found: char) -> String {
+    match found {
+        ' ' => "a space".to_owned(),
+        _ => found.escape_default().to_string(),
+    }
 }
 
-/// `RCPT TO`: whom a message is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForwardPath {
-    /// `<Postmaster>` without a domain (RFC 5321 §4.1.1.3), in any case of letters.
-    Postmaster,
-    /// An address.
-    Address(Address),
+/// Kinds of ASCII characters, by bit; bytes from 128 on are checked as characters.
+const ATEXT: u8 = 1;
+const LETTER_DIGIT: u8 = 2;
+static CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let b = byte as u8;
+        if b.is_ascii_alphanumeric() {
+            class[byte] = ATEXT | LETTER_DIGIT;
+        }
+        byte += 1;
+    }
+    // RFC 5322 §3.2.3.
+    let specials = b"!#$%&'*+-/=?^_`{|}~";
+    let mut i = 0;
+    while i < specials.len() {
+        class[specials[i] as usize] |= ATEXT;
+        i += 1;
+    }
+    class
+};
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASS[usize::from(byte)] & class != 0
 }
+
+/// A non-ASCII character that may stand in an address: no control or space in disguise.
+fn is_utf8_text(found: char) -> bool {
+    !found.is_ascii() && !found.is_control() && !found.is_whitespace()
+}
+
+/// The character at `index`, which is the start of one within `text`.
+fn char_at(text: &str, index: usize) -> Option<char> {
+    text[index..].chars().next()
+}
+
+/// ```text
+/// Dot-string = Atom *("." Atom)
+/// Atom       = 1*atext          ; RFC 6531 adds UTF8-non-ascii
+/// ```
+fn parse_dot_string(text: &str) -> Result<(&str, &str), AddressError> {
+    let bytes = text.as_bytes();
+    let mut index = 0;
+    let mut after_dot = true;
+    while let Some(&byte) = bytes.get(index) {
+        if is(byte, ATEXT) {
+            after_dot = false;
+            index += 1;
+        } else if byte == b'.' {
+            if after_dot {
+                return Err(AddressError::LocalPartDots);
+            }
+            after_dot = true;
+            index += 1;
+        } else if byte < 128 {
+            break;
+        } else {
+            match char_at(text, index) {
+                Some(found) if is_utf8_text(found) => index += found.len_utf8(),
+                Some(found) => return Err(AddressError::LocalPartCharacter(found)),
+                None => break,
+            }
+            after_dot = false;
+        }
+        if index > LOCAL_PART_BYTES_MAX {
+            return Err(AddressError::LocalPartTooLong);
+        }
+    }
+    if index == 0 {
+        return Err(match char_at(text, 0) {
+            Some(found) if found != '@' && found != '>' => AddressError::LocalPartCharacter(found),
+            _ => AddressError::NoLocalPart,
+        });
+    }
+    if after_dot {
+        return Err(AddressError::LocalPartDots);
+    }
+    Ok((&text[..index], &text[index..]))
+}
+
+/// ```text
+/// Quoted-string   = DQUOTE *QcontentSMTP DQUOTE
+/// QcontentSMTP    = qtextSMTP / quoted-pairSMTP
+/// quoted-pairSMTP = %d92 %d32-126
+/// qtextSMTP       = %d32-33 / %d35-91 / %d93-126    ; RFC 6531 adds UTF8-non-ascii
+/// ```
+///
+/// The canonical form quotes only what is no dot-string, and escapes only `"` and `\`.
+fn parse_quoted_string(text: &str) -> Result<(Cow<'_, str>, &str), AddressError> {
+    let mut content = String::new();
+    let mut characters = text.char_indices();
+    characters.next();
+    let rest = loop {
+        let found = match characters.next() {
+            None => return Err(AddressError::QuoteOpen),
+            Some((index, '"')) => break &text[index + 1..],
+            Some((_, '\\')) => match characters.next() {
+                None => return Err(AddressError::QuoteOpen),
+                Some((_, found @ ' '..='~')) => found,
+                Some((_, found)) => return Err(AddressError::QuotedCharacter(found)),
+            },
+            Some((_, found)) => found,
+        };
+        if !matches!(found, ' '..='~') && !is_utf8_text(found) {
+            return Err(AddressError::QuotedCharacter(found));
+        }
+        content.push(found);
+        if content.len() > LOCAL_PART_BYTES_MAX {
+            return Err(AddressError::LocalPartTooLong);
+        }
+    };
+    if let Ok((_, "")) = parse_dot_string(&content) {
+        return Ok((Cow::Owned(content), rest));
+    }
+    let mut quoted = String::with_capacity(content.len() + 2);
+    quoted.push('"');
+    for found in content.chars() {
+        if matches!(found, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(found);
+    }
+    quoted.push('"');
+    Ok((Cow::Owned(quoted), rest))
+}
+
+/// ```text
+/// Domain     = sub-domain *("." sub-domain)
+/// sub-domain = Let-dig [Ldh-str]            ; RFC 6531 adds U-label
+/// ```
+///
+/// ASCII letters stay as they are (the caller lowers them in its own copy), others are lowered.
+pub(super) fn parse_domain(text: &str) -> Result<(Cow<'_, str>, &str), AddressError> {
+    let bytes = text.as_bytes();
+    let mut index = 0;
+    let mut label_start = 0;
+    let mut ascii = true;
+    while let Some(&byte) = bytes.get(index) {
+        if is(byte, LETTER_DIGIT) || byte == b'-' {
+            index += 1;
+        } else if byte == b'.' {
+            check_label(&bytes[label_start..index])?;
+            index += 1;
+            label_start = index;
+        } else if byte < 128 {
+            break;
+        } else {
+            match char_at(text, index) {
+                Some(found) if is_utf8_text(found) => index += found.len_utf8(),
+                Some(found) => return Err(AddressError::DomainCharacter(found)),
+                None => break,
+            }
+            ascii = false;
+        }
+        if index > DOMAIN_BYTES_MAX {
+            return Err(AddressError::DomainTooLong);
+        }
+    }
+    if index == 0 {
+        return Err(match char_at(text, 0) {
+            Some(found) if found != '>' => AddressError::DomainCharacter(found),
+            _ => AddressError::NoDomain,
+        });
+    }
+    check_label(&bytes[label_start..index])?;
+    let (domain, rest) = text.split_at(index);
+    if ascii {
+        return Ok((Cow::Borrowed(domain), rest));
+    }
+    let lowered = domain.to_lowercase();
+    if lowered.len() > DOMAIN_BYTES_MAX || !lowered.split('.').all(|l| l.len() <= LABEL_BYTES_MAX) {
+        return Err(AddressError::DomainTooLong);
+    }
+    Ok((Cow::Owned(lowered), rest))
+}
+
+fn check_label(label: &[u8]) -> Result<(), AddressError> {
+    let ends_well = label.first() != Some(&b'-') && label.last() != Some(&b'-');
+    if (1..=LABEL_BYTES_MAX).contains(&label.len()) && ends_well {
+        Ok(())
+    } else {
+        Err(AddressError::DomainLabel)
+    }
+}
+
+/// ```text
+/// address-literal      = "[" ( IPv4-address-literal / IPv6-address-literal ) "]"
+/// IPv6-address-literal = "IPv6:" IPv6-addr
+/// ```
+///
+/// General-address-literal is left out: no other tag was ever registered.
+fn parse_literal(text: &str) -> Result<(String, &str), AddressError> {
+    // `[IPv6:` and the longest textual address, `]`.
+    const LITERAL_BYTES_MAX: usize = 6 + 45 + 1;
+    let end = text
+        .bytes()
+        .take(LITERAL_BYTES_MAX)
+        .position(|byte| byte == b']')
+        .ok_or(AddressError::Literal)?;
+    let (inner, rest) = (&text[1..end], &text[end + 1..]);
+    let literal = match inner.get(..5) {
+        Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => {
+            let address: Ipv6Addr = inner[5..].parse().map_err(|_| AddressError::Literal)?;
+            format!("[IPv6:{address}]")
+        }
+        _ => {
+            let address: Ipv4Addr = inner.parse().map_err(|_| AddressError::Literal)?;
+            format!("[{address}]")
+        }
+    };
+    Ok((literal, rest))
+}
+
+#[cfg(test)]
+mod tests;

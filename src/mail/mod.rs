@@ -4,11 +4,15 @@
 //! one word for both).
 
 mod address;
+mod hops;
+mod path;
 mod reply;
 pub mod trace;
 
-pub use address::{Address, AddressError, ForwardPath, ReversePath};
-pub use reply::{EnhancedStatus, Reply};
+pub use address::{Address, AddressError};
+pub use hops::HopCounter;
+pub use path::{ForwardPath, ReversePath};
+pub use reply::{EnhancedStatus, Reply, write_lines};
 
 /// How the body of a message was declared by the client (RFC 6152, RFC 3030).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,6 +8,8 @@
 
 use std::time::Instant;
 
+#[cfg(test)]
+mod driver;
 pub mod http;
 pub mod lines;
 pub mod pop3;

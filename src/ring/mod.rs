@@ -170,6 +170,8 @@ struct Inner {
     parking: RefCell<Parking>,
     /// The task that is parked, if any: work queued by other tasks wakes it.
     parked: Cell<Option<std::task::Waker>>,
+    /// Another task of this shard has something for the one that parks.
+    nudged: Cell<bool>,
     /// Room for wakers between turns.
     woken: Cell<Vec<std::task::Waker>>,
     features: Features,
@@ -208,6 +210,7 @@ impl Ring {
                 driver: RefCell::new(Driver::new(uring)),
                 parking: RefCell::new(parking),
                 parked: Cell::new(None),
+                nudged: Cell::new(false),
                 woken: Cell::new(Vec::new()),
                 features,
                 probe: Probe::default(),
@@ -279,8 +282,18 @@ impl Ring {
         poll_fn(|context| sleep.poll(context)).await;
     }
 
+    /// Makes [`Ring::park`] return, or not park at all the next time: for tasks of this shard that
+    /// have something for the one that parks. Other threads use a [`Waker`].
+    pub fn nudge(&self) {
+        self.inner.nudged.set(true);
+        if let Some(waker) = self.inner.parked.take() {
+            waker.wake();
+        }
+    }
+
     fn has_reason_to_stay(&self) -> bool {
-        self.inner.driver.borrow_mut().uring().has_work()
+        self.inner.nudged.take()
+            || self.inner.driver.borrow_mut().uring().has_work()
             || self.inner.parking.borrow().is_notified()
     }
 

@@ -1,10 +1,15 @@
 //! Mailbox partitions: append-only logs that acknowledge nothing before it is durable.
 
 pub mod disk;
+pub mod index;
+pub mod layout;
+pub mod real;
+pub mod sim;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::SyncLevels;
 use crate::mail::Address;
@@ -47,7 +52,7 @@ pub enum StoreError {
     Full,
     /// An earlier write or sync failed: nothing is taken until restart.
     #[error("partition is read-only until restart: {0}")]
-    ReadOnly(Rc<str>),
+    ReadOnly(Arc<str>),
     /// The account or mailbox is not there.
     #[error("no such account or mailbox")]
     Missing,
@@ -59,10 +64,10 @@ pub enum StoreError {
     OverQuota,
     /// What is stored does not match its checksum: set aside and counted.
     #[error("stored bytes are damaged: {0}")]
-    Damaged(Rc<str>),
+    Damaged(Arc<str>),
     /// The disk failed to read.
     #[error("read failed: {0}")]
-    Read(Rc<str>),
+    Read(Arc<str>),
     /// The partition is closing.
     #[error("partition is closing")]
     Closing,
@@ -92,6 +97,10 @@ pub struct Delivery {
     pub recipients: Vec<Address>,
     /// Milliseconds since 1970: the internal date.
     pub now_ms: u64,
+    /// A mark that makes a repeated delivery harmless: it becomes a key of the partition in the
+    /// same batch, and a delivery whose mark is there already changes nothing and gives UID 0 to
+    /// each recipient. The queue uses it, see [`crate::queue`].
+    pub once: Option<Vec<u8>>,
 }
 
 /// A body that streams in, see [`Partition::open_stream`].
@@ -194,7 +203,7 @@ pub enum Health {
     /// Refuses mail with 452; reads and deletes work.
     Full,
     /// Refuses every change until restart, for this reason.
-    ReadOnly(Rc<str>),
+    ReadOnly(Arc<str>),
 }
 
 /// One partition, owned by one shard.
@@ -272,6 +281,11 @@ impl<D: Disk> Partition<D> {
 
     // Accounts and small state.
 
+    /// There is an account of this address, which is canonical: cheaper than [`Self::account`].
+    pub fn has_account(&self, address: &Address) -> bool {
+        todo!()
+    }
+
     /// The account of this address, which is canonical.
     pub fn account(&self, address: &Address) -> Option<Account> {
         todo!()
@@ -312,6 +326,14 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// What the disk says.
     pub async fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        todo!()
+    }
+
+    /// Sets several keys in one batch: after a crash all of them are there or none.
+    ///
+    /// # Errors
+    /// What the disk says; more than fits a batch is `Full`.
+    pub async fn put_all(&self, entries: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
         todo!()
     }
 

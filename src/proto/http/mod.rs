@@ -1,6 +1,10 @@
 //! The little HTTP/1.1 that the admin address needs: GET and HEAD, keep-alive, no request bodies.
 
+mod request;
 mod session;
+
+#[cfg(test)]
+mod tests;
 
 pub use session::Session;
 

@@ -1,10 +1,33 @@
-//! POP3 (RFC 1939, 2449, 1734, 3206, 6856), server side.
+//! POP3 (RFC 1939, 2449, 1734, 5034, 3206, 6856), server side.
+//!
+//! Where we depart from the letter, and why:
+//!
+//! - A lone LF ends a command line too: see `line`.
+//! - Messages with UTF-8 in their header go out as they are stored, whether or not the client said
+//!   UTF8 (RFC 6856 §5 would have them refused or downgraded otherwise). Raw 8-bit headers are
+//!   common in mail that was never declared SMTPUTF8, clients without UTF8 show them well enough,
+//!   and a rewritten message would break its signatures and no longer be what was delivered.
+//! - AUTH without a mechanism lists them, as many servers do.
+//! - The timer of RFC 1939 §3 starts anew with each *command* and with each piece of a response
+//!   that the client takes, never with bytes of an unfinished line; it is the same before login
+//!   and after [N17].
 
+mod command;
+mod dots;
+mod line;
 mod session;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
+pub use command::{Command, parse_command};
+pub use dots::{DotStuffer, TopScanner};
 pub use session::Session;
 
 /// What all sessions of a listener have in common.
@@ -33,8 +56,8 @@ pub enum Ask {
         /// Bytes wanted; fewer only at the end of the message.
         length: u32,
     },
-    /// QUIT in the transaction state: expunge these messages, durably, and give back the lock.
-    /// Answer: [`Answer::Expunged`].
+    /// QUIT in the transaction state: expunge these messages (there may be none), durably, and give
+    /// back the lock before the answer. Answer: [`Answer::Expunged`].
     Expunge {
         /// Indexes into the list of [`Answer::Login`].
         indexes: Vec<u32>,
@@ -44,10 +67,10 @@ pub enum Ask {
 /// A name and a password. `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Credentials {
-    /// Canonical `user@domain`, the default domain filled in.
+    /// Canonical `user@domain` (`Address::account_key`), the default domain filled in.
     pub user: String,
-    /// As the client gave it.
-    pub password: Vec<u8>,
+    /// As the client gave it. Wiped when dropped, wherever it was moved to.
+    pub password: Zeroizing<Vec<u8>>,
     /// Where the client is, for the log.
     pub peer: SocketAddr,
 }
@@ -74,8 +97,8 @@ pub struct Maildrop {
     pub validity: u32,
     /// In order of arrival.
     pub entries: Vec<Entry>,
-    /// Header or envelope of some message needs UTF8 (RFC 6856 §5): known flags by index are kept
-    /// by the session where it needs them.
+    /// Days after which messages of this account may be removed, shown by CAPA after login
+    /// (RFC 2449 §6.7); `None`: never.
     pub expire_days: Option<u32>,
 }
 

@@ -1,5 +1,10 @@
 //! SMTP (RFC 5321) and LMTP (RFC 2033), server side.
 
+pub mod body;
+pub mod command;
+mod handlers;
+mod incoming;
+mod replies;
 mod session;
 
 use std::borrow::Cow;

@@ -1,0 +1,186 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn canonical(text: &str) -> String {
+    match Address::parse(text) {
+        Ok(address) => address.as_str().to_owned(),
+        Err(error) => panic!("{text}: {error}"),
+    }
+}
+
+#[test]
+fn canonical_form_lowers_the_domain_only() {
+    assert_eq!(canonical("User.Name@EXAMPLE.Org"), "User.Name@example.org");
+    let address = Address::parse("User.Name@EXAMPLE.Org").unwrap();
+    assert_eq!(address.local_part(), "User.Name");
+    assert_eq!(address.domain(), "example.org");
+    assert_eq!(address.account_key().as_str(), "user.name@example.org");
+}
+
+#[test]
+fn every_atext_character_is_allowed() {
+    assert_eq!(canonical("!#$%&'*+-/=?^_`{|}~@a"), "!#$%&'*+-/=?^_`{|}~@a");
+}
+
+#[test]
+fn quoting_stays_only_where_needed() {
+    assert_eq!(canonical(r#""user"@a"#), "user@a");
+    assert_eq!(canonical(r#""u\s\e\r.x"@a"#), "user.x@a");
+    assert_eq!(canonical(r#""a b"@a"#), r#""a b"@a"#);
+    assert_eq!(canonical(r#""a\ b"@a"#), r#""a b"@a"#);
+    assert_eq!(canonical(r#""a@b"@a"#), r#""a@b"@a"#);
+    assert_eq!(canonical(r#""a\"\\b"@a"#), r#""a\"\\b"@a"#);
+    assert_eq!(canonical(r#"".a"@a"#), r#"".a"@a"#);
+    assert_eq!(canonical(r#"""@a"#), r#"""@a"#);
+}
+
+#[test]
+fn the_at_sign_in_quotes_is_not_the_one() {
+    let address = Address::parse(r#""a@b"@Example.org"#).unwrap();
+    assert_eq!(address.local_part(), r#""a@b""#);
+    assert_eq!(address.domain(), "example.org");
+}
+
+#[test]
+fn literals_have_one_spelling() {
+    assert_eq!(canonical("u@[192.0.2.1]"), "u@[192.0.2.1]");
+    assert_eq!(
+        canonical("u@[ipv6:2001:DB8:0:0::1]"),
+        "u@[IPv6:2001:db8::1]"
+    );
+    for text in [
+        "u@[192.0.2.256]",
+        "u@[192.0.2]",
+        "u@[IPv6:1]",
+        "u@[2001:db8::1]",
+        "u@[x400:c=us]",
+        "u@[192.0.2.1",
+        "u@[192.0.2.1]x",
+        "u@[]",
+        "u@[é]",
+    ] {
+        assert!(Address::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn utf8_is_taken_and_known() {
+    let address = Address::parse("用户@BÜCHER.example").unwrap();
+    assert_eq!(address.as_str(), "用户@bücher.example");
+    assert!(!address.is_ascii());
+    assert!(
+        Address::parse("a@xn--bcher-kva.example")
+            .unwrap()
+            .is_ascii()
+    );
+    for text in ["a\u{85}b@c", "a\u{a0}b@c", "a@b\u{2028}c", "\"\u{7f}\"@c"] {
+        assert!(Address::parse(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    use AddressError::*;
+    for (text, error) in [
+        ("", NoLocalPart),
+        ("@", NoLocalPart),
+        ("@example.org", NoLocalPart),
+        ("user", NoDomain),
+        ("user@", NoDomain),
+        (".a@b", LocalPartDots),
+        ("a.@b", LocalPartDots),
+        ("a..b@c", LocalPartDots),
+        ("a b@c", LocalPartCharacter(' ')),
+        ("<a@b>", LocalPartCharacter('<')),
+        ("a\"b\"@c", LocalPartCharacter('"')),
+        ("\"a", QuoteOpen),
+        ("\"a\\", QuoteOpen),
+        ("\"a\\\"", QuoteOpen),
+        ("\"a\tb\"@c", QuotedCharacter('\t')),
+        ("\"a\"b@c", LocalPartCharacter('b')),
+        ("a@b@c", DomainCharacter('@')),
+        ("a@b_c", DomainCharacter('_')),
+        ("a@b c", DomainCharacter(' ')),
+        ("a@-b", DomainLabel),
+        ("a@b-", DomainLabel),
+        ("a@b..c", DomainLabel),
+        ("a@.b", DomainLabel),
+        ("a@b.", DomainLabel),
+    ] {
+        assert_eq!(Address::parse(text), Err(error), "{text:?}");
+    }
+    assert_eq!(
+        AddressError::LocalPartCharacter('\r').to_string(),
+        "\\r is not allowed in a local part unless quoted"
+    );
+}
+
+#[test]
+fn bounds_hold_on_both_sides() {
+    let local = "l".repeat(LOCAL_PART_BYTES_MAX);
+    let label = "d".repeat(LABEL_BYTES_MAX);
+    let domain = format!("{label}.{label}.{label}.{label}");
+    assert_eq!(domain.len(), DOMAIN_BYTES_MAX);
+    assert!(Address::parse(&format!("{local}@{domain}")).is_ok());
+    assert_eq!(
+        Address::parse(&format!("l{local}@a")),
+        Err(AddressError::LocalPartTooLong)
+    );
+    assert_eq!(
+        Address::parse(&format!("\"{local}x\"@a")),
+        Err(AddressError::LocalPartTooLong)
+    );
+    assert_eq!(
+        Address::parse(&format!("a@{domain}d")),
+        Err(AddressError::DomainTooLong)
+    );
+    assert_eq!(
+        Address::parse(&format!("a@d{label}")),
+        Err(AddressError::DomainLabel)
+    );
+    // Lower case may be longer than what it came from.
+    let swelling = "İ".repeat(31);
+    assert_eq!(
+        Address::parse(&format!("a@{swelling}")),
+        Err(AddressError::DomainTooLong)
+    );
+}
+
+#[test]
+fn absurd_input_ends_in_an_error() {
+    for text in [
+        "(".repeat(100_000),
+        "\"".repeat(100_001),
+        "\\".repeat(100_000),
+        "a@".repeat(50_000),
+        "@a,".repeat(30_000),
+        "[".repeat(100_000),
+        ".".repeat(100_000),
+        "\u{0}".repeat(100),
+    ] {
+        assert!(Address::parse(&text).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn anything_parses_or_errs(text in any::<String>()) {
+        let _ = Address::parse(&text);
+    }
+
+    #[test]
+    fn canonical_form_is_a_fixed_point(
+        text in r#"("[ -~]{0,12}"|[a-zA-Z0-9.+é-]{1,12})@([a-zA-Z0-9ÄSß.-]{1,20}|\[[0-9.]{7,9}\]|\[IPv6:[0-9a-f:]{2,12}\])"#
+    ) {
+        if let Ok(address) = Address::parse(&text) {
+            prop_assert_eq!(Address::parse(address.as_str()), Ok(address.clone()));
+            prop_assert_eq!(
+                format!("{}@{}", address.local_part(), address.domain()),
+                address.as_str()
+            );
+            let key = address.account_key();
+            prop_assert_eq!(key.account_key(), key);
+        }
+    }
+}

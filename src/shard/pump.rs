@@ -1,0 +1,324 @@
+//! The pump: every change to a connection goes through this one loop.
+//!
+//! A turn takes completions from the ring, jobs from the mesh and answers from the services, in
+//! bounded numbers, lets the shard's tasks run, and parks when nothing is left to do. It awaits
+//! nothing but that: no disk, no other shard, no lock.
+
+use std::cell::RefCell;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::Shard;
+use super::conn::{Conn, ConnKey, Fate, Luggage};
+use super::session::Service;
+use super::wait::breathe;
+use crate::limits;
+use crate::proto::Event;
+use crate::ring::{Completion, Token};
+
+/// Completions taken in one turn, so that tasks get their share.
+const COMPLETIONS_PER_TURN: usize = 256;
+/// Between two looks at the sessions' deadlines.
+const DEADLINE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two tries of an accept that failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Marks the tokens of listeners.
+const LISTENER_BIT: u64 = 1 << 63;
+
+/// A listening socket of this shard.
+pub(crate) struct Listener {
+    socket: OwnedFd,
+    service: Service,
+    armed: bool,
+    retry_at: Option<Instant>,
+}
+
+struct Place {
+    generation: u32,
+    conn: Conn,
+}
+
+/// The connections of a shard.
+#[derive(Default)]
+pub(crate) struct Connections {
+    places: RefCell<Slab<Option<Box<Place>>>>,
+    generation: std::cell::Cell<u32>,
+}
+
+impl Listener {
+    /// Not armed yet.
+    pub(crate) fn new(service: Service, socket: OwnedFd) -> Listener {
+        Listener {
+            socket,
+            service,
+            armed: false,
+            retry_at: None,
+        }
+    }
+}
+
+impl Connections {
+    /// Connections that are open.
+    pub(crate) fn len(&self) -> usize {
+        self.places.borrow().len()
+    }
+
+    fn insert_with<R>(&self, make: impl FnOnce(ConnKey) -> (Conn, R)) -> (ConnKey, R) {
+        // Vacant while `make` runs, so that nothing it calls can find half a connection.
+        let index = self.places.borrow_mut().insert(None);
+        let generation = self.generation.get().wrapping_add(1) & 0x7fff_ffff;
+        self.generation.set(generation);
+        let key = ConnKey {
+            index: index as u32,
+            generation,
+        };
+        let (conn, extra) = make(key);
+        self.places.borrow_mut()[index] = Some(Box::new(Place { generation, conn }));
+        (key, extra)
+    }
+
+    /// Lets `act` work on a connection that is still there, and sees to what becomes of it.
+    fn with(&self, shard: &Rc<Shard>, key: ConnKey, act: impl FnOnce(&mut Conn) -> Fate) {
+        let index = key.index as usize;
+        let taken = match self.places.borrow_mut().get_mut(index) {
+            Some(place) if place.as_ref().is_some_and(|p| p.generation == key.generation) => {
+                place.take()
+            }
+            _ => None,
+        };
+        let Some(mut place) = taken else { return };
+        match act(&mut place.conn) {
+            Fate::Stays => self.places.borrow_mut()[index] = Some(place),
+            Fate::Gone => {
+                self.places.borrow_mut().remove(index);
+                shard.connection_ended(key, place.conn.service, true);
+            }
+            Fate::Moves(owner) => {
+                self.places.borrow_mut().remove(index);
+                shard.connection_ended(key, place.conn.service, false);
+                if let Some(luggage) = place.conn.pack() {
+                    send_luggage(shard, owner, luggage);
+                }
+            }
+        }
+    }
+
+    fn keys(&self, mut filter: impl FnMut(&Conn) -> bool) -> Vec<ConnKey> {
+        let places = self.places.borrow();
+        places
+            .iter()
+            .filter_map(|(index, place)| {
+                let place = place.as_ref()?;
+                filter(&place.conn).then_some(ConnKey {
+                    index: index as u32,
+                    generation: place.generation,
+                })
+            })
+            .collect()
+    }
+
+    fn notify_all(
+        &self,
+        shard: &Rc<Shard>,
+        event: Event,
+        filter: impl FnMut(&Conn) -> bool,
+    ) -> usize {
+        let keys = self.keys(filter);
+        for key in &keys {
+            self.with(shard, *key, |conn| conn.notify(event, *key, shard));
+        }
+        keys.len()
+    }
+}
+
+fn send_luggage(shard: &Rc<Shard>, owner: usize, luggage: Luggage) {
+    let home = Rc::clone(shard);
+    shard.probe.moved_out.add(1);
+    super::spawn(async move {
+        let job = Box::new(move |owner: &Rc<Shard>| adopt(owner, luggage));
+        home.mesh.send(owner, job).await;
+    });
+}
+
+/// A connection has moved here.
+fn adopt(shard: &Rc<Shard>, luggage: Luggage) {
+    shard.connection_began(luggage.service);
+    let (key, fate) = shard
+        .connections
+        .insert_with(|key| Conn::unpack(luggage, key, shard));
+    shard.connections.with(shard, key, |_| fate);
+}
+
+/// A fresh connection, accepted here or passed on by a shard that has more than its share.
+pub(crate) fn adopt_fresh(shard: &Rc<Shard>, service: Service, socket: OwnedFd) {
+    let Some(session) = super::services::new_session(shard, service, &socket) else {
+        return;
+    };
+    shard.connection_began(service);
+    let (key, ()) = shard
+        .connections
+        .insert_with(|_| (Conn::new(socket, service, session), ()));
+    shard
+        .connections
+        .with(shard, key, |conn| conn.greet(key, shard));
+}
+
+/// Arms every listener that should be and is not.
+fn arm_listeners(shard: &Rc<Shard>, now: Instant) {
+    if shard.is_draining() || !shard.doors_open.get() {
+        return;
+    }
+    for (index, listener) in shard.listeners.borrow_mut().iter_mut().enumerate() {
+        if !listener.armed && listener.retry_at.is_none_or(|at| at <= now) {
+            listener.armed = true;
+            listener.retry_at = None;
+            shard.ring.accept(
+                Token(LISTENER_BIT | index as u64),
+                listener.socket.as_raw_fd(),
+            );
+        }
+    }
+}
+
+fn accepted(shard: &Rc<Shard>, token: Token, result: std::io::Result<OwnedFd>, more: bool) {
+    let index = (token.0 & !LISTENER_BIT) as usize;
+    let service = {
+        let mut listeners = shard.listeners.borrow_mut();
+        let Some(listener) = listeners.get_mut(index) else {
+            return;
+        };
+        listener.armed &= more;
+        if let Err(error) = &result
+            && error.raw_os_error() != Some(libc::ECANCELED)
+        {
+            // Most likely EMFILE or ENOBUFS: trying at once would only spin.
+            listener.retry_at = Some(Instant::now() + ACCEPT_PAUSE);
+            shard.refuse(listener.service, &format!("accept failed: {error}"));
+        }
+        listener.service
+    };
+    if let Ok(socket) = result {
+        match shard.admit(service, &socket) {
+            Err(reason) => {
+                shard.refuse(service, reason);
+                // Best effort: the line fits the empty socket buffer of a fresh connection.
+                let _ = rustix::net::send(
+                    &socket,
+                    service.busy_line(),
+                    rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL,
+                );
+            }
+            Ok(()) => match shard.lighter_shard() {
+                None => adopt_fresh(shard, service, socket),
+                Some(other) => {
+                    let home = Rc::clone(shard);
+                    shard.probe.passed_on.add(1);
+                    super::spawn(async move {
+                        let job = Box::new(move |there: &Rc<Shard>| {
+                            adopt_fresh(there, service, socket);
+                        });
+                        home.mesh.send(other, job).await;
+                    });
+                }
+            },
+        }
+    }
+}
+
+fn dispatch(shard: &Rc<Shard>, completion: Completion) {
+    let connections = &shard.connections;
+    match completion {
+        Completion::Accepted {
+            token,
+            result,
+            more,
+        } => accepted(shard, token, result, more),
+        Completion::Received {
+            token,
+            result,
+            more,
+        } => {
+            let key = ConnKey::from_token(token);
+            connections.with(shard, key, |conn| conn.received(&result, more, key, shard));
+        }
+        Completion::Sent {
+            token,
+            result,
+            buffer,
+        } => {
+            let key = ConnKey::from_token(token);
+            connections.with(shard, key, |conn| conn.sent(&result, buffer, key, shard));
+        }
+    }
+}
+
+/// Runs until the shard is told to end. Returns an error only when the ring itself is broken.
+pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
+    let mut completions = Vec::with_capacity(COMPLETIONS_PER_TURN);
+    let mut next_deadlines = Instant::now() + DEADLINE_INTERVAL;
+    loop {
+        let mut done = shard.ring.turn(&mut completions, COMPLETIONS_PER_TURN)?;
+        for completion in completions.drain(..) {
+            dispatch(&shard, completion);
+        }
+        done += shard.mesh.receive(&shard);
+        // The tasks that all this has woken run now; what they answer is taken in the same turn.
+        breathe().await;
+        done += take_answers(&shard);
+        let now = Instant::now();
+        if now >= next_deadlines {
+            next_deadlines = now + DEADLINE_INTERVAL;
+            shard
+                .connections
+                .notify_all(&shard, Event::Timeout, |conn| conn.overdue(now));
+            shard.probe.open_connections(&shard);
+        }
+        arm_listeners(&shard, now);
+        if shard.has_ended() {
+            return Ok(());
+        }
+        if done == 0 && !shard.has_answers() {
+            shard.flush_log();
+            shard.ring.park().await;
+        }
+    }
+}
+
+fn take_answers(shard: &Rc<Shard>) -> usize {
+    let mut done = 0;
+    while let Some((key, answer)) = shard.next_answer() {
+        shard
+            .connections
+            .with(shard, key, |conn| conn.answer(answer, key, shard));
+        done += 1;
+    }
+    done
+}
+
+/// Accepts no more; tells every session to finish.
+pub(crate) fn begin_drain(shard: &Rc<Shard>) {
+    for (index, listener) in shard.listeners.borrow_mut().iter_mut().enumerate() {
+        if listener.armed {
+            shard
+                .ring
+                .cancel_accept(Token(LISTENER_BIT | index as u64));
+        }
+    }
+    shard
+        .connections
+        .notify_all(shard, Event::Shutdown, |_| true);
+}
+
+/// Closes what is still open when the time to drain is over.
+pub(crate) fn cut_all(shard: &Rc<Shard>) {
+    for key in shard.connections.keys(|_| true) {
+        shard
+            .connections
+            .with(shard, key, |conn| conn.cut(key, shard));
+    }
+}
+
+const _: () = assert!(limits::CONNECTIONS_MAX <= u32::MAX as usize);

@@ -1,0 +1,423 @@
+//! DATA and BDAT: makes a message durable in every partition that owes it, then answers.
+//!
+//! Guarantees: no 250 before every recipient's partition, or the durable queue in its place, has
+//! the message at its sync level. If some partitions have it and another cannot take it, the rest
+//! goes to the queue: a 4xx would make the client send again, and double what is there already.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::super::Shard;
+use super::super::conn::ConnKey;
+use super::super::session::AnyAnswer;
+use super::super::wait::Slot;
+use super::Asked;
+use super::recipient::{locate, locate_at_once, reply, store_reply};
+use crate::mail::{Address, Reply, trace};
+use crate::proto::smtp::{Answer, Peer, Transaction};
+use crate::queue;
+use crate::store::{Delivery, RecipientResult, StoreError, StreamId};
+
+/// The streamed bodies of this shard's connections: which partitions have a piece of them.
+#[derive(Default)]
+pub(crate) struct Streams(RefCell<FxHashMap<ConnKey, Vec<(u16, StreamId)>>>);
+
+/// The recipients of one message within one partition.
+struct Share {
+    partition: u16,
+    recipients: Vec<Address>,
+    /// Filled in after the delivery, in the order of `recipients`.
+    results: Vec<RecipientResult>,
+}
+
+/// Takes a piece of a large body.
+pub(super) fn chunk(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    open: Option<Box<Transaction>>,
+    bytes: Vec<u8>,
+) -> Asked {
+    let shard = Rc::clone(shard);
+    super::super::spawn(async move {
+        let result = take_chunk(&shard, key, open, bytes).await;
+        if result.is_err() {
+            abort(&shard, key);
+        }
+        shard.answer(key, AnyAnswer::Smtp(Answer::Chunk(result)));
+    });
+    Asked::Later
+}
+
+async fn take_chunk(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    open: Option<Box<Transaction>>,
+    bytes: Vec<u8>,
+) -> Result<(), Reply> {
+    if let Some(transaction) = open {
+        let mut partitions = Vec::new();
+        for path in &transaction.envelope.forward_paths {
+            for address in locate(shard, path).await? {
+                let number = shard.partition_of(&address);
+                if !partitions.contains(&number) {
+                    partitions.push(number);
+                }
+            }
+        }
+        for number in partitions {
+            let stream = shard
+                .on_partition(number, |partition| {
+                    Box::pin(async move { partition.open_stream() })
+                })
+                .await
+                .map_err(|error| store_reply(&error))?;
+            let mut streams = shard.streams.0.borrow_mut();
+            streams.entry(key).or_default().push((number, stream));
+        }
+    }
+    let targets = shard.streams.0.borrow().get(&key).cloned();
+    for (number, stream) in targets.unwrap_or_default() {
+        let piece = bytes.clone();
+        shard
+            .on_partition(number, move |partition| {
+                Box::pin(async move { partition.append_stream(stream, piece).await })
+            })
+            .await
+            .map_err(|error| store_reply(&error))?;
+    }
+    Ok(())
+}
+
+/// Gives up the streamed body of a connection, if it has one.
+pub(super) fn abort(shard: &Rc<Shard>, key: ConnKey) {
+    let Some(targets) = shard.streams.0.borrow_mut().remove(&key) else {
+        return;
+    };
+    for (number, stream) in targets {
+        let shard = Rc::clone(shard);
+        super::super::spawn(async move {
+            // A partition that cannot be asked has no stream either.
+            let _ = shard
+                .on_partition(number, move |partition| {
+                    Box::pin(async move {
+                        partition.abort_stream(stream);
+                        Ok(())
+                    })
+                })
+                .await;
+        });
+    }
+}
+
+/// Takes a whole message.
+pub(super) fn deliver(shard: &Rc<Shard>, key: ConnKey, transaction: Transaction) -> Asked {
+    let streams = if transaction.streamed_bytes > 0 {
+        shard.streams.0.borrow_mut().remove(&key).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    let body_bytes = transaction.body.len() as u64;
+    shard.memory_in_flight(body_bytes as i64);
+    let shard = Rc::clone(shard);
+    super::super::spawn(async move {
+        let lmtp = transaction.with_protocol.contains("LMTP");
+        let replies = run(&shard, transaction, streams, lmtp).await;
+        shard.memory_in_flight(-(body_bytes as i64));
+        shard.answer(key, AnyAnswer::Smtp(Answer::Delivered(replies)));
+    });
+    Asked::Later
+}
+
+/// Delivers, logs, and makes the replies: one, or for LMTP one per forward path.
+async fn run(
+    shard: &Rc<Shard>,
+    mut transaction: Transaction,
+    streams: Vec<(u16, StreamId)>,
+    lmtp: bool,
+) -> Vec<Reply> {
+    let started = Instant::now();
+    let _permit = shard.delivery.acquire().await;
+    let queue_id = shard.next_queue_id();
+    let now_ms = super::super::now_ms();
+    let bytes = transaction.streamed_bytes + transaction.body.len() as u64;
+
+    // Who gets it. An account that is named twice gets it once.
+    let mut paths: Vec<Result<Vec<Address>, Reply>> = Vec::new();
+    let mut shares: Vec<Share> = Vec::new();
+    for path in &transaction.envelope.forward_paths {
+        let located = match locate_at_once(shard, path) {
+            Some(located) => located,
+            None => locate(shard, path).await,
+        };
+        for address in located.iter().flatten() {
+            add_to_share(shard, &mut shares, address);
+        }
+        paths.push(located);
+    }
+
+    let mut header = Vec::new();
+    let hop = trace::Hop {
+        client_name: &transaction.client_name,
+        peer: match &transaction.peer {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix => None,
+        },
+        hostname: &shard.config.hostname,
+        with_protocol: transaction.with_protocol,
+        queue_id: &queue_id,
+    };
+    trace::write_trace(&transaction.envelope, &hop, now_ms / 1000, &mut header);
+    let spare_body = deliver_shares(
+        shard,
+        &mut shares,
+        &header,
+        std::mem::take(&mut transaction.body),
+        &streams,
+        now_ms,
+    )
+    .await;
+
+    // What some have and others cannot take waits in the queue.
+    let groups: Vec<std::ops::Range<usize>> = if lmtp {
+        (0..paths.len()).map(|index| index..index + 1).collect()
+    } else {
+        std::iter::once(0..paths.len()).collect()
+    };
+    let mut replies = Vec::with_capacity(groups.len());
+    for group in groups {
+        let outcome = judge(&paths[group], &shares);
+        let answer = match outcome {
+            Outcome::Delivered => None,
+            Outcome::Refused(refusal) => Some(refusal),
+            Outcome::Partly(rest) => {
+                let message = Message {
+                    header: &header,
+                    body: spare_body.as_deref(),
+                    shares: &shares,
+                };
+                enqueue(shard, &transaction, &queue_id, message, rest, now_ms)
+                    .await
+                    .err()
+            }
+        };
+        replies.push(answer.unwrap_or_else(|| {
+            reply(250, (2, 0, 0), format!("OK: queued as {queue_id}"))
+        }));
+    }
+    log(shard, &transaction, &queue_id, bytes, started, &replies);
+    replies
+}
+
+fn add_to_share(shard: &Shard, shares: &mut Vec<Share>, address: &Address) {
+    let partition = shard.partition_of(address);
+    match shares.iter_mut().find(|share| share.partition == partition) {
+        Some(share) if share.recipients.contains(address) => {}
+        Some(share) => share.recipients.push(address.clone()),
+        None => shares.push(Share {
+            partition,
+            recipients: vec![address.clone()],
+            results: Vec::new(),
+        }),
+    }
+}
+
+/// Delivers to all partitions at once. Gives the body back where it was needed more than once and
+/// may be needed again.
+async fn deliver_shares(
+    shard: &Rc<Shard>,
+    shares: &mut [Share],
+    header: &[u8],
+    body: Vec<u8>,
+    streams: &[(u16, StreamId)],
+    now_ms: u64,
+) -> Option<Vec<u8>> {
+    let make = |share: &Share, body: Vec<u8>| Delivery {
+        trace: header.to_vec(),
+        body,
+        stream: streams
+            .iter()
+            .find(|(number, _)| *number == share.partition)
+            .map(|(_, stream)| *stream),
+        recipients: share.recipients.clone(),
+        now_ms,
+        once: None,
+    };
+    if let [share] = shares {
+        let delivery = make(share, body);
+        share.results = deliver_to(shard, share.partition, delivery).await;
+        return None;
+    }
+    let mut slots = Vec::with_capacity(shares.len());
+    for share in shares.iter() {
+        let delivery = make(share, body.clone());
+        let partition = share.partition;
+        let slot = Slot::new();
+        slots.push(Rc::clone(&slot));
+        let shard = Rc::clone(shard);
+        super::super::spawn(async move {
+            slot.fill(deliver_to(&shard, partition, delivery).await);
+        });
+    }
+    for (share, slot) in shares.iter_mut().zip(slots) {
+        share.results = slot.take().await;
+    }
+    Some(body)
+}
+
+/// One partition's part; a failure of the whole is the failure of each recipient.
+pub(super) async fn deliver_to(
+    shard: &Rc<Shard>,
+    partition: u16,
+    delivery: Delivery,
+) -> Vec<RecipientResult> {
+    let count = delivery.recipients.len();
+    let result = shard
+        .on_partition(partition, move |partition| {
+            Box::pin(async move { partition.deliver(delivery).await })
+        })
+        .await;
+    result.unwrap_or_else(|error| vec![Err(error); count])
+}
+
+enum Outcome {
+    Delivered,
+    Refused(Reply),
+    /// Some have it; these have not.
+    Partly(Vec<Address>),
+}
+
+/// What the results mean for the forward paths that share one reply.
+fn judge(paths: &[Result<Vec<Address>, Reply>], shares: &[Share]) -> Outcome {
+    let mut delivered = false;
+    let mut missing = Vec::new();
+    let mut refusal = None;
+    for path in paths {
+        match path {
+            Err(reason) => {
+                refusal.get_or_insert_with(|| reason.clone());
+            }
+            Ok(accounts) => {
+                for account in accounts {
+                    match result_of(shares, account) {
+                        Ok(_) => delivered = true,
+                        Err(error) => {
+                            refusal.get_or_insert_with(|| store_reply(&error));
+                            missing.push(account.clone());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    match refusal {
+        None => Outcome::Delivered,
+        Some(refusal) if !delivered => Outcome::Refused(refusal),
+        Some(_) => Outcome::Partly(missing),
+    }
+}
+
+fn result_of(shares: &[Share], account: &Address) -> RecipientResult {
+    for share in shares {
+        if let Some(index) = share.recipients.iter().position(|a| a == account) {
+            return share.results[index].clone();
+        }
+    }
+    Err(StoreError::Missing)
+}
+
+/// Where the bytes of a message can be had again.
+struct Message<'a> {
+    header: &'a [u8],
+    /// `None` for a message to one partition, which is never partly delivered but by quota.
+    body: Option<&'a [u8]>,
+    shares: &'a [Share],
+}
+
+/// Puts the rest of a partly delivered message into the durable queue.
+async fn enqueue(
+    shard: &Rc<Shard>,
+    transaction: &Transaction,
+    queue_id: &str,
+    message: Message<'_>,
+    rest: Vec<Address>,
+    now_ms: u64,
+) -> Result<(), Reply> {
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let bytes = match message.body {
+        Some(body) if transaction.streamed_bytes == 0 => {
+            let mut bytes = message.header.to_vec();
+            bytes.extend_from_slice(body);
+            queue::Content::Inline(bytes)
+        }
+        _ => copy_of(shard, message.shares)?,
+    };
+    let count = rest.len();
+    let entry = queue::Entry {
+        id: queue_id.to_owned(),
+        reverse_path: transaction.envelope.reverse_path.clone(),
+        recipients: rest,
+        queued_ms: now_ms,
+        attempts: 0,
+        next_attempt_ms: now_ms,
+    };
+    let result = super::retry::enqueue(shard, entry, bytes).await;
+    result.map_err(|error| {
+        tracing::error!(
+            id = queue_id,
+            "{count} of the recipients could not be reached and the queue failed ({error}); \
+             the sender is told to try again, the others may get a second copy"
+        );
+        store_reply(&error)
+    })
+}
+
+/// The message as one of the partitions that took it has it now.
+fn copy_of(shard: &Shard, shares: &[Share]) -> Result<queue::Content, Reply> {
+    for share in shares {
+        for (address, result) in share.recipients.iter().zip(&share.results) {
+            if let Ok(uid) = result {
+                return Ok(queue::Content::Stored {
+                    partition: shard.partition_of(address),
+                    address: address.clone(),
+                    uid: *uid,
+                });
+            }
+        }
+    }
+    Err(store_reply(&StoreError::Missing))
+}
+
+/// One line per message, for `grep`.
+fn log(
+    shard: &Shard,
+    transaction: &Transaction,
+    queue_id: &str,
+    bytes: u64,
+    started: Instant,
+    replies: &[Reply],
+) {
+    let delay = started.elapsed();
+    shard.probe.delivery_latency.record(delay);
+    let accepted = replies.iter().filter(|reply| reply.code == 250).count();
+    shard.probe.messages_accepted.add(u64::from(accepted > 0));
+    shard.probe.messages_refused.add(u64::from(accepted == 0));
+    if !tracing::enabled!(target: "ringpost::mail", tracing::Level::INFO) {
+        return;
+    }
+    let result = super::super::maillog::summary(replies);
+    tracing::info!(
+        target: "ringpost::mail",
+        id = queue_id,
+        from = %transaction.envelope.reverse_path,
+        to = %super::super::maillog::Paths(&transaction.envelope.forward_paths),
+        size = bytes,
+        delay_us = delay.as_micros() as u64,
+        with = transaction.with_protocol,
+        result = %result,
+    );
+}

@@ -1,0 +1,243 @@
+//! POP3: login at the owner of the account, the maildrop lock, reading, expunging at QUIT.
+//!
+//! The connection moves to the shard that owns the account *before* the password is looked at:
+//! password, cache, lock and mail are all there, and from then on nothing crosses cores.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::super::Shard;
+use super::super::conn::ConnKey;
+use super::super::session::{AnyAnswer, AnyAsk};
+use super::Asked;
+use crate::directory::password::{NOBODY, PasswordError};
+use crate::mail::Address;
+use crate::proto::pop3::{Answer, Ask, Credentials, Entry, LoginError, Maildrop};
+use crate::store::Uid;
+
+/// The maildrops that sessions of this shard hold (RFC 1939 §4: exclusive).
+#[derive(Default)]
+pub(crate) struct Maildrops {
+    locked: RefCell<FxHashSet<Address>>,
+    held: RefCell<FxHashMap<ConnKey, Rc<Held>>>,
+}
+
+/// What a session has listed, so that an index keeps its meaning.
+struct Held {
+    address: Address,
+    uids: Box<[Uid]>,
+}
+
+impl Maildrops {
+    fn lock(&self, address: &Address) -> bool {
+        self.locked.borrow_mut().insert(address.clone())
+    }
+
+    fn hold(&self, key: ConnKey, held: Held) {
+        self.held.borrow_mut().insert(key, Rc::new(held));
+    }
+
+    fn of(&self, key: ConnKey) -> Option<Rc<Held>> {
+        self.held.borrow().get(&key).cloned()
+    }
+
+    /// Gives the lock back, if this connection has one.
+    pub(crate) fn release(&self, key: ConnKey) {
+        if let Some(held) = self.held.borrow_mut().remove(&key) {
+            self.locked.borrow_mut().remove(&held.address);
+        }
+    }
+}
+
+fn wrap(answer: Answer) -> AnyAnswer {
+    AnyAnswer::Pop3(answer)
+}
+
+/// Answers USER and PASS, or AUTH.
+pub(super) fn login(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -> Asked {
+    let Ok(address) = Address::parse(&credentials.user).map(|address| address.account_key()) else {
+        return Asked::Answer(wrap(Answer::Login(Err(LoginError::Credentials))));
+    };
+    let number = shard.partition_of(&address);
+    let owner = shard.owner_of(number);
+    if owner != shard.id {
+        return Asked::Elsewhere(owner, AnyAsk::Pop3(Ask::Login(credentials)));
+    }
+    let hash = shard
+        .partition(number)
+        .and_then(|partition| partition.account(&address))
+        .map(|account| account.password_hash);
+    if let Some(hash) = &hash {
+        let mut cache = shard.auth_cache.borrow_mut();
+        if cache.knows(&address, hash, &credentials.password, Instant::now()) {
+            shard.probe.auth_cache_hits.add(1);
+            return Asked::Answer(wrap(open(shard, key, &address)));
+        }
+    }
+    shard.probe.auth_cache_misses.add(1);
+    verify_then_open(shard, key, address, hash, credentials)
+}
+
+/// Checks the password off the shard. An unknown account costs the same as a wrong password.
+fn verify_then_open(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    address: Address,
+    hash: Option<String>,
+    credentials: Credentials,
+) -> Asked {
+    let (ticket, slot) = shard.mesh.ticket::<Result<bool, PasswordError>>();
+    let links = Arc::clone(shard.mesh.links());
+    let home = shard.id;
+    let done = Box::new(move |outcome| {
+        let job = Box::new(move |shard: &Rc<Shard>| shard.mesh.redeem(ticket, outcome));
+        links.post(home, job);
+    });
+    let checked = hash.clone().unwrap_or_else(|| NOBODY.to_owned());
+    let password = credentials.password.to_vec();
+    if shard.verifier.submit(checked, password, done).is_err() {
+        shard.mesh.cancel(ticket);
+        let text = "too many logins at once, try again later".to_owned();
+        return Asked::Answer(wrap(Answer::Login(Err(LoginError::Temporary(text)))));
+    }
+    let shard = Rc::clone(shard);
+    super::super::spawn(async move {
+        let outcome = slot.take().await;
+        let answer = match (outcome, hash) {
+            (Ok(true), Some(hash)) if still_valid(&shard, &address, &hash) => {
+                shard.auth_cache.borrow_mut().insert(
+                    &address,
+                    &hash,
+                    &credentials.password,
+                    Instant::now(),
+                );
+                open(&shard, key, &address)
+            }
+            (Err(reason), Some(_)) => {
+                tracing::error!(account = %address, "stored password cannot be checked: {reason}");
+                Answer::Login(Err(LoginError::Permanent(
+                    "this account's password cannot be checked, tell the postmaster".to_owned(),
+                )))
+            }
+            _ => {
+                shard.probe.login_failures.add(1);
+                tracing::info!(user = %credentials.user, peer = %credentials.peer, "login refused");
+                Answer::Login(Err(LoginError::Credentials))
+            }
+        };
+        shard.answer(key, wrap(answer));
+    });
+    Asked::Later
+}
+
+/// The account still has the password that was checked: it may have changed meanwhile.
+fn still_valid(shard: &Shard, address: &Address, hash: &str) -> bool {
+    shard
+        .partition(shard.partition_of(address))
+        .and_then(|partition| partition.account(address))
+        .is_some_and(|account| account.password_hash == hash)
+}
+
+/// Takes the lock and lists the maildrop.
+fn open(shard: &Shard, key: ConnKey, address: &Address) -> Answer {
+    let Some(partition) = shard.partition(shard.partition_of(address)) else {
+        return Answer::Login(Err(LoginError::Temporary("shutting down".to_owned())));
+    };
+    if !shard.maildrops.lock(address) {
+        return Answer::Login(Err(LoginError::InUse));
+    }
+    match partition.inbox(address) {
+        Ok((validity, messages)) => {
+            shard.probe.logins.add(1);
+            let uids = messages.iter().map(|message| message.uid).collect();
+            let entries = messages
+                .iter()
+                .map(|message| Entry {
+                    uid: message.uid,
+                    bytes: message.bytes,
+                })
+                .collect();
+            shard.maildrops.hold(
+                key,
+                Held {
+                    address: address.clone(),
+                    uids,
+                },
+            );
+            Answer::Login(Ok(Maildrop {
+                validity,
+                entries,
+                expire_days: None,
+            }))
+        }
+        Err(error) => {
+            shard.maildrops.locked.borrow_mut().remove(address);
+            Answer::Login(Err(LoginError::Temporary(error.to_string())))
+        }
+    }
+}
+
+/// Reads a piece of a message.
+pub(super) fn read(shard: &Rc<Shard>, key: ConnKey, index: u32, offset: u64, length: u32) -> Asked {
+    let shard = Rc::clone(shard);
+    super::super::spawn(async move {
+        let result = read_piece(&shard, key, index, offset, length).await;
+        shard.answer(key, wrap(Answer::Data(result)));
+    });
+    Asked::Later
+}
+
+async fn read_piece(
+    shard: &Shard,
+    key: ConnKey,
+    index: u32,
+    offset: u64,
+    length: u32,
+) -> Result<Vec<u8>, String> {
+    let held = shard.maildrops.of(key).ok_or("no maildrop is open")?;
+    let uid = *held.uids.get(index as usize).ok_or("no such message")?;
+    let partition = shard
+        .partition(shard.partition_of(&held.address))
+        .ok_or("shutting down")?;
+    partition
+        .read(&held.address, uid, offset, length as usize)
+        .await
+        .map_err(|error| {
+            shard.probe.read_errors.add(1);
+            tracing::error!(account = %held.address, uid, "message cannot be read: {error}");
+            error.to_string()
+        })
+}
+
+/// QUIT: removes what was marked, durably, then gives the lock back.
+pub(super) fn expunge(shard: &Rc<Shard>, key: ConnKey, indexes: &[u32]) -> Asked {
+    let Some(held) = shard.maildrops.of(key) else {
+        return Asked::Answer(wrap(Answer::Expunged(Err("no maildrop is open".to_owned()))));
+    };
+    let uids: Vec<Uid> = indexes
+        .iter()
+        .filter_map(|index| held.uids.get(*index as usize).copied())
+        .collect();
+    let partition = shard.partition(shard.partition_of(&held.address));
+    let Some(partition) = partition.filter(|_| !uids.is_empty()) else {
+        shard.maildrops.release(key);
+        return Asked::Answer(wrap(Answer::Expunged(Ok(()))));
+    };
+    let shard = Rc::clone(shard);
+    super::super::spawn(async move {
+        let result = partition
+            .expunge(&held.address, &uids, super::super::now_ms())
+            .await;
+        shard.maildrops.release(key);
+        if let Err(error) = &result {
+            tracing::error!(account = %held.address, "messages cannot be removed: {error}");
+        }
+        let result = result.map_err(|error| error.to_string());
+        shard.answer(key, wrap(Answer::Expunged(result)));
+    });
+    Asked::Later
+}

@@ -1,0 +1,135 @@
+//! The durable queue's attempts: takes what is due and delivers it, exactly once.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::super::Shard;
+use super::deliver::deliver_to;
+use crate::mail::Address;
+use crate::queue::{Content, Entry};
+use crate::store::{Delivery, StoreError, Uid};
+
+/// Between two looks at the queue.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Entries taken in one look.
+const ENTRIES_PER_LOOK: usize = 64;
+/// Bytes read at a time when a message is copied to the queue.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Adds an entry to this shard's queue, or to the first shard's where this one has none.
+pub(super) async fn enqueue(
+    shard: &Rc<Shard>,
+    entry: Entry,
+    content: Content,
+) -> Result<(), StoreError> {
+    let message = match content {
+        Content::Inline(bytes) => bytes,
+        Content::Stored {
+            partition,
+            address,
+            uid,
+        } => copy(shard, partition, address, uid).await?,
+    };
+    let keeper = if shard.queue.get().is_some() { shard.id } else { 0 };
+    shard
+        .mesh
+        .call(shard, keeper, move |keeper| {
+            Box::pin(async move {
+                match keeper.queue.get() {
+                    Some(queue) => queue.add(entry, message).await,
+                    None => Err(StoreError::Closing),
+                }
+            })
+        })
+        .await
+}
+
+async fn copy(
+    shard: &Rc<Shard>,
+    partition: u16,
+    address: Address,
+    uid: Uid,
+) -> Result<Vec<u8>, StoreError> {
+    let mut message = Vec::new();
+    loop {
+        let (account, offset) = (address.clone(), message.len() as u64);
+        let piece = shard
+            .on_partition(partition, move |partition| {
+                Box::pin(async move { partition.read(&account, uid, offset, COPY_BYTES).await })
+            })
+            .await?;
+        let last = piece.len() < COPY_BYTES;
+        message.extend_from_slice(&piece);
+        if last {
+            return Ok(message);
+        }
+    }
+}
+
+/// Runs for the life of the shard.
+pub(crate) async fn run(shard: Rc<Shard>) {
+    while !shard.has_ended() {
+        if !shard.is_draining()
+            && let Some(queue) = shard.queue.get()
+        {
+            for (uid, entry) in queue.due(super::super::now_ms(), ENTRIES_PER_LOOK) {
+                if let Err(error) = attempt(&shard, uid, entry).await {
+                    tracing::error!("queue: {error}");
+                }
+            }
+        }
+        super::super::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+async fn attempt(shard: &Rc<Shard>, uid: Uid, mut entry: Entry) -> Result<(), StoreError> {
+    let Some(queue) = shard.queue.get() else {
+        return Ok(());
+    };
+    let now_ms = super::super::now_ms();
+    let message = queue.message(uid).await?;
+    if entry.is_expired(now_ms)
+        && let Some(postmaster) = shard.site().postmaster()
+        && entry.recipients.iter().any(|address| address != postmaster)
+    {
+        tracing::warn!(
+            id = entry.id,
+            "waited too long for {:?}: given to the postmaster",
+            entry.recipients
+        );
+        entry.recipients = vec![postmaster.clone()];
+    }
+    let mut left = Vec::new();
+    for recipient in std::mem::take(&mut entry.recipients) {
+        let delivery = Delivery {
+            trace: Vec::new(),
+            body: message.clone(),
+            stream: None,
+            recipients: vec![recipient.clone()],
+            now_ms,
+            once: Some(entry.once_mark(&recipient)),
+        };
+        let partition = shard.partition_of(&recipient);
+        let results = deliver_to(shard, partition, delivery).await;
+        match results.first() {
+            Some(Ok(_)) => tracing::info!(
+                target: "ringpost::mail",
+                id = entry.id,
+                from = %entry.reverse_path,
+                to = %recipient,
+                size = message.len(),
+                delay_ms = now_ms.saturating_sub(entry.queued_ms),
+                result = "delivered from queue",
+            ),
+            other => {
+                tracing::warn!(id = entry.id, to = %recipient, "still waiting: {other:?}");
+                left.push(recipient);
+            }
+        }
+    }
+    entry.recipients = left;
+    if !entry.recipients.is_empty() {
+        entry.postpone(now_ms);
+    }
+    queue.update(uid, entry, now_ms).await
+}

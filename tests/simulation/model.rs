@@ -1,0 +1,672 @@
+//! What a partition owes: everything it said, everything it showed, and what may be either way.
+//!
+//! The model never looks inside the store. It notes what was asked and what was answered, and
+//! compares what the store shows with that. A broken promise is a panic that says which.
+//!
+//! | Said or shown                       | After any crash                                    |
+//! |-------------------------------------|----------------------------------------------------|
+//! | delivery acknowledged, or seen      | there once, byte for byte, under the same UID      |
+//! | delivery asked, no answer           | there once or not at all; all recipients or none   |
+//! | delivery refused, stream aborted    | not there                                          |
+//! | expunge acknowledged                | gone                                               |
+//! | expunge asked, no answer            | there or gone                                      |
+//! | key or account acknowledged         | as acknowledged, or as a later change without answer |
+//! | UID or sequence number seen         | never stands for anything else                     |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringpost::config::{SyncLevel, SyncLevels};
+use ringpost::mail::Address;
+use ringpost::store::{Account, MessageInfo, RecoveryReport, Sequence, Uid, UidValidity};
+
+/// An account of one name can be removed and made again; its mail belongs to one of those.
+pub type Incarnation = u64;
+
+/// A value with one writer: what was acknowledged, and what may have come after it.
+#[derive(Debug, Clone, Default)]
+pub struct Register<T> {
+    acknowledged: T,
+    unanswered: Vec<T>,
+    /// What a loss of power may bring back where nothing was synced.
+    history: Vec<T>,
+}
+
+impl<T: Clone + PartialEq + std::fmt::Debug + Default> Register<T> {
+    /// A change is asked for.
+    pub fn begin(&mut self, value: T) {
+        self.unanswered.push(value);
+    }
+
+    /// The last change asked for was acknowledged.
+    pub fn acknowledge(&mut self) {
+        if let Some(value) = self.unanswered.pop() {
+            self.settle(value);
+        }
+    }
+
+    /// The last change asked for was refused before anything was written.
+    pub fn refuse(&mut self) {
+        self.unanswered.pop();
+    }
+
+    pub fn value(&self) -> &T {
+        &self.acknowledged
+    }
+
+    fn settle(&mut self, value: T) {
+        let old = std::mem::replace(&mut self.acknowledged, value);
+        self.history.push(old);
+        self.unanswered.clear();
+    }
+
+    /// The store shows this value: it must be one that it may have, and what is shown is durable.
+    pub fn observe(&mut self, value: &T, what: impl Fn() -> String) {
+        if *value == self.acknowledged {
+            return;
+        }
+        match self.unanswered.iter().position(|v| v == value) {
+            Some(index) => {
+                let rest = self.unanswered.split_off(index + 1);
+                self.settle(value.clone());
+                self.unanswered = rest;
+            }
+            None => panic!(
+                "{} is {value:?}, but {:?} was acknowledged, {:?} unanswered",
+                what(),
+                self.acknowledged,
+                self.unanswered
+            ),
+        }
+    }
+
+    /// Whatever it is, it is so: used after damage that was reported.
+    fn accept(&mut self, value: &T) {
+        self.settle(value.clone());
+    }
+
+    /// What had no answer happened or did not; `observe` has said which.
+    fn forget_unanswered(&mut self) {
+        self.unanswered.clear();
+    }
+
+    /// Nothing of it was synced, and power is gone.
+    fn loosen(&mut self) {
+        let mut values = std::mem::take(&mut self.history);
+        values.push(T::default());
+        values.append(&mut self.unanswered);
+        self.unanswered = values;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// Asked for, or of unknown outcome.
+    Either,
+    /// Acknowledged or seen.
+    Owed,
+    /// Refused, or known to have been lost without an answer.
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expunge {
+    No,
+    Asked,
+    Done,
+}
+
+/// One message in one account.
+#[derive(Debug, Clone)]
+struct Copy {
+    presence: Presence,
+    expunge: Expunge,
+    bytes: u64,
+    date_ms: u64,
+    /// All copies of one delivery appear together.
+    delivery: u64,
+    /// Its stored bytes were reported as damaged.
+    damaged: bool,
+}
+
+impl Copy {
+    fn check_listed(&self, id: u64, address: &Address, info: &MessageInfo) {
+        assert!(
+            self.presence != Presence::Never,
+            "message {id} is in {address} although it was refused or had been lost"
+        );
+        assert!(
+            self.bytes == info.bytes && self.date_ms == info.date_ms,
+            "message {id} of {} bytes, dated {}, is listed as {info:?}",
+            self.bytes,
+            self.date_ms
+        );
+    }
+}
+
+/// What is known of one mailbox: an account in one incarnation.
+#[derive(Debug, Default)]
+struct Mailbox {
+    copies: BTreeMap<u64, Copy>,
+    uid_validity: Option<UidValidity>,
+    uid_highest: Uid,
+}
+
+/// What damage excuses, decided by what was damaged.
+#[derive(Debug, Clone, Default)]
+pub struct Excuse {
+    /// Messages whose stored bytes lay in a file that was damaged.
+    pub messages: BTreeSet<u64>,
+    /// A log segment was damaged: records of accounts, keys and expunges may be lost.
+    pub records: bool,
+}
+
+/// Everything known of one partition.
+#[derive(Debug)]
+pub struct Model {
+    levels: SyncLevels,
+    accounts: BTreeMap<Address, Register<Option<Account>>>,
+    keys: BTreeMap<Vec<u8>, Register<Option<Vec<u8>>>>,
+    mailboxes: BTreeMap<(Address, Incarnation), Mailbox>,
+    /// What every UID that was ever shown stands for.
+    uids: BTreeMap<(Address, UidValidity, Uid), u64>,
+    /// What every sequence number that was ever shown stands for.
+    sequences: BTreeMap<Sequence, (Address, u64)>,
+    sequence_highest: Sequence,
+    next_delivery: u64,
+}
+
+/// What a mailbox shows: each message with what its bytes say it is (`None`: damaged).
+pub type Shown = Vec<(MessageInfo, Option<u64>)>;
+
+/// The incarnation is kept in the password hash: `incarnation/revision`.
+pub fn incarnation(account: &Account) -> Incarnation {
+    account
+        .password_hash
+        .split('/')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| panic!("account with hash {:?}", account.password_hash))
+}
+
+impl Model {
+    pub fn new(levels: SyncLevels) -> Model {
+        Model {
+            levels,
+            accounts: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
+            uids: BTreeMap::new(),
+            sequences: BTreeMap::new(),
+            sequence_highest: 0,
+            next_delivery: 0,
+        }
+    }
+
+    pub fn account(&mut self, address: &Address) -> &mut Register<Option<Account>> {
+        self.accounts.entry(address.clone()).or_default()
+    }
+
+    pub fn key(&mut self, key: &[u8]) -> &mut Register<Option<Vec<u8>>> {
+        self.keys.entry(key.to_vec()).or_default()
+    }
+
+    /// The incarnation that is there as far as acknowledgements say.
+    pub fn incarnation(&self, address: &Address) -> Option<Incarnation> {
+        let account = self.accounts.get(address)?.value().as_ref()?;
+        Some(incarnation(account))
+    }
+
+    pub fn has_accounts(&self) -> bool {
+        !self.accounts.is_empty()
+    }
+
+    /// Was message `id` acknowledged or seen in the account that is there now?
+    pub fn is_owed(&self, address: &Address, id: u64) -> bool {
+        self.incarnation(address)
+            .and_then(|incarnation| self.mailboxes.get(&(address.clone(), incarnation)))
+            .and_then(|mailbox| mailbox.copies.get(&id))
+            .is_some_and(|copy| copy.presence == Presence::Owed)
+    }
+
+    fn mailbox(&mut self, address: &Address, incarnation: Incarnation) -> &mut Mailbox {
+        self.mailboxes
+            .entry((address.clone(), incarnation))
+            .or_default()
+    }
+
+    // Deliveries.
+
+    /// Message `id` is on its way to these mailboxes.
+    pub fn begin_delivery(
+        &mut self,
+        id: u64,
+        recipients: &[(Address, Incarnation)],
+        bytes: u64,
+        date_ms: u64,
+    ) {
+        self.next_delivery += 1;
+        let copy = Copy {
+            presence: Presence::Either,
+            expunge: Expunge::No,
+            bytes,
+            date_ms,
+            delivery: self.next_delivery,
+            damaged: false,
+        };
+        for (address, incarnation) in recipients {
+            let old = self
+                .mailbox(address, *incarnation)
+                .copies
+                .insert(id, copy.clone());
+            assert!(old.is_none(), "the workload used number {id} twice");
+        }
+    }
+
+    /// The highest UID shown so far, and the highest sequence number: what is delivered from now
+    /// on comes after them.
+    pub fn marks(&mut self, address: &Address, incarnation: Incarnation) -> (Uid, Sequence) {
+        let highest = self.mailbox(address, incarnation).uid_highest;
+        (highest, self.sequence_highest)
+    }
+
+    pub fn acknowledge_delivery(
+        &mut self,
+        id: u64,
+        address: &Address,
+        incarnation: Incarnation,
+        uid: Uid,
+        uid_mark: Uid,
+    ) {
+        assert!(
+            uid > uid_mark,
+            "message {id} got UID {uid} in {address} after {uid_mark} had been shown"
+        );
+        let mailbox = self.mailbox(address, incarnation);
+        mailbox.uid_highest = mailbox.uid_highest.max(uid);
+        let validity = mailbox.uid_validity;
+        let copy = mailbox
+            .copies
+            .get_mut(&id)
+            .expect("only what was begun is acknowledged");
+        copy.presence = Presence::Owed;
+        if let Some(validity) = validity {
+            self.show_uid(address, validity, uid, id);
+        }
+    }
+
+    /// Refused before anything was written: it must not turn up, ever.
+    pub fn refuse_delivery(&mut self, id: u64, address: &Address, incarnation: Incarnation) {
+        if let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) {
+            copy.presence = Presence::Never;
+        }
+    }
+
+    /// A marked delivery is made, perhaps again. Says for each recipient whether it had been
+    /// delivered there: yes, no, or not known.
+    pub fn begin_redelivery(
+        &mut self,
+        id: u64,
+        recipients: &[(Address, Incarnation)],
+    ) -> Vec<Option<bool>> {
+        recipients
+            .iter()
+            .map(|(address, incarnation)| {
+                let copy = self.mailbox(address, *incarnation).copies.get_mut(&id)?;
+                match copy.presence {
+                    Presence::Owed => Some(true),
+                    Presence::Either => None,
+                    Presence::Never => {
+                        copy.presence = Presence::Either;
+                        Some(false)
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// A marked delivery was acknowledged, now (`uid` is not 0) or because it had been before.
+    pub fn acknowledge_marked(
+        &mut self,
+        id: u64,
+        address: &Address,
+        incarnation: Incarnation,
+        uid: Uid,
+    ) {
+        if uid > 0 {
+            self.acknowledge_delivery(id, address, incarnation, uid, 0);
+        } else if let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) {
+            copy.presence = Presence::Owed;
+        }
+    }
+
+    // Expunges.
+
+    pub fn begin_expunge(&mut self, address: &Address, incarnation: Incarnation, id: u64) {
+        if let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id)
+            && copy.expunge == Expunge::No
+        {
+            copy.expunge = Expunge::Asked;
+        }
+    }
+
+    pub fn acknowledge_expunge(&mut self, address: &Address, incarnation: Incarnation, id: u64) {
+        if let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) {
+            copy.expunge = Expunge::Done;
+        }
+    }
+
+    /// May this message be missing for a reason other than loss?
+    pub fn may_be_gone(&self, address: &Address, incarnation: Incarnation, id: u64) -> bool {
+        self.mailboxes
+            .get(&(address.clone(), incarnation))
+            .and_then(|mailbox| mailbox.copies.get(&id))
+            .is_none_or(|copy| {
+                copy.expunge != Expunge::No || copy.presence != Presence::Owed || copy.damaged
+            })
+            || self.accounts.get(address).is_some_and(|register| {
+                !register.unanswered.is_empty()
+                    || register.value().as_ref().map(crate::model::incarnation) != Some(incarnation)
+            })
+    }
+
+    /// Bytes that a mailbox may hold at most and at least, for the check of quotas.
+    pub fn bytes_at_most(&self, address: &Address, incarnation: Incarnation) -> u64 {
+        self.mailboxes
+            .get(&(address.clone(), incarnation))
+            .map_or(0, |mailbox| {
+                mailbox
+                    .copies
+                    .values()
+                    .filter(|c| c.presence != Presence::Never && c.expunge != Expunge::Done)
+                    .map(|c| c.bytes)
+                    .sum()
+            })
+    }
+
+    fn show_uid(&mut self, address: &Address, validity: UidValidity, uid: Uid, id: u64) {
+        let before = *self
+            .uids
+            .entry((address.clone(), validity, uid))
+            .or_insert(id);
+        assert!(
+            before == id,
+            "UID {uid} of {address} (UIDVALIDITY {validity}) was message {before} and is now {id}"
+        );
+    }
+
+    /// The message that a UID was seen to stand for.
+    pub fn known(&self, address: &Address, validity: UidValidity, uid: Uid) -> Option<u64> {
+        self.uids.get(&(address.clone(), validity, uid)).copied()
+    }
+
+    /// What a client sees in a mailbox, with the numbers of those messages that it knows (`None`:
+    /// not read yet, or damaged). Everything in it is durable.
+    pub fn show(
+        &mut self,
+        address: &Address,
+        incarnation: Incarnation,
+        validity: UidValidity,
+        shown: &Shown,
+    ) {
+        let any_unsynced = self.levels_are_loose();
+        let mailbox = self.mailbox(address, incarnation);
+        if let Some(before) = mailbox.uid_validity.replace(validity) {
+            assert!(
+                before == validity || any_unsynced,
+                "UIDVALIDITY of {address} went from {before} to {validity}"
+            );
+            if before != validity {
+                mailbox.uid_highest = 0;
+            }
+        }
+        let mut last_uid = 0;
+        let mut ids = BTreeSet::new();
+        for (info, id) in shown {
+            assert!(
+                info.uid > last_uid,
+                "{address} lists UID {} after {last_uid}",
+                info.uid
+            );
+            last_uid = info.uid;
+            mailbox.uid_highest = mailbox.uid_highest.max(info.uid);
+            let Some(id) = id else { continue };
+            assert!(ids.insert(*id), "message {id} is in {address} twice");
+            let Some(copy) = mailbox.copies.get_mut(id) else {
+                panic!("message {id} is in {address}, for which it never was");
+            };
+            copy.check_listed(*id, address, info);
+            assert!(
+                copy.expunge != Expunge::Done,
+                "message {id} is back in {address} after it was expunged"
+            );
+            copy.presence = Presence::Owed;
+        }
+        for (info, id) in shown {
+            if let Some(id) = id {
+                self.show_numbers(address, validity, info, *id);
+            }
+        }
+    }
+
+    /// A message that was listed turned out to be this one.
+    pub fn identify(
+        &mut self,
+        address: &Address,
+        incarnation: Incarnation,
+        validity: UidValidity,
+        info: &MessageInfo,
+        id: u64,
+    ) {
+        let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) else {
+            panic!("message {id} is in {address}, for which it never was");
+        };
+        copy.check_listed(id, address, info);
+        copy.presence = Presence::Owed;
+        self.show_numbers(address, validity, info, id);
+    }
+
+    /// UID and sequence number stand for this message, now and for ever.
+    fn show_numbers(
+        &mut self,
+        address: &Address,
+        validity: UidValidity,
+        info: &MessageInfo,
+        id: u64,
+    ) {
+        self.show_uid(address, validity, info.uid, id);
+        let before = self
+            .sequences
+            .entry(info.modseq)
+            .or_insert((address.clone(), id));
+        assert!(
+            *before == (address.clone(), id),
+            "sequence number {} was message {} in {} and is now {id} in {address}",
+            info.modseq,
+            before.1,
+            before.0
+        );
+        self.sequence_highest = self.sequence_highest.max(info.modseq);
+    }
+
+    /// Checks one acknowledged message's sequence number against the mark of before.
+    pub fn check_sequence(&self, info: &MessageInfo, mark: Sequence) {
+        assert!(
+            info.modseq > mark,
+            "a new message got sequence number {} after {mark} had been shown",
+            info.modseq
+        );
+    }
+
+    fn levels_are_loose(&self) -> bool {
+        let levels = &self.levels;
+        [
+            levels.store,
+            levels.message,
+            levels.database,
+            levels.envelope,
+        ]
+        .contains(&SyncLevel::None)
+    }
+
+    // Crashes.
+
+    /// Power was lost: what was not to be synced may be as it was at any time before.
+    pub fn lose_power(&mut self) {
+        let accounts_loose = self.levels.database == SyncLevel::None;
+        let messages_loose = self.levels.message == SyncLevel::None || accounts_loose;
+        let expunges_loose = self.levels.store == SyncLevel::None;
+        for copy in self
+            .mailboxes
+            .values_mut()
+            .flat_map(|mailbox| mailbox.copies.values_mut())
+        {
+            if messages_loose && copy.presence == Presence::Owed {
+                copy.presence = Presence::Either;
+                // The others of its delivery may have been seen or not, each by itself.
+                self.next_delivery += 1;
+                copy.delivery = self.next_delivery;
+            }
+            if expunges_loose && copy.expunge == Expunge::Done {
+                copy.expunge = Expunge::Asked;
+            }
+        }
+        if accounts_loose {
+            self.accounts.values_mut().for_each(Register::loosen);
+        }
+        if self.levels.envelope == SyncLevel::None || accounts_loose {
+            self.keys.values_mut().for_each(Register::loosen);
+        }
+        if self.levels_are_loose() {
+            self.sequences.clear();
+            self.sequence_highest = 0;
+        }
+    }
+
+    /// Compares a partition at rest, just recovered, with what is owed, and takes what it shows
+    /// for settled: what had no answer has happened or will never have.
+    ///
+    /// `excuse`: bits were flipped since the last time; losses must be excused and reported.
+    pub fn check_recovered(
+        &mut self,
+        accounts: &BTreeMap<Address, Account>,
+        keys: &BTreeMap<Vec<u8>, Vec<u8>>,
+        mail: &BTreeMap<Address, (UidValidity, Shown)>,
+        report: &RecoveryReport,
+        excuse: Option<&Excuse>,
+    ) {
+        let records_excused = excuse.is_some_and(|e| e.records) && !report.damage.is_empty();
+        for address in accounts.keys() {
+            assert!(
+                self.accounts.contains_key(address),
+                "an account {address} that nobody made"
+            );
+        }
+        for key in keys.keys() {
+            assert!(self.keys.contains_key(key), "a key {key:?} that nobody set");
+        }
+        for (address, register) in &mut self.accounts {
+            let found = accounts.get(address).cloned();
+            if records_excused {
+                register.accept(&found);
+            }
+            register.observe(&found, || format!("account {address}"));
+            register.forget_unanswered();
+        }
+        for (key, register) in &mut self.keys {
+            let found = keys.get(key).cloned();
+            if records_excused {
+                register.accept(&found);
+            }
+            register.observe(&found, || format!("key {}", String::from_utf8_lossy(key)));
+            register.forget_unanswered();
+        }
+        let mut whole_deliveries: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+        for (address, (validity, shown)) in mail {
+            let incarnation = incarnation(&accounts[address]);
+            if records_excused {
+                // An expunge record may be what was hit.
+                for copy in self.mailbox(address, incarnation).copies.values_mut() {
+                    if copy.expunge == Expunge::Done {
+                        copy.expunge = Expunge::Asked;
+                    }
+                }
+            }
+            let uncertain: Vec<(u64, Copy)> = self
+                .mailbox(address, incarnation)
+                .copies
+                .iter()
+                .filter(|(_, copy)| {
+                    copy.presence == Presence::Either && copy.expunge == Expunge::No
+                })
+                .map(|(id, copy)| (*id, copy.clone()))
+                .collect();
+            self.show(address, incarnation, *validity, shown);
+            let ids: BTreeSet<u64> = shown.iter().filter_map(|(_, id)| *id).collect();
+            let damaged_count = shown.iter().filter(|(_, id)| id.is_none()).count();
+            for (id, copy) in uncertain {
+                let there = ids.contains(&id);
+                let (_, before) = *whole_deliveries.entry(copy.delivery).or_insert((id, there));
+                assert!(
+                    before == there || excuse.is_some(),
+                    "message {id} reached some of its recipients and not others: \
+                     {address} {}",
+                    if there { "has it" } else { "lacks it" }
+                );
+            }
+            let listed_damaged: BTreeSet<u64> = shown
+                .iter()
+                .filter(|(_, id)| id.is_none())
+                .filter_map(|(info, _)| self.known(address, *validity, info.uid))
+                .collect();
+            let mut damaged_ids = 0;
+            for (id, copy) in &mut self.mailbox(address, incarnation).copies {
+                if ids.contains(id) {
+                    copy.expunge = Expunge::No;
+                    continue;
+                }
+                let owed = copy.presence == Presence::Owed && copy.expunge == Expunge::No;
+                if owed && !copy.damaged {
+                    let excused = if listed_damaged.contains(id) {
+                        excuse.is_some_and(|e| e.messages.contains(id))
+                    } else {
+                        records_excused
+                    };
+                    assert!(
+                        excused,
+                        "message {id}, acknowledged or seen, is gone from {address} \
+                         ({} damages reported)",
+                        report.damage.len()
+                    );
+                    copy.damaged = true;
+                }
+                damaged_ids += usize::from(copy.damaged || copy.presence == Presence::Either);
+                if copy.presence == Presence::Either {
+                    copy.presence = Presence::Never;
+                }
+                if copy.expunge == Expunge::Asked {
+                    copy.expunge = Expunge::Done;
+                }
+            }
+            assert!(
+                damaged_count <= damaged_ids,
+                "{damaged_count} messages of {address} are said to be damaged, \
+                 but only {damaged_ids} can be"
+            );
+        }
+        // Where accounts are not synced, a removed one may come back with its mail.
+        let loose = self.levels.database == SyncLevel::None;
+        // Mail of accounts, or of their incarnations, that are not there any more.
+        for ((address, incarnation), mailbox) in &mut self.mailboxes {
+            let there = accounts.get(address).map(crate::model::incarnation);
+            if there != Some(*incarnation) {
+                for copy in mailbox.copies.values_mut() {
+                    copy.presence = if loose {
+                        Presence::Either
+                    } else {
+                        Presence::Never
+                    };
+                }
+            }
+        }
+    }
+}

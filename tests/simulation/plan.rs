@@ -1,0 +1,149 @@
+//! What one seed stands for: the kind of trouble, the sizes, the length of each life.
+
+use ringpost::config::{SyncLevel, SyncLevels};
+use ringpost::limits::BODY_CHUNK_BYTES;
+use ringpost::mail::Address;
+use ringpost::store::Settings;
+use ringpost::store::sim::{Lie, Operation, Random, SimDisk};
+
+use crate::actor::address;
+
+/// The trouble a schedule is about, beside crashes, which all have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Crashes only.
+    None,
+    /// The disk fills up.
+    FillsUp,
+    /// Operations fail.
+    Fails,
+    /// Bits flip at rest.
+    Flips,
+}
+
+/// How long a life lasts, in steps of the disk.
+#[derive(Debug, Clone, Copy)]
+pub enum Span {
+    /// Cut at this step, which may lie in the recovery.
+    Cut(u64),
+    /// Until its clients are done.
+    Whole,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    pub shared: Vec<Address>,
+    pub partitions: u16,
+    pub lives: u64,
+    pub clients: u64,
+    pub requests_max: u64,
+    pub inline_bytes_max: usize,
+    pub large_bytes_max: usize,
+    pub fills_up: bool,
+    pub fails: bool,
+    pub flips: bool,
+    pub closes_early: bool,
+}
+
+impl Plan {
+    pub fn draw(random: &mut Random, lie: Option<Lie>) -> Plan {
+        let trouble = match (lie, random.below(20)) {
+            (Some(_), _) | (None, 0..10) => Trouble::None,
+            (None, 10..13) => Trouble::FillsUp,
+            (None, 13..17) => Trouble::Fails,
+            _ => Trouble::Flips,
+        };
+        let segment_bytes = [64, 64, 128, 256][random.index(4)] * 1024;
+        Plan {
+            settings: Settings {
+                sync: draw_levels(random, lie),
+                segment_bytes,
+                reserve_bytes: segment_bytes * random.below(3),
+                cleanup_age_ms: [0, 1000, 3_600_000][random.index(3)],
+            },
+            shared: (0..1 + random.below(3))
+                .map(|number| address(&format!("shared{number}")))
+                .collect(),
+            partitions: if random.one_in(6) { 2 } else { 1 },
+            lives: 2 + random.below(3),
+            clients: 1 + random.below(4),
+            requests_max: 3 + random.below(12),
+            inline_bytes_max: BODY_CHUNK_BYTES.min(segment_bytes as usize / 8),
+            large_bytes_max: segment_bytes as usize,
+            fills_up: trouble == Trouble::FillsUp,
+            fails: trouble == Trouble::Fails,
+            flips: trouble == Trouble::Flips,
+            closes_early: random.one_in(8),
+        }
+    }
+
+    /// Some kind of write is not synced: a loss of power may take it back.
+    pub fn is_loose(&self) -> bool {
+        let levels = &self.settings.sync;
+        [
+            levels.store,
+            levels.envelope,
+            levels.message,
+            levels.database,
+        ]
+        .contains(&SyncLevel::None)
+    }
+
+    pub fn span(&self, random: &mut Random) -> Span {
+        match random.below(10) {
+            0..3 => Span::Cut(1 + random.below(60)),
+            3..6 => Span::Cut(1 + random.below(300)),
+            6..8 => Span::Cut(1 + random.below(1500)),
+            _ => Span::Whole,
+        }
+    }
+
+    /// Mostly small, now and then larger than a segment likes.
+    pub fn message_bytes(&self, random: &mut Random) -> usize {
+        match random.below(40) {
+            0 => random.index(self.large_bytes_max),
+            1..4 => random.index(20_000),
+            4..10 => random.index(6_000),
+            _ => 32 + random.index(1_200),
+        }
+    }
+}
+
+/// Some kind of operation fails now and then, or once.
+pub fn fail_something(disk: &SimDisk, random: &mut Random) {
+    let kinds = [
+        Operation::Open,
+        Operation::Read,
+        Operation::Write,
+        Operation::Sync,
+        Operation::Directory,
+    ];
+    let kind = kinds[random.index(kinds.len())];
+    if random.one_in(2) {
+        disk.fail(kind, 1 + random.below(200) as u32);
+    } else {
+        disk.fail_at(kind, random.below(30));
+    }
+}
+
+fn draw_levels(random: &mut Random, lie: Option<Lie>) -> SyncLevels {
+    let of_all = |level| SyncLevels {
+        store: level,
+        envelope: level,
+        message: level,
+        database: level,
+    };
+    let levels = [SyncLevel::None, SyncLevel::Fdatasync, SyncLevel::Fsync];
+    match (lie, random.below(20)) {
+        (Some(_), _) | (None, 0..12) => of_all(SyncLevel::Fdatasync),
+        (None, 12..15) => of_all(SyncLevel::Fsync),
+        (None, 15..17) => of_all(SyncLevel::None),
+        _ => SyncLevels {
+            store: levels[random.index(3)],
+            envelope: levels[random.index(3)],
+            message: levels[random.index(3)],
+            database: levels[random.index(3)],
+        },
+    }
+}

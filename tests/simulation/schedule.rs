@@ -1,0 +1,584 @@
+//! One seed, from an empty disk through a few lives of the store to its last check.
+//!
+//! A life: recovery, the check of everything owed, clients beside the commit loop and the
+//! background task; then a close or the end of the world. Each life has an executor of its own, so
+//! nothing of a process outlives it but the disk.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ringpost::store::disk::Disk;
+use ringpost::store::sim::yield_now;
+use ringpost::store::sim::{Crash, Executor, Lie, Outcome, Random, SimDisk, block_on};
+use ringpost::store::{
+    Account, Health, Identity, OpenError, Partition, RecoveryReport, StoreError,
+};
+
+use crate::actor::{Client, Marked};
+use crate::message::identify;
+use crate::model::{Excuse, Model, Shown};
+use crate::plan::{Plan, Span, fail_something};
+
+/// Turns of the executor that no life needs.
+const TURNS_MAX: u64 = 3_000_000;
+
+/// What schedules did, for the summary.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tally {
+    pub schedules: u64,
+    pub lives: u64,
+    pub crashes: u64,
+    pub power_losses: u64,
+    pub crashes_in_recovery: u64,
+    pub closes: u64,
+    pub failures: u64,
+    pub refused_starts: u64,
+    pub flips: u64,
+    pub damages: u64,
+    pub messages: u64,
+    pub writes: u64,
+    pub syncs: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Tally) {
+        self.schedules += other.schedules;
+        self.lives += other.lives;
+        self.crashes += other.crashes;
+        self.power_losses += other.power_losses;
+        self.crashes_in_recovery += other.crashes_in_recovery;
+        self.closes += other.closes;
+        self.failures += other.failures;
+        self.refused_starts += other.refused_starts;
+        self.flips += other.flips;
+        self.damages += other.damages;
+        self.messages += other.messages;
+        self.writes += other.writes;
+        self.syncs += other.syncs;
+    }
+}
+
+/// How far a life came.
+#[derive(Debug, Clone, Default)]
+struct Life {
+    /// Recovered and checked.
+    served: bool,
+    /// The start was refused.
+    refused: Option<String>,
+    /// All clients are done, and so is the close if there was one.
+    ended: bool,
+    /// The close was acknowledged.
+    closed: bool,
+    damages: u64,
+}
+
+/// One partition and what is known of it.
+struct Place {
+    dir: PathBuf,
+    identity: Identity,
+    model: Rc<RefCell<Model>>,
+    /// Closed without a crash since: the next start is a clean one.
+    closed: Cell<bool>,
+    marked: Rc<RefCell<Vec<Marked>>>,
+}
+
+struct Schedule {
+    plan: Rc<Plan>,
+    random: Random,
+    disk: SimDisk,
+    places: Vec<Rc<Place>>,
+    clock: Rc<Cell<u64>>,
+    last_id: Rc<Cell<u64>>,
+    tally: Tally,
+}
+
+/// Runs one seed; panics when a promise is broken. `lie` makes the drive lie. With `on_disk` the
+/// caller gets the disk to print its trace.
+pub fn run(seed: u64, lie: Option<Lie>, on_disk: impl FnOnce(&SimDisk)) -> Tally {
+    let mut random = Random::new(seed);
+    let plan = Rc::new(Plan::draw(&mut random, lie));
+    let disk = SimDisk::new(random.bits());
+    on_disk(&disk);
+    disk.note(|| format!("{plan:#?}"));
+    if let Some(lie) = lie {
+        disk.lie(lie);
+    }
+    disk.set_delay_max(random.below(4));
+    let store = Path::new("/store");
+    let places: Vec<_> = (0..plan.partitions)
+        .map(|partition| {
+            Rc::new(Place {
+                dir: store.join(format!("p{partition:03x}")),
+                identity: Identity {
+                    store_id: u128::from(seed) << 64 | 0x5eed,
+                    partition,
+                },
+                model: Rc::new(RefCell::new(Model::new(plan.settings.sync))),
+                closed: Cell::new(false),
+                marked: Rc::default(),
+            })
+        })
+        .collect();
+    block_on(async {
+        disk.create_dir(store).await.expect("the disk is new");
+        disk.sync_dir(Path::new("/")).await.expect("it is there");
+        for place in &places {
+            Partition::create(disk.clone(), &place.dir, place.identity)
+                .await
+                .expect("a healthy disk");
+        }
+        disk.sync_dir(store).await.expect("it is there");
+    });
+    let mut schedule = Schedule {
+        plan,
+        random,
+        disk,
+        places,
+        clock: Rc::new(Cell::new(1_790_000_000_000)),
+        last_id: Rc::new(Cell::new(0)),
+        tally: Tally {
+            schedules: 1,
+            ..Tally::default()
+        },
+    };
+    schedule.run();
+    let counts = schedule.disk.counts();
+    schedule.tally.failures = counts.failures;
+    schedule.tally.messages = schedule.last_id.get();
+    schedule.tally.writes = counts.writes;
+    schedule.tally.syncs = counts.fdatasyncs + counts.fsyncs;
+    schedule.tally
+}
+
+impl Schedule {
+    fn run(&mut self) {
+        // The first life makes the accounts that all clients use, and nothing disturbs that part.
+        let flip_before = if self.plan.flips {
+            1 + self.random.below(self.plan.lives)
+        } else {
+            u64::MAX
+        };
+        for life in 0..self.plan.lives {
+            let excuse = (life == flip_before).then(|| self.flip_bits());
+            let mut attempts = 0;
+            loop {
+                let cut_short = attempts < 4;
+                let ended = self.live(life, cut_short, excuse.as_ref());
+                attempts += 1;
+                if ended.served {
+                    break;
+                }
+                assert!(
+                    cut_short,
+                    "an undisturbed start is refused: {:?}",
+                    ended.refused
+                );
+            }
+        }
+        // Undisturbed: everything owed is there, and a close leaves nothing to recover.
+        let excuse = (self.plan.lives == flip_before).then(|| self.flip_bits());
+        for _ in 0..2 {
+            let ended = self.live(u64::MAX, false, excuse.as_ref());
+            assert!(ended.closed, "an undisturbed close is refused");
+        }
+    }
+
+    /// One life, from start to crash or close. `last`: nothing disturbs it.
+    fn live(&mut self, number: u64, disturbed: bool, excuse: Option<&Excuse>) -> Life {
+        self.tally.lives += 1;
+        let first = number == 0 && !self.places[0].model.borrow().has_accounts();
+        let span = if disturbed && !first {
+            self.plan.span(&mut self.random)
+        } else {
+            Span::Whole
+        };
+        let last = number == u64::MAX;
+        self.disk
+            .note(|| format!("life {number}: {span:?}, disturbed {disturbed}"));
+        self.disk.heal();
+        if let Span::Cut(step) = span {
+            self.disk.crash_at(Some(step));
+        }
+        if self.plan.fails && disturbed && !first && self.random.one_in(3) {
+            fail_something(&self.disk, &mut self.random);
+        }
+        let executor = Executor::new();
+        let lives: Vec<Rc<RefCell<Life>>> = self
+            .places
+            .iter()
+            .map(|place| {
+                let life = Rc::new(RefCell::new(Life::default()));
+                let closing = last || self.random.one_in(3);
+                let keeper = Keeper {
+                    place: place.clone(),
+                    plan: self.plan.clone(),
+                    disk: self.disk.clone(),
+                    clock: self.clock.clone(),
+                    last_id: self.last_id.clone(),
+                    random: self.random.fork(),
+                    executor: executor.clone(),
+                    life: life.clone(),
+                    excuse: excuse.cloned(),
+                    first,
+                    disturbed,
+                    closing,
+                    last,
+                };
+                executor.spawn(keeper.keep());
+                life
+            })
+            .collect();
+        let done = {
+            let (disk, lives) = (self.disk.clone(), lives.clone());
+            move || disk.crashed() || lives.iter().all(|life| life.borrow().ended)
+        };
+        let outcome = executor.run(&mut self.random, TURNS_MAX, done);
+        let crashed = self.disk.crashed();
+        assert!(
+            crashed || outcome == Outcome::Done,
+            "the store does not go on: {outcome:?}"
+        );
+        let mut whole = Life {
+            served: true,
+            ended: true,
+            closed: true,
+            ..Life::default()
+        };
+        for (life, place) in lives.iter().zip(&self.places) {
+            let life = life.borrow();
+            whole.served &= life.served;
+            whole.ended &= life.ended;
+            whole.closed &= life.closed;
+            whole.damages += life.damages;
+            whole.refused = whole.refused.or_else(|| life.refused.clone());
+            place.closed.set(life.closed && !crashed);
+            place
+                .marked
+                .borrow_mut()
+                .iter_mut()
+                .for_each(Marked::forget);
+        }
+        self.tally.damages += whole.damages;
+        self.tally.refused_starts += u64::from(whole.refused.is_some());
+        self.tally.closes += u64::from(whole.closed);
+        self.tally.crashes += u64::from(!whole.closed);
+        self.tally.crashes_in_recovery += u64::from(crashed && !whole.served);
+        self.disk.note(|| format!("{whole:?}"));
+        drop(lives);
+        drop(executor);
+        let crash = if self.random.one_in(3) || last {
+            Crash::Process
+        } else {
+            Crash::Power
+        };
+        self.disk = self.disk.crash(crash);
+        if crash == Crash::Power {
+            self.tally.power_losses += 1;
+            for place in &self.places {
+                place.model.borrow_mut().lose_power();
+            }
+        }
+        whole
+    }
+
+    /// Flips one or two bits at rest, and says what that may cost.
+    fn flip_bits(&mut self) -> Excuse {
+        let mut excuse = Excuse::default();
+        let files = self.disk.files();
+        for _ in 0..1 + self.random.below(2) {
+            let (path, _) = files[self.random.index(files.len())].clone();
+            let bytes = self.disk.contents(&path).unwrap_or_default();
+            // What lies behind the last written byte is of no interest to anybody, mostly.
+            let used = bytes
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |p| p + 1);
+            let within = if self.random.one_in(8) {
+                bytes.len()
+            } else {
+                used
+            };
+            let offset = self.random.below(within as u64);
+            self.disk
+                .flip_bit(&path, offset, self.random.below(8) as u8);
+            self.tally.flips += 1;
+            if path.extension().is_some_and(|e| e == "seg") {
+                excuse.records = true;
+                excuse.messages.extend(messages_in(&bytes));
+            }
+        }
+        excuse
+    }
+}
+
+/// Numbers of the messages that begin in these bytes.
+fn messages_in(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.windows(20).filter_map(|window| {
+        let (start, rest) = window.split_at(3);
+        let (digits, end) = rest.split_at(12);
+        (start == b"id=" && end == b" len=")
+            .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
+            .flatten()
+    })
+}
+
+/// Looks after one partition for one life.
+struct Keeper {
+    place: Rc<Place>,
+    plan: Rc<Plan>,
+    disk: SimDisk,
+    clock: Rc<Cell<u64>>,
+    last_id: Rc<Cell<u64>>,
+    random: Random,
+    executor: Executor,
+    life: Rc<RefCell<Life>>,
+    excuse: Option<Excuse>,
+    first: bool,
+    disturbed: bool,
+    closing: bool,
+    last: bool,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let opened = Partition::open(
+            self.disk.clone(),
+            &self.place.dir,
+            self.place.identity,
+            self.plan.settings.clone(),
+            self.clock.get(),
+            |progress| assert!(progress.done_bytes <= progress.total_bytes),
+        )
+        .await;
+        let (partition, report) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.refused(&error);
+                return;
+            }
+        };
+        self.disk.note(|| format!("{report:?}"));
+        self.check(&partition, &report).await;
+        {
+            let mut life = self.life.borrow_mut();
+            life.served = true;
+            life.damages = report.damage.len() as u64;
+        }
+        let client = Client {
+            partition: partition.clone(),
+            disk: self.disk.clone(),
+            model: self.place.model.clone(),
+            plan: self.plan.clone(),
+            clock: self.clock.clone(),
+            last_id: self.last_id.clone(),
+            marked: self.place.marked.clone(),
+        };
+        self.executor.spawn(partition.clone().run());
+        let clock = self.clock.clone();
+        self.executor
+            .spawn(partition.clone().background(move || clock.get()));
+        if self.first {
+            self.make_accounts(&client).await;
+        }
+        self.serve(&client).await;
+        let mut closed = false;
+        if self.closing {
+            let answer = partition.close().await;
+            self.disk.note(|| format!("close: {answer:?}"));
+            match answer {
+                Ok(()) => closed = true,
+                Err(error) => assert!(
+                    self.plan.fails || self.plan.fills_up,
+                    "a close failed by itself: {error}"
+                ),
+            }
+        }
+        let mut life = self.life.borrow_mut();
+        life.closed = closed;
+        life.ended = true;
+    }
+
+    /// A start may be refused only where something failed, and must leave everything as it was.
+    fn refused(&self, error: &OpenError) {
+        let excused = match error {
+            OpenError::Io { .. } => self.plan.fails && self.disturbed,
+            OpenError::Newer { .. } | OpenError::Foreign { .. } => false,
+        };
+        assert!(excused, "a start is refused: {error}");
+        let mut life = self.life.borrow_mut();
+        life.refused = Some(error.to_string());
+        life.ended = true;
+    }
+
+    /// Everything owed is there, and nothing else.
+    async fn check(&self, partition: &Partition<SimDisk>, report: &RecoveryReport) {
+        if self.place.closed.get() && self.excuse.is_none() {
+            assert!(report.clean, "a clean close was not recognized");
+        }
+        if !self.plan.flips && !self.plan.fails && !self.plan.is_loose() {
+            for damage in &report.damage {
+                assert!(
+                    !damage.acknowledged,
+                    "crashes alone look like corruption: {damage:?}"
+                );
+            }
+        }
+        let mut accounts: BTreeMap<_, Account> = BTreeMap::new();
+        partition.for_each_account(|account| {
+            let old = accounts.insert(account.address.clone(), account.clone());
+            assert!(old.is_none(), "account {} twice", account.address);
+        });
+        let mut keys = BTreeMap::new();
+        partition.for_each_key(b"client", |key, value| {
+            keys.insert(key.to_vec(), value.to_vec());
+        });
+        let mut mail = BTreeMap::new();
+        for address in accounts.keys() {
+            let (validity, infos) = partition
+                .inbox(address)
+                .unwrap_or_else(|error| panic!("{address}: {error}"));
+            let mut shown: Shown = Vec::new();
+            for info in infos {
+                let id = loop {
+                    let result = partition
+                        .read(address, info.uid, 0, info.bytes as usize)
+                        .await;
+                    match result {
+                        Ok(bytes) => {
+                            break Some(identify(&bytes).unwrap_or_else(|reason| {
+                                panic!("{address} UID {}: {reason}", info.uid)
+                            }));
+                        }
+                        Err(StoreError::Damaged(reason)) => {
+                            assert!(self.plan.flips, "damaged by itself: {reason}");
+                            break None;
+                        }
+                        // Reads fail at random: the next one will do.
+                        Err(StoreError::Read(_)) if self.plan.fails => {}
+                        Err(error) => panic!("{address} UID {}: {error}", info.uid),
+                    }
+                };
+                shown.push((info, id));
+            }
+            mail.insert(address.clone(), (validity, shown));
+        }
+        self.place.model.borrow_mut().check_recovered(
+            &accounts,
+            &keys,
+            &mail,
+            report,
+            self.excuse.as_ref(),
+        );
+    }
+
+    async fn make_accounts(&self, client: &Client) {
+        for address in &self.plan.shared {
+            let account = Account {
+                address: address.clone(),
+                password_hash: format!("{}/0", client.next_id()),
+                quota_bytes: 0,
+            };
+            client
+                .partition
+                .create_account(account.clone())
+                .await
+                .unwrap_or_else(|error| panic!("{address}: {error}"));
+            let mut model = self.place.model.borrow_mut();
+            model.account(address).begin(Some(account));
+            model.account(address).acknowledge();
+        }
+    }
+
+    /// Clients come, trouble comes, clients go.
+    async fn serve(&mut self, client: &Client) {
+        let mut tasks = Vec::new();
+        for number in 0..self.plan.clients {
+            let requests = 1 + self.random.below(self.plan.requests_max);
+            let work = client.clone().work(self.random.fork(), number, requests);
+            tasks.push(self.executor.spawn(work));
+        }
+        if self.disturbed && self.plan.fills_up && self.random.one_in(2) {
+            for _ in 0..self.random.below(100) {
+                yield_now().await;
+            }
+            let left = self.random.below(3 * self.plan.settings.segment_bytes);
+            let capacity = self.disk.used_bytes() + left;
+            self.disk.note(|| format!("capacity {capacity}"));
+            self.disk.set_capacity(Some(capacity));
+        }
+        if self.disturbed && self.plan.fails && self.random.one_in(2) {
+            for _ in 0..self.random.below(100) {
+                yield_now().await;
+            }
+            fail_something(&self.disk, &mut self.random);
+        }
+        if self.closing && !self.last && self.plan.closes_early {
+            for _ in 0..self.random.below(200) {
+                yield_now().await;
+            }
+            // The clients are still at it; they are told that the partition closes.
+            return;
+        }
+        for task in tasks {
+            task.join().await;
+        }
+        if self.plan.fills_up && self.disturbed {
+            self.check_full(client).await;
+        }
+    }
+
+    /// On a full disk reads and expunges work; with space again, deliveries do.
+    async fn check_full(&mut self, client: &Client) {
+        let target = self.plan.shared[0].clone();
+        let mut random = self.random.fork();
+        assert!(
+            !matches!(client.partition.health(), Health::ReadOnly(_)),
+            "a full disk turned the store read-only"
+        );
+        let _ = client.look(&mut random, &target).await;
+        self.expunge_one(client, &target).await;
+        self.disk.set_capacity(None);
+        for _ in 0..50 {
+            let before = self.last_id.get();
+            let _ = client.deliver(&mut random, vec![target.clone()]).await;
+            let taken = client.model.borrow().is_owed(&target, before + 1);
+            if taken {
+                return;
+            }
+            for _ in 0..20 {
+                yield_now().await;
+            }
+        }
+        panic!("no mail is taken although there is space again");
+    }
+
+    async fn expunge_one(&self, client: &Client, target: &ringpost::mail::Address) {
+        let Some(incarnation) = client.model.borrow().incarnation(target) else {
+            return;
+        };
+        let Ok((validity, infos)) = client.partition.inbox(target) else {
+            return;
+        };
+        let Some((uid, id)) = infos.iter().find_map(|info| {
+            let id = client.model.borrow().known(target, validity, info.uid)?;
+            Some((info.uid, id))
+        }) else {
+            return;
+        };
+        client
+            .model
+            .borrow_mut()
+            .begin_expunge(target, incarnation, id);
+        let answer = client
+            .partition
+            .expunge(target, &[uid], self.clock.get())
+            .await;
+        assert!(answer.is_ok(), "an expunge on a full disk: {answer:?}");
+        client
+            .model
+            .borrow_mut()
+            .acknowledge_expunge(target, incarnation, id);
+    }
+}

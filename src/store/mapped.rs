@@ -57,7 +57,7 @@ impl Mapped {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn new(file: &File, path: &Path) -> io::Result<Mapped> {
+    pub(super) fn new(file: &File, path: &Path) -> io::Result<Mapped> {
         install();
         // SAFETY: the caller's promise: only index files are mapped, which are written whole
         // before, named by their generation and never overwritten; the data folder is locked

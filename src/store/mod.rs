@@ -7,6 +7,7 @@ mod change;
 pub mod disk;
 pub mod index;
 pub mod layout;
+mod mapped;
 pub mod manifest;
 mod mutate;
 mod partition;

@@ -74,7 +74,10 @@ fn main() -> io::Result<()> {
     println!("kind      echoes/s   CPU us/echo   enters/echo");
     for _ in 0..flags.rounds {
         for (name, serve) in [
-            ("bare", bare as fn(&Flags, TcpListener, &AtomicBool) -> io::Result<Served>),
+            (
+                "bare",
+                bare as fn(&Flags, TcpListener, &AtomicBool) -> io::Result<Served>,
+            ),
             ("executor", executor),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -91,7 +94,9 @@ fn main() -> io::Result<()> {
             stop.store(true, Ordering::Relaxed);
             // A last connection makes it look.
             drop(TcpStream::connect(address));
-            let served = server.join().map_err(|_| io::Error::other("the server died"))??;
+            let served = server
+                .join()
+                .map_err(|_| io::Error::other("the server died"))??;
             let each = served.cpu.as_secs_f64() * 1e6 / served.echoes as f64;
             let enters = served.enters as f64 / served.echoes as f64;
             println!("{name:<9} {rate:8.0}   {each:11.3}   {enters:11.3}");
@@ -185,7 +190,7 @@ fn executor(flags: &Flags, listener: TcpListener, stop: &AtomicBool) -> io::Resu
     };
     let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(flags.cpu))
         .make()
-        .map_err(io::Error::other)?;
+        .map_err(|error| io::Error::other(error.to_string()))?;
     executor.run(async {
         let ring = Ring::new(&options)?;
         ring.accept(Token(u64::MAX), listener.as_raw_fd());
@@ -276,7 +281,9 @@ fn client(flags: &Flags, address: SocketAddr) -> io::Result<f64> {
                 echoes += 1;
                 let fd = streams[slot].as_raw_fd();
                 // SAFETY: the message outlives the ring.
-                unsafe { uring.push(entry::send(fd, &message).user_data(pack(SEND, 0, slot as u32))) };
+                unsafe {
+                    uring.push(entry::send(fd, &message).user_data(pack(SEND, 0, slot as u32)))
+                };
             }
         }
         let rate = echoes as f64 / start.elapsed().as_secs_f64();

@@ -47,7 +47,7 @@ pub struct Maildrop {
 impl Maildrop {
     pub fn new(messages: u32, bytes: usize) -> Maildrop {
         let mut message = b"From: <a@floor.test>\r\nSubject: floor\r\n\r\n".to_vec();
-        while message.len() + 80 <= bytes {
+        while message.len() + 82 <= bytes {
             message.extend_from_slice(&[b'x'; 78]);
             message.extend_from_slice(b"\r\n");
         }
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_maildrop_gives_messages_of_the_size_asked_for() {
-        for bytes in [100, 4096, 50_000] {
+        for bytes in [100, 4096, 5000, 50_000] {
             let protocol = Protocol::Pop3(Maildrop::new(2, bytes));
             let (out, _, closed) = talk(&protocol, b"RETR 1\r\nQUIT\r\n", 100);
             let start = format!("+OK {bytes} octets\r\n");

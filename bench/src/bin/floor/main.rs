@@ -10,6 +10,7 @@ mod dialogue;
 mod log;
 mod server;
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -106,7 +107,9 @@ fn run(flags: &Flags) -> Result<(), String> {
     server
         .run()
         .map_err(|error| format!("the ring failed: {error}"))?;
-    server.report().print(cpu_seconds().saturating_sub(before));
+    let text = server.report().text(cpu_seconds().saturating_sub(before));
+    // Whoever started us may have gone: nobody is left to be told of an error.
+    let _ = io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 

@@ -57,30 +57,29 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints a line per figure, `name value`, for people and scripts.
-    pub fn print(&self, cpu: Duration) {
-        let units = if self.protocol == "POP3" {
+    /// A line per figure, `name value`, for people and scripts.
+    pub fn text(&self, cpu: Duration) -> String {
+        let pop3 = self.protocol == "POP3";
+        let cpu_us = cpu.as_secs_f64() * 1e6;
+        let per = |of: f64, count: u64| if count == 0 { 0.0 } else { of / count as f64 };
+        let mut lines = vec![format!("connections {}", self.connections)];
+        let units = if pop3 {
+            let each = per(cpu_us, self.connections);
+            lines.push(format!("retrieved {}", self.retrieved));
+            lines.push(format!("cpu_us_per_connection {each:.2}"));
             self.retrieved
         } else {
+            let each = per(self.messages as f64, self.batches);
+            lines.push(format!("messages {}", self.messages));
+            lines.push(format!("message_bytes {}", self.message_bytes));
+            lines.push(format!("batches {}", self.batches));
+            lines.push(format!("messages_per_batch {each:.2}"));
             self.messages
         };
-        let per = |count: u64, of: f64| if count == 0 { 0.0 } else { of / count as f64 };
-        println!("connections {}", self.connections);
-        if self.protocol == "POP3" {
-            println!("retrieved {}", self.retrieved);
-            let each = per(self.connections, cpu.as_secs_f64() * 1e6);
-            println!("cpu_us_per_connection {each:.2}");
-        } else {
-            println!("messages {}", self.messages);
-            println!("message_bytes {}", self.message_bytes);
-            println!("batches {}", self.batches);
-            let each = per(self.batches, self.messages as f64);
-            println!("messages_per_batch {each:.2}");
-        }
-        println!("enters {}", self.enters);
-        println!("cpu_seconds {:.3}", cpu.as_secs_f64());
-        let each = per(units, cpu.as_secs_f64() * 1e6);
-        println!("cpu_us_per_message {each:.2}");
+        lines.push(format!("enters {}", self.enters));
+        lines.push(format!("cpu_seconds {:.3}", cpu.as_secs_f64()));
+        lines.push(format!("cpu_us_per_message {:.2}", per(cpu_us, units)));
+        lines.join("\n") + "\n"
     }
 }
 

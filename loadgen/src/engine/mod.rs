@@ -65,6 +65,8 @@ struct Engine<'a, D: Dialogue> {
     slots: Vec<Slot<D>>,
     /// Slots with `arriving` set.
     connecting: u32,
+    /// Others may be opened before the next sweep is due.
+    room: bool,
     /// Slots that will not be opened again.
     finished: u32,
     /// Operations that the kernel has not completed.
@@ -97,6 +99,7 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
         ring,
         slots: (0..options.connections).map(|_| Slot::new(now)).collect(),
         connecting: 0,
+        room: false,
         finished: 0,
         in_flight: 0,
     };
@@ -117,8 +120,11 @@ impl<D: Dialogue> Engine<'_, D> {
                 if self.work.is_cut(now) || self.work.failure().is_some() {
                     return Ok(());
                 }
-                self.sweep(now);
                 sweep_at = now + SWEEP_EVERY;
+                self.room = true;
+            }
+            if std::mem::take(&mut self.room) {
+                self.sweep(now);
             }
             if self.finished == self.options.connections {
                 return Ok(());
@@ -274,10 +280,11 @@ impl<D: Dialogue> Engine<'_, D> {
         self.push(index, RECV, operation);
     }
 
-    /// The connection is taken by the server, or will not be.
+    /// The connection is taken by the server, or will not be: there is room for another.
     fn arrived(&mut self, index: u32) {
         if std::mem::take(&mut self.slots[index as usize].arriving) {
             self.connecting -= 1;
+            self.room |= self.connecting == CONNECTING_MAX / 2;
         }
     }
 

@@ -136,7 +136,7 @@ impl Index {
         entry.put_message(message);
         entry.fields.uid_next = fields.uid_next.max(uid.saturating_add(1));
         entry.fields.count += 1;
-        entry.fields.bytes += message.bytes();
+        entry.fields.bytes = entry.fields.bytes.saturating_add(message.bytes());
         self.messages += 1;
         self.segments.add(message.segment, APPEND_BYTES);
         if let Some(body_seq) = message.body_seq() {

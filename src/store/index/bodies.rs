@@ -105,7 +105,6 @@ impl Body {
 
     /// One less names it.
     pub(super) fn unname(&mut self) {
-        debug_assert!(self.is_live(), "body named less than never");
         if self.is_live() && self.uses & COUNT < COUNT {
             self.uses -= 1;
         }

@@ -375,7 +375,12 @@ impl Index {
         let segment = self.segments.number(location.segment);
         let body = match self.body_in_active(body_seq).map(|body| *body) {
             Some(body) => body,
-            None if self.is_covered(body_seq) => return,
+            None if self.is_covered(body_seq) => {
+                // Dead, or a chunk that was told of only when its final record named it.
+                let mut body = Body::new(body_seq);
+                body.release();
+                body
+            }
             None => {
                 self.unnamed.push(body_seq);
                 Body::new(body_seq)

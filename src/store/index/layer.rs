@@ -485,6 +485,9 @@ impl Layer {
     /// Adds an account that is not there.
     pub(super) fn add(&mut self, entry: Entry) -> usize {
         let number = self.entries.len();
+        if number == self.entries.capacity() {
+            self.entries.reserve_exact(number / 4 + 16);
+        }
         self.numbers
             .insert(Rc::clone(&entry.address), number as u32);
         self.entries.push(entry);

@@ -344,15 +344,22 @@ impl Index {
     /// One message. `None` also for a listed one whose body no record has told of: the log is
     /// damaged there.
     pub fn find(&self, address: &Address, uid: Uid) -> Option<Found> {
-        let known = match self.active.entry(address) {
-            Some(entry) if !entry.fields.exists() => return None,
-            Some(entry) => entry.message(uid),
-            None if !self.has_account(address) => return None,
-            None => None,
-        };
-        let message = match known {
+        let own = [self.active.entry(address), self.frozen_entry(address)];
+        let mut own = own.into_iter().flatten().peekable();
+        if own.peek().is_some_and(|entry| !entry.fields.exists()) {
+            return None;
+        }
+        let only_base = own.peek().is_none();
+        let message = match own.find_map(|entry| entry.message(uid)) {
             Some(known) => known?,
-            None => self.message_below(address, uid)?,
+            None => {
+                let base = self.base.as_ref()?;
+                let (account, fields) = base.account(address.as_str())?;
+                if only_base && !fields.exists() {
+                    return None;
+                }
+                base.message(account, uid)?
+            }
         };
         let body_seq = message.body_seq()?;
         Some(Found {

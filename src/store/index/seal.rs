@@ -22,7 +22,7 @@ use crate::store::Sequence;
 
 /// A piece ends once it has so many bytes.
 const PIECE_BYTES: usize = 128 * 1024;
-/// Or after so many rows were looked at and some written.
+/// Or after so many rows were looked at.
 const PIECE_STEPS: usize = 8 * 1024;
 /// Accounts put in order with each piece of bodies.
 const ORDER_STEPS: usize = 512;
@@ -118,8 +118,9 @@ impl SealWriter {
         }
     }
 
-    /// The next piece (at most about 256 KiB, made in well under a millisecond, and never empty);
-    /// `None`: done. A single key with its value is not divided, however large.
+    /// The next piece (at most about 256 KiB, made in well under a millisecond); `None`: done.
+    /// A piece is empty when many dead rows were passed over: there is nothing to write then, but
+    /// it is time to let others work. A single key with its value is not divided, however large.
     pub fn next_piece(&mut self) -> Option<Vec<u8>> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         while piece.len() < PIECE_BYTES {
@@ -142,10 +143,7 @@ impl SealWriter {
                     own.crc = crc32c::crc32c_append(own.crc, &piece[start..]);
                     own.length += (piece.len() - start) as u64;
                     if !done {
-                        if piece.is_empty() {
-                            continue;
-                        }
-                        break;
+                        return Some(piece);
                     }
                     let end = own.offset + own.length;
                     if section + 1 < SECTIONS {
@@ -159,10 +157,11 @@ impl SealWriter {
                         self.stage = Stage::Done;
                     }
                 }
+                Stage::Done if piece.is_empty() => return None,
                 Stage::Done => break,
             }
         }
-        (!piece.is_empty()).then_some(piece)
+        Some(piece)
     }
 
     fn open_section(&mut self, section: usize, offset: u64) {

@@ -28,7 +28,12 @@ pub(super) struct Sealed {
     sections: [Range<usize>; SECTIONS],
     /// Numbers of the segments in memory, by their rows in the file.
     numbers: Vec<u32>,
+    /// Number of every [`STRIDE`]th body: a search goes to one stretch of the file.
+    body_seqs: Vec<Sequence>,
 }
+
+/// Bodies of a stretch of the file, 5 KiB.
+const STRIDE: usize = 256;
 
 fn wrong(section: &str, row: usize, what: &str) -> IndexError {
     IndexError(format!("{section}, row {row}: {what}"))
@@ -61,8 +66,11 @@ impl Sealed {
             messages: footer.messages,
             sections,
             numbers: Vec::new(),
+            body_seqs: Vec::new(),
         };
         sealed.check()?;
+        let strides = sealed.all(BODIES).step_by(STRIDE);
+        sealed.body_seqs = strides.map(|row| number(row, 0, 6)).collect();
         sealed.numbers = (0..sealed.rows(SEGMENTS))
             .map(|index| {
                 let row = sealed.row(SEGMENTS, index);
@@ -335,10 +343,12 @@ impl Sealed {
 
     /// A body by its number.
     pub(super) fn body(&self, seq: Sequence) -> Option<Body> {
-        let count = self.rows(BODIES);
-        let index = self.search(BODIES, 0..count, |row| number(row, 0, 6) < seq);
+        let stretch = self.body_seqs.partition_point(|first| *first <= seq);
+        let start = stretch.checked_sub(1)? * STRIDE;
+        let rows = start..self.rows(BODIES).min(start + STRIDE);
+        let index = self.search(BODIES, rows.clone(), |row| number(row, 0, 6) < seq);
         let body = self.body_at(index);
-        (index < count && body.seq() == seq).then_some(body)
+        (rows.contains(&index) && body.seq() == seq).then_some(body)
     }
 
     /// Number of the final record of a row of chunk lists.

@@ -160,6 +160,22 @@ fn chunks_live_as_long_as_their_message() {
 }
 
 #[test]
+fn a_chunk_may_be_told_of_late() {
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    // Chunk 2 is in the log when the file is written, but its message is still arriving.
+    let bytes = seal(&mut index, 3);
+    index = Index::open(Rc::new(bytes), IDENTITY).unwrap().0;
+    body(&mut index, 2, at(1, 500), &[]);
+    assert_eq!(index.body(2), None);
+    body(&mut index, 4, at(1, 700), &[2]);
+    append(&mut index, 5, 1, 1, 1, 4);
+    assert_eq!(index.body(2), Some(at(1, 500)));
+    seal(&mut index, 5);
+    assert_eq!(index.body(2), Some(at(1, 500)));
+}
+
+#[test]
 fn the_later_place_of_a_body_counts() {
     let mut index = Index::new();
     put(&mut index, 1, 1);

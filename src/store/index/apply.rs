@@ -92,7 +92,7 @@ impl Index {
         if uid < fields.uid_next {
             known = match entry.message(uid) {
                 Some(known) => known,
-                None => self.message_below(address, uid),
+                None => self.message_below(address, self.base_row(address), uid),
             };
             match known {
                 Some(old) if old.seq() == seq => {
@@ -165,8 +165,9 @@ impl Index {
         }
         let mut killed = Vec::with_capacity(uids.len());
         let mut dead = Vec::new();
+        let base_row = self.base_row(address);
         for &uid in uids {
-            let below = self.message_below(address, uid);
+            let below = self.message_below(address, base_row, uid);
             let entry = &self.active.entries[number];
             let known = match entry.message(uid) {
                 Some(known) => known,

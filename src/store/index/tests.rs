@@ -176,6 +176,18 @@ fn a_chunk_may_be_told_of_late() {
 }
 
 #[test]
+fn a_message_without_its_body_can_be_expunged() {
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    append(&mut index, 3, 1, 1, 1, 2);
+    let found = index.find(&address(1), 1).unwrap();
+    assert_eq!((found.location.segment, found.location.bytes), (0, 0));
+    assert_eq!(index.body(2), None);
+    expunge(&mut index, 4, 1, &[1]);
+    assert_eq!(index.find(&address(1), 1), None);
+}
+
+#[test]
 fn the_later_place_of_a_body_counts() {
     let mut index = Index::new();
     put(&mut index, 1, 1);

@@ -170,6 +170,48 @@ fn what_does_not_fit_the_format_stays_in_memory() {
 }
 
 #[test]
+fn a_written_file_is_compared() {
+    let written = |index: &mut Index| {
+        let mut writer = index.begin_seal(IDENTITY, 3, (1, 1));
+        let mut bytes = Vec::new();
+        while let Some(piece) = writer.next_piece() {
+            bytes.extend(piece);
+        }
+        (writer, bytes)
+    };
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    body(&mut index, 2, at(1, 500), &[]);
+    append(&mut index, 3, 1, 1, 1, 2);
+    let mut writer = index.begin_seal(IDENTITY, 3, (1, 1));
+    assert!(writer.compare(&[]).is_err(), "nothing was written");
+    for byte in 0..written(&mut index).1.len() {
+        let (mut writer, mut bytes) = written(&mut index);
+        bytes[byte] ^= 4;
+        let refused = loop {
+            match writer.compare(&bytes) {
+                Ok(false) => {}
+                Ok(true) => break false,
+                Err(_) => break true,
+            }
+        };
+        assert!(refused, "byte {byte}");
+    }
+    let (mut writer, bytes) = written(&mut index);
+    while !writer.compare(&bytes).unwrap() {}
+    index.finish_seal(Rc::new(bytes)).unwrap();
+    assert_eq!(index.find(&address(1), 1).unwrap().location, at(1, 500));
+    assert!(index.finish_seal(Rc::new(Vec::new())).is_err());
+}
+
+/// Whoever changes the format changes its version, its picture and this.
+#[test]
+fn the_format_is_as_it_was() {
+    let bytes = sample();
+    assert_eq!((bytes.len(), crc32c::crc32c(&bytes)), (844, 0x8711ad69));
+}
+
+#[test]
 fn a_file_of_another_seal_is_refused() {
     let mut index = Index::new();
     put(&mut index, 1, 1);

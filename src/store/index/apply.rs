@@ -9,7 +9,8 @@
 //! has chunks) is taken as far as it makes sense.
 
 use super::bodies::Body;
-use super::layer::{Entry, Fields, KeyEntry, Message, Profile};
+use super::layer::{Entry, Fields, KeyEntry, Profile};
+use super::message::Message;
 use super::usage::{ACCOUNT_BYTES, APPEND_BYTES, KEY_BYTES, NO_SEGMENT, RESERVE_BYTES};
 use super::{Change, Index, Location};
 use crate::mail::Address;
@@ -284,7 +285,7 @@ impl Index {
             fields.put_segment = NO_SEGMENT;
             entry.profile = None;
         }
-        if fields.reserve_segment != NO_SEGMENT && fields.reserve_seq < seq {
+        if fields.has_reserve() && fields.reserve_seq < seq {
             self.segments.sub(fields.reserve_segment, RESERVE_BYTES);
             fields.reserve_segment = NO_SEGMENT;
             fields.reserve_uid = 0;
@@ -312,7 +313,7 @@ impl Index {
         };
         let segment = self.segments.number(at.segment);
         let fields = self.active.entries[number].fields;
-        let has_reserve = fields.reserve_segment != NO_SEGMENT;
+        let has_reserve = fields.has_reserve();
         if seq < fields.removed_seq {
             return;
         }

@@ -11,8 +11,11 @@ mod apply;
 mod bodies;
 mod format;
 mod layer;
+mod message;
+mod needs;
 mod seal;
 mod sealed;
+mod tombstones;
 mod usage;
 
 use std::cell::Cell;
@@ -22,7 +25,8 @@ pub use self::seal::SealWriter;
 
 use self::bodies::Body;
 use self::format::Header;
-use self::layer::{Entry, Fields, KeyEntry, Layer, Message};
+use self::layer::{Entry, Fields, KeyEntry, Layer};
+use self::message::Message;
 use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
 use super::{Account, Identity, MessageInfo, Sequence, Uid, UidValidity};

@@ -15,7 +15,8 @@ use super::format::{
     ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS, KeyRow,
     MESSAGES, Rows, SECTIONS, Section, TEXT,
 };
-use super::layer::{Fields, Layer, Message};
+use super::layer::{Fields, Layer};
+use super::message::Message;
 use super::sealed::Sealed;
 use super::{IndexError, Usage};
 use crate::mail::Address;
@@ -24,7 +25,7 @@ use crate::store::Sequence;
 /// A piece ends once it has so many bytes.
 const PIECE_BYTES: usize = 128 * 1024;
 /// Or after so many rows were looked at.
-const PIECE_STEPS: usize = 8 * 1024;
+const PIECE_STEPS: usize = 4 * 1024;
 /// Bytes compared at a time.
 const COMPARE_BYTES: u64 = 1 << 20;
 /// Accounts put in order with each piece of bodies.

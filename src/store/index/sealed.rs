@@ -14,7 +14,8 @@ use super::format::{
     self, ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS,
     KeyRow, MESSAGES, NO_ROW, ROW_BYTES, SECTIONS, SEGMENTS, TEXT, number,
 };
-use super::layer::{Fields, KeyEntry, Message, Profile};
+use super::layer::{Fields, KeyEntry, Profile};
+use super::message::Message;
 use super::usage::Segments;
 use super::{IndexError, Usage};
 use crate::mail::Address;

@@ -242,3 +242,27 @@ fn keys_are_visited_in_order() {
     );
     assert_eq!(index.key(b"a/2"), None);
 }
+
+#[test]
+fn every_place_of_an_expunged_message_waits_for_the_cleanup_age() {
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    body(&mut index, 2, at(2, 0), &[]);
+    body(&mut index, 3, at(3, 0), &[2]);
+    append(&mut index, 4, 4, 1, 1, 3);
+    expunge(&mut index, 5, 1, &[1]);
+    let gone = Usage {
+        live_bytes: 0,
+        youngest_expunge_ms: 77,
+    };
+    let expected = [(2, gone), (3, gone), (4, gone)];
+    assert_eq!(index.usage()[1..], expected);
+    let bytes = seal(&mut index, 5);
+    let (mut index, ..) = Index::open(Rc::new(bytes), IDENTITY).unwrap();
+    assert_eq!(index.usage()[1..], expected);
+    index.forget_segment(3);
+    assert_eq!(index.usage()[1..], [(2, gone), (4, gone)]);
+    // What is needed is not forgotten.
+    index.forget_segment(1);
+    assert_eq!(index.usage()[0].1.live_bytes, 256);
+}

@@ -40,6 +40,8 @@ const BACKGROUND_SHARES: usize = 50;
 const SESSION_LATENCY: Duration = Duration::from_micros(500);
 /// Between two looks at what is left while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// Segments of the site log and the queue, which are seldom written.
+const SMALL_SEGMENT_BYTES: u64 = 2 * limits::BATCH_BYTES_MAX as u64;
 /// Entries of a shard's ring.
 const RING_ENTRIES: u32 = 1024;
 /// Memory that glommio sets aside for its own I/O, of which we use almost none.
@@ -229,16 +231,31 @@ async fn open_partitions(shard: &Rc<Shard>, recovery: &Recovery) -> Result<(), S
     for number in 0..layout.partitions() {
         if shard.owner_of(number) == shard.id {
             let (dir, identity) = (layout.partition_dir(number), layout.identity(number));
-            let partition = open_log(shard, &dir, identity, recovery).await?;
+            let partition =
+                open_log(shard, &dir, identity, limits::SEGMENT_BYTES, recovery).await?;
             shard.partitions.borrow_mut()[usize::from(number)] = Some(partition);
         }
     }
     if shard.id == 0 {
         let dir = layout.site_dir();
-        let site_log = open_log(shard, &dir, layout.site_identity(), recovery).await?;
+        let site_log = open_log(
+            shard,
+            &dir,
+            layout.site_identity(),
+            SMALL_SEGMENT_BYTES,
+            recovery,
+        )
+        .await?;
         let _ = shard.site_log.set(site_log);
         let dir = layout.queue_dir(0);
-        let partition = open_log(shard, &dir, layout.queue_identity(0), recovery).await?;
+        let partition = open_log(
+            shard,
+            &dir,
+            layout.queue_identity(0),
+            SMALL_SEGMENT_BYTES,
+            recovery,
+        )
+        .await?;
         let queue = Queue::open(partition, now_ms()).await;
         let queue = queue.map_err(|error| format!("{}: {error}", dir.display()))?;
         if !queue.is_empty() {
@@ -254,6 +271,7 @@ async fn open_log(
     shard: &Rc<Shard>,
     dir: &Path,
     identity: Identity,
+    segment_bytes: u64,
     recovery: &Recovery,
 ) -> Result<Rc<Partition<RealDisk>>, String> {
     let disk = RealDisk::new(shard.ring.clone());
@@ -269,7 +287,7 @@ async fn open_log(
     }
     let settings = Settings {
         sync: shard.config.sync,
-        segment_bytes: limits::SEGMENT_BYTES,
+        segment_bytes,
         reserve_bytes: shard.config.reserve_bytes,
         cleanup_age_ms: shard.config.cleanup_age.as_millis() as u64,
     };

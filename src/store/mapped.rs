@@ -173,7 +173,10 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[7; 12_288]).unwrap();
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::mapped::tests::a_file_that_fails_under_its_mapping_is_named"])
+            .args([
+                "--exact",
+                "store::mapped::tests::a_file_that_fails_under_its_mapping_is_named",
+            ])
             .arg("--nocapture")
             .env(CHILD, file.path())
             .output()

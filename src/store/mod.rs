@@ -2,13 +2,13 @@
 
 mod background;
 pub mod batch;
-mod commit;
 mod change;
+mod commit;
 pub mod disk;
 pub mod index;
 pub mod layout;
-mod mapped;
 pub mod manifest;
+mod mapped;
 mod mutate;
 mod partition;
 mod probe;

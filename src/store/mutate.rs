@@ -309,15 +309,20 @@ impl<D: Disk> Partition<D> {
     pub async fn append_stream(&self, stream: StreamId, bytes: Vec<u8>) -> Result<(), StoreError> {
         let disk_bytes = record::body_disk_bytes(bytes.len(), 0);
         // Synced with the body that names it: what is written earlier in the log is durable then.
-        let queued = self.queue(disk_bytes, SyncLevel::None, Space::Takes, |this, pending| {
-            let mut streams = this.streams.borrow_mut();
-            let open = streams.get_mut(&stream).ok_or(StoreError::Missing)?;
-            let seq = this.add(pending, Pended::Chunk { stream }, |out, seq| {
-                encode::chunk(out, seq, &bytes);
-            });
-            open.chunks.push((seq, bytes.len() as u32, None));
-            Ok(())
-        });
+        let queued = self.queue(
+            disk_bytes,
+            SyncLevel::None,
+            Space::Takes,
+            |this, pending| {
+                let mut streams = this.streams.borrow_mut();
+                let open = streams.get_mut(&stream).ok_or(StoreError::Missing)?;
+                let seq = this.add(pending, Pended::Chunk { stream }, |out, seq| {
+                    encode::chunk(out, seq, &bytes);
+                });
+                open.chunks.push((seq, bytes.len() as u32, None));
+                Ok(())
+            },
+        );
         match queued.await {
             Ok(_) => Ok(()),
             Err(error) => {

@@ -16,7 +16,7 @@ mod execute;
 mod first_run;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 pub use backend::{AccountQuery, Backend, BackendError, Listing, Place};

@@ -38,8 +38,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
@@ -205,8 +205,17 @@ impl Shard {
         Arc::clone(&self.site.borrow())
     }
 
-    /// Replaces the snapshot.
+    /// Replaces the snapshot. Sessions from now on complete bare user names by its default domain.
     pub(crate) fn set_site(&self, site: Arc<Site>) {
+        let default = site
+            .default_domain(self.config.default_domain.as_deref())
+            .unwrap_or_default();
+        let mut settings = self.session_settings.pop3.borrow_mut();
+        if settings.default_domain != default {
+            let mut changed = pop3::Settings::clone(&settings);
+            changed.default_domain = default.to_owned();
+            *settings = Arc::new(changed);
+        }
         self.site.replace(site);
     }
 
@@ -257,8 +266,7 @@ impl Shard {
 
     /// Counts bytes of bodies on their way to the store.
     pub(crate) fn memory_in_flight(&self, bytes: i64) {
-        self.in_flight_bytes
-            .set(self.in_flight_bytes.get() + bytes);
+        self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
     }
 
     /// A message of this size does not fit in what a shard may hold at once.

@@ -21,11 +21,12 @@ use super::mesh::{Links, Mesh};
 use super::session::Service;
 use super::signals::Signals;
 use super::{
-    Published, SessionSettings, Shard, backend, logging, now_ms, panics, pump, services, sleep, spawn,
+    Published, SessionSettings, Shard, backend, logging, now_ms, panics, pump, services, sleep,
+    spawn,
 };
 use crate::admin::{self, FirstRun};
-use crate::config::{self, Config, ListenAddress, Machine};
-use crate::directory::{AuthCache, Site, Verifier};
+use crate::config::{self, Config, Machine};
+use crate::directory::{AuthCache, Verifier};
 use crate::limits;
 use crate::net::{self, DescriptorBudget, DescriptorLimit, SocketFile};
 use crate::proto::{pop3, smtp};
@@ -139,7 +140,10 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     let (mut listeners, addresses, socket_files) = bind_all(&config, &layout, shards)?;
     let running = Arc::new(Running {
         cpus: cpus.clone(),
-        listeners: addresses.iter().map(|l| format!("{} {}", l.service, l.address)).collect(),
+        listeners: addresses
+            .iter()
+            .map(|l| format!("{} {}", l.service, l.address))
+            .collect(),
         started,
     });
 
@@ -268,7 +272,9 @@ where
     match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(reason)) => Err(ServeError(reason)),
-        Err(_) => Err(ServeError("the store ended before the work was done".to_owned())),
+        Err(_) => Err(ServeError(
+            "the store ended before the work was done".to_owned(),
+        )),
     }
 }
 
@@ -346,7 +352,10 @@ fn supervise(own: &Supervision) -> Result<(), ServeError> {
                 for id in 0..shards {
                     links.post(id, Box::new(|shard| shard.open_doors()));
                 }
-                print!("{}", admin::ready_text(&own.addresses, &own.config.data, first.as_ref()));
+                print!(
+                    "{}",
+                    admin::ready_text(&own.addresses, &own.config.data, first.as_ref())
+                );
             }
             Ok((_, Report::Site(Err(reason)))) => failure = Some(reason),
             Ok((id, _)) => failure = Some(format!("shard {id} ended while it started")),
@@ -358,7 +367,10 @@ fn supervise(own: &Supervision) -> Result<(), ServeError> {
         // Until a signal comes, or a shard ends by itself, which only a broken ring makes it do.
         loop {
             if let Some(name) = own.signals.wait(Duration::from_millis(200)) {
-                tracing::info!("{name}: draining for at most {} s", own.config.drain.as_secs());
+                tracing::info!(
+                    "{name}: draining for at most {} s",
+                    own.config.drain.as_secs()
+                );
                 break;
             }
             if let Ok((id, Report::Ended(result))) = inbox.try_recv() {
@@ -757,7 +769,9 @@ impl Shard {
         let deadline = Instant::now() + self.config.drain + DRAIN_LOOK * 20;
         let all = || {
             let loads = self.published.connections.iter();
-            loads.map(|load| load.load(Ordering::Relaxed)).sum::<usize>()
+            loads
+                .map(|load| load.load(Ordering::Relaxed))
+                .sum::<usize>()
         };
         while all() > 0 && Instant::now() < deadline {
             sleep(DRAIN_LOOK).await;

@@ -2,8 +2,8 @@
 
 mod background;
 pub mod batch;
-mod commit;
 mod change;
+mod commit;
 pub mod disk;
 pub mod index;
 pub mod layout;

@@ -28,6 +28,30 @@ pub struct Client {
     pub clock: Rc<Cell<u64>>,
     /// The last number given to a message or an incarnation.
     pub last_id: Rc<Cell<u64>>,
+    /// Deliveries with a mark, over all lives.
+    pub marked: Rc<RefCell<Vec<Marked>>>,
+}
+
+/// A delivery with a mark, to be made again: the queue does so when it does not know the outcome.
+#[derive(Debug, Clone)]
+pub struct Marked {
+    id: u64,
+    length: usize,
+    targets: Vec<(Address, Incarnation)>,
+    date_ms: u64,
+    /// Nobody waits for an answer to it any more.
+    over: bool,
+}
+
+impl Marked {
+    /// The process is gone, and with it whoever waited.
+    pub fn forget(&mut self) {
+        self.over = true;
+    }
+
+    fn mark(&self) -> Vec<u8> {
+        format!("once/{}", self.id).into_bytes()
+    }
 }
 
 /// An answer that ends the client.
@@ -67,10 +91,11 @@ impl Client {
             self.clock.set(self.clock.get() + random.below(2000));
             let random = &mut random;
             let step = match random.below(100) {
-                0..38 => {
+                0..33 => {
                     let recipients = self.some_recipients(random);
                     self.deliver(random, recipients).await
                 }
+                33..38 => self.deliver_once(random).await,
                 38..58 => {
                     let target = self.one_of_all(random);
                     self.look(random, &target).await
@@ -268,6 +293,85 @@ impl Client {
         Ok(())
     }
 
+    /// Delivers something with a mark, mostly something that was delivered before: however often
+    /// that is done, it is there once.
+    async fn deliver_once(&self, random: &mut Random) -> Step {
+        let known = {
+            let marked = self.marked.borrow();
+            let over: Vec<usize> = (0..marked.len()).filter(|n| marked[*n].over).collect();
+            (!over.is_empty() && random.one_in(2)).then(|| over[random.index(over.len())])
+        };
+        let index = known.unwrap_or_else(|| {
+            let recipients = self.some_recipients(random);
+            let mut model = self.model.borrow_mut();
+            let targets = recipients
+                .into_iter()
+                .filter_map(|address| {
+                    let incarnation = model.incarnation(&address)?;
+                    Some((address, incarnation))
+                })
+                .collect();
+            let delivery = Marked {
+                id: self.next_id(),
+                length: 32 + random.index(3000),
+                targets,
+                date_ms: self.clock.get(),
+                over: false,
+            };
+            model.begin_delivery(
+                delivery.id,
+                &delivery.targets,
+                delivery.length as u64,
+                delivery.date_ms,
+            );
+            self.marked.borrow_mut().push(delivery);
+            self.marked.borrow().len() - 1
+        });
+        let delivery = self.marked.borrow()[index].clone();
+        if delivery.targets.is_empty() {
+            return Ok(());
+        }
+        self.marked.borrow_mut()[index].over = false;
+        let there_before = if known.is_some() {
+            let mut model = self.model.borrow_mut();
+            model.begin_redelivery(delivery.id, &delivery.targets)
+        } else {
+            vec![Some(false); delivery.targets.len()]
+        };
+        self.note(|| format!("message {}: marked, {there_before:?}", delivery.id));
+        let answer = self
+            .partition
+            .deliver(Delivery {
+                trace: Vec::new(),
+                body: content(delivery.id, delivery.length),
+                stream: None,
+                recipients: delivery.targets.iter().map(|(a, _)| a.clone()).collect(),
+                now_ms: delivery.date_ms,
+                once: Some(delivery.mark()),
+            })
+            .await;
+        self.note(|| format!("message {}: marked, answer {answer:?}", delivery.id));
+        self.marked.borrow_mut()[index].over = true;
+        let results = match answer {
+            Ok(results) => results,
+            Err(error) => return self.judge(&error),
+        };
+        assert_eq!(results.len(), delivery.targets.len());
+        for ((result, (address, incarnation)), before) in
+            results.into_iter().zip(&delivery.targets).zip(there_before)
+        {
+            let uid = result.unwrap_or_else(|error| panic!("{address}: {error}"));
+            assert!(
+                (uid == 0) == before.unwrap_or(uid == 0),
+                "message {} for {address}, there before: {before:?}, got UID {uid}",
+                delivery.id
+            );
+            let mut model = self.model.borrow_mut();
+            model.acknowledge_marked(delivery.id, address, *incarnation, uid);
+        }
+        Ok(())
+    }
+
     /// What was acknowledged is visible at once.
     fn check_delivered(
         &self,
@@ -324,7 +428,9 @@ impl Client {
                     let bytes = match result {
                         Ok(bytes) => bytes,
                         Err(error) => {
-                            self.judge_read(address, incarnation, None, &error);
+                            // Another client may have read it meanwhile, and expunged it.
+                            let id = self.model.borrow().known(address, validity, info.uid);
+                            self.judge_read(address, incarnation, id, &error);
                             continue;
                         }
                     };

@@ -6,7 +6,8 @@
 //!
 //! - `RINGPOST_SIMULATION_SCHEDULES=100000` sets how many seeds are run (default 3000 without
 //!   optimizations, 20000 with), `RINGPOST_SIMULATION_FIRST_SEED` the first of them.
-//! - `RINGPOST_SIMULATION_SEED=17` runs that one alone and prints all it did.
+//! - `RINGPOST_SIMULATION_SEED=17` runs that one alone and prints all it did; with
+//!   `RINGPOST_SIMULATION_CUTS=40,7` its lives are cut at these steps.
 //!
 //! That the simulation bites is tested too: drives that lie are found here, faults planted in the
 //! store itself by `tests/mutants/run`.
@@ -16,6 +17,7 @@ mod message;
 mod model;
 mod plan;
 mod schedule;
+mod space;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,10 +26,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ringpost::store::sim::{Lie, SimDisk};
-use schedule::Tally;
+use schedule::{Tally, Trial};
 
 /// Lines of the trace shown for a failure.
 const TRACE_LINES: usize = 120;
+
+/// What happened on a disk, line by line.
+type Trace = Vec<String>;
 
 thread_local! {
     /// The last panic's message and place, kept by the hook.
@@ -57,11 +62,21 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// Runs one seed; the broken promise and the trace if there is one.
-fn run_one(seed: u64, lie: Option<Lie>, traced: bool) -> Result<Tally, (String, Vec<String>)> {
+/// The trial's cuts as `RINGPOST_SIMULATION_CUTS` has them.
+fn cuts_from_environment() -> Option<Vec<u64>> {
+    let text = std::env::var("RINGPOST_SIMULATION_CUTS").ok()?;
+    let cuts = text.split(',').map(|step| {
+        step.parse()
+            .unwrap_or_else(|_| panic!("RINGPOST_SIMULATION_CUTS={text}: steps as 40,7 are wanted"))
+    });
+    Some(cuts.collect())
+}
+
+/// Runs one trial; the broken promise and the trace if there is one.
+fn run_one(trial: &Trial, traced: bool) -> Result<(Tally, Trace), (String, Trace)> {
     let disk: RefCell<Option<SimDisk>> = RefCell::new(None);
     let result = catch_unwind(AssertUnwindSafe(|| {
-        schedule::run(seed, lie, |made| {
+        schedule::run(trial, |made| {
             if traced {
                 made.start_trace();
                 *disk.borrow_mut() = Some(made.clone());
@@ -74,43 +89,35 @@ fn run_one(seed: u64, lie: Option<Lie>, traced: bool) -> Result<Tally, (String, 
         .map(SimDisk::trace)
         .unwrap_or_default();
     match result {
-        Ok(tally) => {
-            if traced {
-                trace.iter().for_each(|line| println!("{line}"));
-            }
-            Ok(tally)
-        }
-        Err(_) => {
-            let panic = PANIC.take().unwrap_or_default();
-            Err((panic, trace))
-        }
+        Ok(tally) => Ok((tally, trace)),
+        Err(_) => Err((PANIC.take().unwrap_or_default(), trace)),
     }
 }
 
-/// Runs `count` seeds on all processors; ends at the first broken promise.
-fn run_many(first: u64, count: u64, lie: Option<Lie>) -> (Tally, Option<(u64, String)>) {
+/// Runs trials on all processors; ends at the first broken promise.
+fn run_many(count: u64, trial: impl Fn(u64) -> Trial + Sync) -> (Tally, Option<(Trial, String)>) {
     keep_panics();
-    let next = AtomicU64::new(first);
-    let end = first + count;
+    let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let results: Vec<(Tally, Option<(u64, String)>)> = std::thread::scope(|scope| {
+    let results: Vec<(Tally, Option<(Trial, String)>)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
-                let next = &next;
+                let (next, trial) = (&next, &trial);
                 std::thread::Builder::new()
                     .name("simulation".to_owned())
                     .spawn_scoped(scope, move || {
                         let mut tally = Tally::default();
                         loop {
-                            let seed = next.fetch_add(1, Ordering::Relaxed);
-                            if seed >= end {
+                            let index = next.fetch_add(1, Ordering::Relaxed);
+                            if index >= count {
                                 return (tally, None);
                             }
-                            match run_one(seed, lie, false) {
-                                Ok(one) => tally.add(&one),
+                            let trial = trial(index);
+                            match run_one(&trial, false) {
+                                Ok((one, _)) => tally.add(&one),
                                 Err((panic, _)) => {
-                                    next.store(end, Ordering::Relaxed);
-                                    return (tally, Some((seed, panic)));
+                                    next.store(count, Ordering::Relaxed);
+                                    return (tally, Some((trial, panic)));
                                 }
                             }
                         }
@@ -132,36 +139,49 @@ fn run_many(first: u64, count: u64, lie: Option<Lie>) -> (Tally, Option<(u64, St
     (tally, broken)
 }
 
-fn fail(seed: u64) -> ! {
-    let (panic, trace) = std::thread::Builder::new()
+/// Runs one trial on a thread of its own, traced.
+fn run_traced(trial: &Trial) -> Result<(Tally, Trace), (String, Trace)> {
+    keep_panics();
+    let trial = trial.clone();
+    std::thread::Builder::new()
         .name("simulation".to_owned())
-        .spawn(move || run_one(seed, None, true))
+        .spawn(move || run_one(&trial, true))
         .expect("a thread can be started")
         .join()
         .expect("panics are caught inside")
-        .err()
-        .unwrap_or_else(|| panic!("seed {seed} fails once and not twice: it is not deterministic"));
+}
+
+/// Prints how a promise was broken, and ends the test.
+fn fail(trial: &Trial) -> ! {
+    let Err((panic, trace)) = run_traced(trial) else {
+        panic!("{trial:?} fails once and not twice: it is not deterministic");
+    };
     let from = trace.len().saturating_sub(TRACE_LINES);
     println!("... {from} lines before");
     trace[from..].iter().for_each(|line| println!("{line}"));
+    let cuts = trial.cuts.as_ref().map_or(String::new(), |cuts| {
+        let cuts: Vec<String> = cuts.iter().map(u64::to_string).collect();
+        format!("RINGPOST_SIMULATION_CUTS={} ", cuts.join(","))
+    });
     panic!(
-        "a promise is broken by seed {seed}:\n{panic}\n\
-         again: RINGPOST_SIMULATION_SEED={seed} cargo test --test simulation promises -- --nocapture"
+        "a promise is broken by {trial:?}:\n{panic}\n\
+         again: RINGPOST_SIMULATION_SEED={} {cuts}\
+         cargo test --test simulation promises -- --nocapture",
+        trial.seed
     );
 }
 
 #[test]
 fn promises_hold_in_every_schedule() {
     if let Some(seed) = number("RINGPOST_SIMULATION_SEED") {
-        keep_panics();
-        let result = std::thread::Builder::new()
-            .name("simulation".to_owned())
-            .spawn(move || run_one(seed, None, true))
-            .expect("a thread can be started")
-            .join()
-            .expect("panics are caught inside");
-        if let Err((panic, trace)) = result {
-            trace.iter().for_each(|line| println!("{line}"));
+        let result = run_traced(&Trial {
+            seed,
+            cuts: cuts_from_environment(),
+            ..Trial::default()
+        });
+        let (Ok((_, trace)) | Err((_, trace))) = &result;
+        trace.iter().for_each(|line| println!("{line}"));
+        if let Err((panic, _)) = result {
             panic!("a promise is broken by seed {seed}:\n{panic}");
         }
         return;
@@ -174,10 +194,13 @@ fn promises_hold_in_every_schedule() {
     let count = number("RINGPOST_SIMULATION_SCHEDULES").unwrap_or(default);
     let first = number("RINGPOST_SIMULATION_FIRST_SEED").unwrap_or(1);
     let start = Instant::now();
-    let (tally, broken) = run_many(first, count, None);
+    let (tally, broken) = run_many(count, |index| Trial {
+        seed: first + index,
+        ..Trial::default()
+    });
     println!("{:.1} s: {tally:#?}", start.elapsed().as_secs_f64());
-    if let Some((seed, _)) = broken {
-        fail(seed);
+    if let Some((trial, _)) = broken {
+        fail(&trial);
     }
     assert_eq!(tally.schedules, count, "every schedule was run");
     // A run that disturbs nothing would prove nothing.
@@ -195,10 +218,14 @@ fn promises_hold_in_every_schedule() {
 const LIES_FOUND_WITHIN: u64 = 2_000;
 
 fn a_lie_is_found(lie: Lie) {
-    let (tally, broken) = run_many(1, LIES_FOUND_WITHIN, Some(lie));
-    let (seed, panic) =
+    let (tally, broken) = run_many(LIES_FOUND_WITHIN, |seed| Trial {
+        seed,
+        lie: Some(lie),
+        cuts: None,
+    });
+    let (trial, panic) =
         broken.unwrap_or_else(|| panic!("{lie:?} went unnoticed in {} schedules", tally.schedules));
-    println!("{lie:?} found by seed {seed}: {panic}");
+    println!("{lie:?} found by {trial:?}: {panic}");
 }
 
 #[test]
@@ -217,28 +244,59 @@ fn a_directory_sync_left_out_is_found() {
 }
 
 #[test]
+fn every_step_of_a_life_can_be_its_last() {
+    let cut_at = |cuts: &[u64], seed| Trial {
+        seed,
+        cuts: Some(cuts.to_vec()),
+        ..Trial::default()
+    };
+    // A life that is long enough to have everything in it and short enough to be cut everywhere.
+    let length = |seed| {
+        (1..64).map(|n| n * 32).find(|step| {
+            run_traced(&cut_at(&[*step], seed)).map_or(0, |(tally, _)| tally.cuts) == 0
+        })
+    };
+    let (seed, steps) = (1..200)
+        .filter_map(|seed| Some((seed, length(seed)?)))
+        .find(|(_, steps)| (96..640).contains(steps))
+        .expect("some life has this length");
+    let (tally, broken) = run_many(steps, |step| cut_at(&[step + 1], seed));
+    println!("{steps} steps: {tally:?}");
+    if let Some((trial, _)) = broken {
+        fail(&trial);
+    }
+    assert!(tally.cuts + 32 >= steps);
+    // Cut once, then again at every step of the recovery from that.
+    let (tally, broken) = run_many(steps / 8 * 40, |index| {
+        cut_at(&[index / 40 * 8 + 1, index % 40 + 1], seed)
+    });
+    println!("{tally:?}");
+    if let Some((trial, _)) = broken {
+        fail(&trial);
+    }
+    assert!(tally.crashes_in_recovery > steps);
+}
+
+#[test]
 fn the_same_seed_is_the_same_schedule() {
     keep_panics();
-    let twice = std::thread::Builder::new()
-        .name("simulation".to_owned())
-        .spawn(|| {
-            [1, 2].map(|_| {
-                let mut traces = Vec::new();
-                for seed in 1..20 {
-                    let mut disk = None;
-                    let _ = catch_unwind(AssertUnwindSafe(|| {
-                        schedule::run(seed, None, |made| {
-                            made.start_trace();
-                            disk = Some(made.clone());
-                        })
-                    }));
-                    traces.push(disk.map(|disk| disk.trace()));
-                }
-                traces
+    let traces = || {
+        (1..20)
+            .map(|seed| {
+                let trial = Trial {
+                    seed,
+                    ..Trial::default()
+                };
+                let mut made = None;
+                let ended = catch_unwind(AssertUnwindSafe(|| {
+                    schedule::run(&trial, |disk| {
+                        disk.start_trace();
+                        made = Some(disk.clone());
+                    })
+                }));
+                (ended.is_ok(), made.map(|disk| disk.trace()))
             })
-        })
-        .expect("a thread can be started")
-        .join()
-        .expect("panics are caught inside");
-    assert!(twice[0] == twice[1], "two runs of one seed differ");
+            .collect::<Vec<_>>()
+    };
+    assert!(traces() == traces(), "two runs of one seed differ");
 }

@@ -301,6 +301,44 @@ impl Model {
         }
     }
 
+    /// A marked delivery is made, perhaps again. Says for each recipient whether it had been
+    /// delivered there: yes, no, or not known.
+    pub fn begin_redelivery(
+        &mut self,
+        id: u64,
+        recipients: &[(Address, Incarnation)],
+    ) -> Vec<Option<bool>> {
+        recipients
+            .iter()
+            .map(|(address, incarnation)| {
+                let copy = self.mailbox(address, *incarnation).copies.get_mut(&id)?;
+                match copy.presence {
+                    Presence::Owed => Some(true),
+                    Presence::Either => None,
+                    Presence::Never => {
+                        copy.presence = Presence::Either;
+                        Some(false)
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// A marked delivery was acknowledged, now (`uid` is not 0) or because it had been before.
+    pub fn acknowledge_marked(
+        &mut self,
+        id: u64,
+        address: &Address,
+        incarnation: Incarnation,
+        uid: Uid,
+    ) {
+        if uid > 0 {
+            self.acknowledge_delivery(id, address, incarnation, uid, 0);
+        } else if let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) {
+            copy.presence = Presence::Owed;
+        }
+    }
+
     // Expunges.
 
     pub fn begin_expunge(&mut self, address: &Address, incarnation: Incarnation, id: u64) {
@@ -602,11 +640,11 @@ impl Model {
                     copy.damaged = true;
                 }
                 damaged_ids += usize::from(copy.damaged || copy.presence == Presence::Either);
-                if copy.presence == Presence::Either {
-                    copy.presence = Presence::Never;
-                }
-                if copy.expunge == Expunge::Asked {
-                    copy.expunge = Expunge::Done;
+                match (copy.presence, copy.expunge) {
+                    (Presence::Either, Expunge::No) => copy.presence = Presence::Never,
+                    // Lost or expunged: a mark of its delivery may be there or not.
+                    (_, Expunge::Asked) => copy.expunge = Expunge::Done,
+                    _ => {}
                 }
             }
             assert!(

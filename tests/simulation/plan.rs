@@ -4,7 +4,7 @@ use ringpost::config::{SyncLevel, SyncLevels};
 use ringpost::limits::BODY_CHUNK_BYTES;
 use ringpost::mail::Address;
 use ringpost::store::Settings;
-use ringpost::store::sim::{Lie, Operation, Random, SimDisk};
+use ringpost::store::sim::{Operation, Random, SimDisk};
 
 use crate::actor::address;
 
@@ -47,17 +47,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn draw(random: &mut Random, lie: Option<Lie>) -> Plan {
-        let trouble = match (lie, random.below(20)) {
-            (Some(_), _) | (None, 0..10) => Trouble::None,
-            (None, 10..13) => Trouble::FillsUp,
-            (None, 13..17) => Trouble::Fails,
+    /// Draws a plan; with `crashes_only` nothing but crashes disturbs it, and all is synced.
+    pub fn draw(random: &mut Random, crashes_only: bool) -> Plan {
+        let trouble = match random.below(20) {
+            _ if crashes_only => Trouble::None,
+            0..10 => Trouble::None,
+            10..13 => Trouble::FillsUp,
+            13..17 => Trouble::Fails,
             _ => Trouble::Flips,
         };
         let segment_bytes = [64, 64, 128, 256][random.index(4)] * 1024;
         Plan {
             settings: Settings {
-                sync: draw_levels(random, lie),
+                sync: draw_levels(random, crashes_only),
                 segment_bytes,
                 reserve_bytes: segment_bytes * random.below(3),
                 cleanup_age_ms: [0, 1000, 3_600_000][random.index(3)],
@@ -68,7 +70,7 @@ impl Plan {
             partitions: if random.one_in(6) { 2 } else { 1 },
             lives: 2 + random.below(3),
             clients: 1 + random.below(4),
-            requests_max: 3 + random.below(12),
+            requests_max: 2 + random.below(10),
             inline_bytes_max: BODY_CHUNK_BYTES.min(segment_bytes as usize / 8),
             large_bytes_max: segment_bytes as usize,
             fills_up: trouble == Trouble::FillsUp,
@@ -127,7 +129,7 @@ pub fn fail_something(disk: &SimDisk, random: &mut Random) {
     }
 }
 
-fn draw_levels(random: &mut Random, lie: Option<Lie>) -> SyncLevels {
+fn draw_levels(random: &mut Random, synced: bool) -> SyncLevels {
     let of_all = |level| SyncLevels {
         store: level,
         envelope: level,
@@ -135,10 +137,11 @@ fn draw_levels(random: &mut Random, lie: Option<Lie>) -> SyncLevels {
         database: level,
     };
     let levels = [SyncLevel::None, SyncLevel::Fdatasync, SyncLevel::Fsync];
-    match (lie, random.below(20)) {
-        (Some(_), _) | (None, 0..12) => of_all(SyncLevel::Fdatasync),
-        (None, 12..15) => of_all(SyncLevel::Fsync),
-        (None, 15..17) => of_all(SyncLevel::None),
+    match random.below(20) {
+        _ if synced => of_all(SyncLevel::Fdatasync),
+        0..12 => of_all(SyncLevel::Fdatasync),
+        12..15 => of_all(SyncLevel::Fsync),
+        15..17 => of_all(SyncLevel::None),
         _ => SyncLevels {
             store: levels[random.index(3)],
             envelope: levels[random.index(3)],

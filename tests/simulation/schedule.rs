@@ -16,7 +16,7 @@ use ringpost::store::{
     Account, Health, Identity, OpenError, Partition, RecoveryReport, StoreError,
 };
 
-use crate::actor::Client;
+use crate::actor::{Client, Marked};
 use crate::message::identify;
 use crate::model::{Excuse, Model, Shown};
 use crate::plan::{Plan, Span, fail_something};
@@ -30,6 +30,7 @@ pub struct Tally {
     pub schedules: u64,
     pub lives: u64,
     pub crashes: u64,
+    pub cuts: u64,
     pub power_losses: u64,
     pub crashes_in_recovery: u64,
     pub closes: u64,
@@ -47,6 +48,7 @@ impl Tally {
         self.schedules += other.schedules;
         self.lives += other.lives;
         self.crashes += other.crashes;
+        self.cuts += other.cuts;
         self.power_losses += other.power_losses;
         self.crashes_in_recovery += other.crashes_in_recovery;
         self.closes += other.closes;
@@ -58,6 +60,17 @@ impl Tally {
         self.writes += other.writes;
         self.syncs += other.syncs;
     }
+}
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct Trial {
+    pub seed: u64,
+    /// The drive lies: only to prove that this is noticed.
+    pub lie: Option<Lie>,
+    /// Steps at which the lives after the first are cut, one after the other, instead of those
+    /// drawn from the seed. Nothing but crashes disturbs such a trial.
+    pub cuts: Option<Vec<u64>>,
 }
 
 /// How far a life came.
@@ -81,9 +94,13 @@ struct Place {
     model: Rc<RefCell<Model>>,
     /// Closed without a crash since: the next start is a clean one.
     closed: Cell<bool>,
+    marked: Rc<RefCell<Vec<Marked>>>,
 }
 
 struct Schedule {
+    trial: Trial,
+    /// How many of the trial's cuts were used.
+    cuts_used: usize,
     plan: Rc<Plan>,
     random: Random,
     disk: SimDisk,
@@ -93,11 +110,15 @@ struct Schedule {
     tally: Tally,
 }
 
-/// Runs one seed; panics when a promise is broken. `lie` makes the drive lie. With `on_disk` the
-/// caller gets the disk to print its trace.
-pub fn run(seed: u64, lie: Option<Lie>, on_disk: impl FnOnce(&SimDisk)) -> Tally {
+/// Runs one trial; panics when a promise is broken. `on_disk` is given the disk before anything
+/// happens on it.
+pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
+    let (seed, lie) = (trial.seed, trial.lie);
     let mut random = Random::new(seed);
-    let plan = Rc::new(Plan::draw(&mut random, lie));
+    let plan = Rc::new(Plan::draw(
+        &mut random,
+        lie.is_some() || trial.cuts.is_some(),
+    ));
     let disk = SimDisk::new(random.bits());
     on_disk(&disk);
     disk.note(|| format!("{plan:#?}"));
@@ -105,6 +126,9 @@ pub fn run(seed: u64, lie: Option<Lie>, on_disk: impl FnOnce(&SimDisk)) -> Tally
         disk.lie(lie);
     }
     disk.set_delay_max(random.below(4));
+    if random.one_in(8) {
+        disk.set_copy_on_write();
+    }
     let store = Path::new("/store");
     let places: Vec<_> = (0..plan.partitions)
         .map(|partition| {
@@ -116,6 +140,7 @@ pub fn run(seed: u64, lie: Option<Lie>, on_disk: impl FnOnce(&SimDisk)) -> Tally
                 },
                 model: Rc::new(RefCell::new(Model::new(plan.settings.sync))),
                 closed: Cell::new(false),
+                marked: Rc::default(),
             })
         })
         .collect();
@@ -130,6 +155,8 @@ pub fn run(seed: u64, lie: Option<Lie>, on_disk: impl FnOnce(&SimDisk)) -> Tally
         disk.sync_dir(store).await.expect("it is there");
     });
     let mut schedule = Schedule {
+        trial: trial.clone(),
+        cuts_used: 0,
         plan,
         random,
         disk,
@@ -188,7 +215,7 @@ impl Schedule {
         self.tally.lives += 1;
         let first = number == 0 && !self.places[0].model.borrow().has_accounts();
         let span = if disturbed && !first {
-            self.plan.span(&mut self.random)
+            self.span()
         } else {
             Span::Whole
         };
@@ -252,11 +279,17 @@ impl Schedule {
             whole.damages += life.damages;
             whole.refused = whole.refused.or_else(|| life.refused.clone());
             place.closed.set(life.closed && !crashed);
+            place
+                .marked
+                .borrow_mut()
+                .iter_mut()
+                .for_each(Marked::forget);
         }
         self.tally.damages += whole.damages;
         self.tally.refused_starts += u64::from(whole.refused.is_some());
         self.tally.closes += u64::from(whole.closed);
         self.tally.crashes += u64::from(!whole.closed);
+        self.tally.cuts += u64::from(crashed);
         self.tally.crashes_in_recovery += u64::from(crashed && !whole.served);
         self.disk.note(|| format!("{whole:?}"));
         drop(lives);
@@ -274,6 +307,17 @@ impl Schedule {
             }
         }
         whole
+    }
+
+    fn span(&mut self) -> Span {
+        let Some(cuts) = &self.trial.cuts else {
+            return self.plan.span(&mut self.random);
+        };
+        self.cuts_used += 1;
+        match cuts.get(self.cuts_used - 1) {
+            Some(step) => Span::Cut(*step),
+            None => Span::Whole,
+        }
     }
 
     /// Flips one or two bits at rest, and says what that may cost.
@@ -366,6 +410,7 @@ impl Keeper {
             plan: self.plan.clone(),
             clock: self.clock.clone(),
             last_id: self.last_id.clone(),
+            marked: self.place.marked.clone(),
         };
         self.executor.spawn(partition.clone().run());
         let clock = self.clock.clone();

@@ -130,8 +130,8 @@ impl Inode {
         self.push(number, offset, Content::Bytes(bytes.to_vec()));
     }
 
-    pub(super) fn write_zeros(&mut self, number: u64, length: u64) {
-        self.push(number, 0, Content::Zeros(length as usize));
+    pub(super) fn write_zeros(&mut self, number: u64, offset: u64, length: u64) {
+        self.push(number, offset, Content::Zeros(length as usize));
     }
 
     fn push(&mut self, number: u64, offset: u64, content: Content) {

@@ -1,7 +1,7 @@
 //! A disk in memory that loses power, fills up and fails, all decided by one seed.
 //!
-//! Guarantees: what was synced (files by [`Disk::sync`] or a synced write, names by
-//! [`Disk::sync_dir`] of every directory concerned) survives every crash; of everything else any
+//! Guarantees: what was synced (files by [`Disk::sync`](super::disk::Disk::sync) or a synced write, names by
+//! [`Disk::sync_dir`](super::disk::Disk::sync_dir) of every directory concerned) survives every crash; of everything else any
 //! part may survive, down to single sectors and halves of them. The same seed and the same calls
 //! give the same run, on every machine.
 //! Does not know: what the bytes mean.
@@ -17,14 +17,14 @@
 mod executor;
 mod file;
 mod names;
+mod operations;
 mod random;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::pending;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -32,10 +32,8 @@ pub use executor::{Executor, JoinHandle, Outcome, block_on, yield_now};
 pub use file::SECTOR_BYTES;
 pub use random::Random;
 
-use super::disk::{DirEntry, Disk, OpenMode};
-use crate::config::SyncLevel;
-use file::Inode;
-use names::{FileNumber, Names, Node};
+use names::{FileNumber, Names};
+use world::{Faults, World};
 
 /// What kind of operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,9 +49,6 @@ pub enum Operation {
     /// Anything on a directory: list, make, rename, remove, sync.
     Directory,
 }
-
-/// Operations by kind, for [`Faults`].
-const OPERATIONS: usize = 5;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,124 +81,6 @@ pub struct Counts {
     pub fsyncs: u64,
     /// Operations that failed on purpose.
     pub failures: u64,
-}
-
-/// Which operations fail.
-#[derive(Debug, Default)]
-struct Faults {
-    per_mille: [u32; OPERATIONS],
-    /// So many more of a kind until one fails.
-    countdown: [Option<u64>; OPERATIONS],
-}
-
-#[derive(Debug, Default)]
-struct FileState {
-    inode: Inode,
-    handles: u32,
-    maps: u32,
-}
-
-#[derive(Debug)]
-struct World {
-    random: Random,
-    names: Names,
-    files: BTreeMap<FileNumber, FileState>,
-    last_file: FileNumber,
-    /// Orders writes and name changes against the syncs that cover them.
-    last_change: u64,
-    /// Handles of another life are dead.
-    life: u64,
-    step: u64,
-    crash_at: Option<u64>,
-    crashed: bool,
-    delay_max: u64,
-    capacity_bytes: Option<u64>,
-    faults: Faults,
-    counts: Counts,
-    lie: Option<Lie>,
-    /// What [`Lie::LateSync`] still owes: the file, and the last change its sync covers.
-    owed_sync: Option<(FileNumber, u64)>,
-    trace: Option<Vec<String>>,
-}
-
-impl World {
-    fn next_change(&mut self) -> u64 {
-        self.last_change += 1;
-        self.last_change
-    }
-
-    fn used_bytes(&self) -> u64 {
-        self.files
-            .iter()
-            .filter(|(number, file)| file.handles > 0 || self.names.shows(**number))
-            .map(|(_, file)| file.inode.reserved_bytes())
-            .sum()
-    }
-
-    fn free_bytes(&self) -> u64 {
-        match self.capacity_bytes {
-            None => u64::MAX / 4,
-            Some(capacity) => capacity.saturating_sub(self.used_bytes()),
-        }
-    }
-
-    fn file(&mut self, number: FileNumber) -> &mut FileState {
-        self.files.entry(number).or_default()
-    }
-
-    /// Forgets files that nothing can reach any more.
-    fn collect(&mut self) {
-        let names = &self.names;
-        self.files
-            .retain(|number, file| file.handles > 0 || file.maps > 0 || names.keeps(*number));
-    }
-
-    fn fails(&mut self, operation: Operation) -> bool {
-        let kind = operation as usize;
-        let due = match &mut self.faults.countdown[kind] {
-            Some(0) => {
-                self.faults.countdown[kind] = None;
-                true
-            }
-            Some(left) => {
-                *left -= 1;
-                false
-            }
-            None => false,
-        };
-        let fails = due || self.random.chance(self.faults.per_mille[kind]);
-        self.counts.failures += u64::from(fails);
-        fails
-    }
-
-    fn note(&mut self, text: impl FnOnce() -> String) {
-        let (step, life) = (self.step, self.life);
-        if let Some(trace) = &mut self.trace {
-            trace.push(format!("{life}:{step} {}", text()));
-        }
-    }
-
-    /// Makes room up to `end`, as far as there is any; true when that is all of it.
-    fn reserve(&mut self, number: FileNumber, end: u64) -> bool {
-        let missing = self.file(number).inode.missing_bytes(end);
-        if missing == 0 {
-            return true;
-        }
-        let fits = missing <= self.free_bytes();
-        if fits {
-            self.file(number).inode.reserve(end);
-        }
-        fits
-    }
-}
-
-fn io_error(operation: Operation) -> io::Error {
-    tracing::trace!(?operation, "simulated I/O error");
-    io::Error::from_raw_os_error(libc::EIO)
-}
-
-fn no_space() -> io::Error {
-    io::Error::from_raw_os_error(libc::ENOSPC)
 }
 
 /// The simulated disk; clones are the same disk.
@@ -278,6 +155,7 @@ impl SimDisk {
                 capacity_bytes: None,
                 faults: Faults::default(),
                 counts: Counts::default(),
+                copy_on_write: false,
                 lie: None,
                 owed_sync: None,
                 trace: None,
@@ -294,6 +172,11 @@ impl SimDisk {
     /// Bytes of space on the disk; `None`: no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world.borrow_mut().capacity_bytes = bytes;
+    }
+
+    /// The filesystem writes every time to a new place: allocating does nothing.
+    pub fn set_copy_on_write(&self) {
+        self.world.borrow_mut().copy_on_write = true;
     }
 
     /// Bytes of space in use.
@@ -423,327 +306,5 @@ impl SimDisk {
     /// What was written down, `life:step` first; empty when nothing was.
     pub fn trace(&self) -> Vec<String> {
         self.world.borrow().trace.clone().unwrap_or_default()
-    }
-
-    /// One step: a place where the world may stop, and where others have their turn.
-    async fn step(&self) {
-        let turns = {
-            let mut world = self.world.borrow_mut();
-            if world.life == self.life && !world.crashed {
-                world.step += 1;
-                if world.crash_at == Some(world.step) {
-                    world.crashed = true;
-                    world.note(|| "the world stops".to_owned());
-                }
-            }
-            let delay_max = world.delay_max;
-            world.random.below(delay_max + 1)
-        };
-        for _ in 0..turns {
-            if self.crashed() {
-                break;
-            }
-            yield_now().await;
-        }
-        if self.crashed() {
-            pending::<()>().await;
-        }
-    }
-
-    /// The step before an operation's effect; says whether it fails.
-    async fn begin(&self, operation: Operation, text: impl FnOnce() -> String) -> io::Result<()> {
-        self.step().await;
-        let mut world = self.world.borrow_mut();
-        let fails = world.fails(operation);
-        world.note(|| format!("{}{}", text(), if fails { " EIO" } else { "" }));
-        if fails {
-            return Err(io_error(operation));
-        }
-        Ok(())
-    }
-
-    fn handle(&self, number: FileNumber, path: &Path, writable: bool) -> SimFile {
-        self.world.borrow_mut().file(number).handles += 1;
-        SimFile(Rc::new(Handle {
-            world: self.world.clone(),
-            life: self.life,
-            number,
-            path: path.to_owned(),
-            writable,
-        }))
-    }
-
-    /// Writes a part of what one operation writes; what does not fit is left out.
-    fn write_part(&self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut world = self.world.borrow_mut();
-        assert!(
-            world.file(file.0.number).maps == 0,
-            "{} is written to while it is mapped",
-            file.0.path.display()
-        );
-        let change = world.next_change();
-        let end = offset + bytes.len() as u64;
-        if world.reserve(file.0.number, end) {
-            let inode = &mut world.file(file.0.number).inode;
-            inode.write(change, offset, bytes);
-            return Ok(());
-        }
-        // As `write` does it: what still fits is written, the rest is not.
-        let fits = bytes
-            .len()
-            .min(world.free_bytes() as usize / SECTOR_BYTES * SECTOR_BYTES);
-        if world.reserve(file.0.number, offset + fits as u64) {
-            let inode = &mut world.file(file.0.number).inode;
-            inode.write(change, offset, &bytes[..fits]);
-        }
-        world.note(|| "ENOSPC".to_owned());
-        Err(no_space())
-    }
-
-    async fn write_unsynced(&self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let failed = self
-            .begin(Operation::Write, || {
-                format!(
-                    "write {} at {offset} {} bytes",
-                    file.0.path.display(),
-                    bytes.len()
-                )
-            })
-            .await;
-        self.world.borrow_mut().counts.writes += 1;
-        if !file.0.writable {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
-        }
-        // The bytes arrive in two pieces, so that a crash can come between and readers see halves.
-        let sectors = bytes.len() / SECTOR_BYTES;
-        let cut = self.world.borrow_mut().random.index(sectors + 1) * SECTOR_BYTES;
-        self.write_part(file, offset, &bytes[..cut])?;
-        self.step().await;
-        failed?;
-        self.write_part(file, offset + cut as u64, &bytes[cut..])
-    }
-
-    async fn sync_file(&self, file: &SimFile, level: SyncLevel) -> io::Result<()> {
-        if level == SyncLevel::None {
-            return Ok(());
-        }
-        self.step().await;
-        // Writes that come while it runs are not covered.
-        let covered = self.world.borrow().last_change;
-        let failed = self
-            .begin(Operation::Sync, || {
-                format!("{level:?} {}", file.0.path.display())
-            })
-            .await;
-        let mut guard = self.world.borrow_mut();
-        let world = &mut *guard;
-        match level {
-            SyncLevel::Fsync => world.counts.fsyncs += 1,
-            SyncLevel::Fdatasync | SyncLevel::None => world.counts.fdatasyncs += 1,
-        }
-        if let Some((number, covered)) = world.owed_sync.take() {
-            world.file(number).inode.sync(covered);
-        }
-        let inode = &mut world.files.entry(file.0.number).or_default().inode;
-        match failed {
-            Ok(()) if world.lie == Some(Lie::NoSync) => {}
-            Ok(()) if world.lie == Some(Lie::LateSync) => {
-                world.owed_sync = Some((file.0.number, covered));
-            }
-            Ok(()) => inode.sync(covered),
-            Err(_) => inode.sync_failed(&mut world.random),
-        }
-        failed
-    }
-
-    async fn change_names(
-        &self,
-        text: impl FnOnce() -> String,
-        change: impl FnOnce(&mut Names, u64) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.begin(Operation::Directory, text).await?;
-        {
-            let mut world = self.world.borrow_mut();
-            let number = world.next_change();
-            change(&mut world.names, number)?;
-        }
-        self.step().await;
-        Ok(())
-    }
-}
-
-impl Disk for SimDisk {
-    type File = SimFile;
-    type Map = SimMap;
-
-    async fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.change_names(
-            || format!("create_dir {}", path.display()),
-            |names, number| names.create_dir(number, path),
-        )
-        .await
-    }
-
-    async fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.begin(Operation::Directory, || {
-            format!("read_dir {}", path.display())
-        })
-        .await?;
-        let mut guard = self.world.borrow_mut();
-        let world = &mut *guard;
-        let found = world.names.list(path, &mut world.random)?;
-        Ok(found
-            .into_iter()
-            .map(|(path, node)| DirEntry {
-                path,
-                bytes: match node {
-                    Node::Dir(_) => 0,
-                    Node::File(number) => world.files.get(&number).map_or(0, |f| f.inode.len()),
-                },
-                is_dir: matches!(node, Node::Dir(_)),
-            })
-            .collect())
-    }
-
-    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
-        self.begin(Operation::Open, || {
-            format!("open {} {mode:?}", path.display())
-        })
-        .await?;
-        let number = {
-            let mut world = self.world.borrow_mut();
-            if mode == OpenMode::CreateNew {
-                if world.free_bytes() == 0 {
-                    return Err(no_space());
-                }
-                let (change, number) = (world.next_change(), world.last_file + 1);
-                world.names.create_file(change, path, number)?;
-                world.last_file = number;
-                number
-            } else {
-                world.names.find_file(path)?
-            }
-        };
-        let file = self.handle(number, path, mode != OpenMode::Read);
-        self.step().await;
-        Ok(file)
-    }
-
-    async fn len(&self, file: &SimFile) -> io::Result<u64> {
-        self.begin(Operation::Read, || format!("len {}", file.0.path.display()))
-            .await?;
-        Ok(self.world.borrow_mut().file(file.0.number).inode.len())
-    }
-
-    async fn read_at(&self, file: &SimFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        self.begin(Operation::Read, || {
-            format!("read {} at {offset} {length} bytes", file.0.path.display())
-        })
-        .await?;
-        let bytes = {
-            let mut world = self.world.borrow_mut();
-            world.file(file.0.number).inode.read(offset, length)
-        };
-        self.step().await;
-        Ok(bytes)
-    }
-
-    async fn write_at(
-        &self,
-        file: &SimFile,
-        offset: u64,
-        bytes: Vec<u8>,
-        level: SyncLevel,
-    ) -> (io::Result<()>, Vec<u8>) {
-        let mut result = self.write_unsynced(file, offset, &bytes).await;
-        if result.is_ok() {
-            result = self.sync_file(file, level).await;
-        }
-        self.step().await;
-        (result, bytes)
-    }
-
-    async fn sync(&self, file: &SimFile, level: SyncLevel) -> io::Result<()> {
-        let result = self.sync_file(file, level).await;
-        self.step().await;
-        result
-    }
-
-    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.step().await;
-        let covered = self.world.borrow().last_change;
-        self.begin(Operation::Directory, || {
-            format!("sync_dir {}", path.display())
-        })
-        .await?;
-        {
-            let mut world = self.world.borrow_mut();
-            let dir = world.names.find_dir(path)?;
-            if world.lie != Some(Lie::NoDirectorySync) {
-                world.names.sync_dir(dir, covered);
-            }
-            world.collect();
-        }
-        self.step().await;
-        Ok(())
-    }
-
-    async fn allocate(&self, file: &SimFile, bytes: u64, zeroes: bool) -> io::Result<()> {
-        self.begin(Operation::Write, || {
-            format!(
-                "allocate {} {bytes} bytes{}",
-                file.0.path.display(),
-                if zeroes { " of zeros" } else { "" }
-            )
-        })
-        .await?;
-        {
-            let mut world = self.world.borrow_mut();
-            if !world.reserve(file.0.number, bytes) {
-                world.note(|| "ENOSPC".to_owned());
-                return Err(no_space());
-            }
-            if zeroes {
-                let change = world.next_change();
-                let inode = &mut world.file(file.0.number).inode;
-                inode.write_zeros(change, bytes);
-            }
-        }
-        self.step().await;
-        Ok(())
-    }
-
-    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change_names(
-            || format!("rename {} to {}", from.display(), to.display()),
-            |names, number| names.rename(number, from, to),
-        )
-        .await
-    }
-
-    async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.change_names(
-            || format!("remove {}", path.display()),
-            |names, number| names.remove(number, path),
-        )
-        .await
-    }
-
-    async fn map(&self, file: &SimFile) -> io::Result<SimMap> {
-        self.begin(Operation::Read, || format!("map {}", file.0.path.display()))
-            .await?;
-        let mut world = self.world.borrow_mut();
-        let state = world.file(file.0.number);
-        state.maps += 1;
-        Ok(SimMap {
-            bytes: state.inode.whole(),
-            file: file.clone(),
-        })
-    }
-
-    async fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        self.begin(Operation::Directory, || "free_bytes".to_owned())
-            .await?;
-        Ok(self.world.borrow().free_bytes())
     }
 }

@@ -1,6 +1,10 @@
 //! The simulated disk keeps its own contract.
 
+use std::path::PathBuf;
+
 use super::*;
+use crate::config::SyncLevel;
+use crate::store::disk::{Disk, OpenMode};
 
 fn path(text: &str) -> PathBuf {
     PathBuf::from(text)
@@ -107,6 +111,22 @@ fn a_full_disk_takes_what_fits_and_gives_space_back() {
         drop(file);
         disk.remove(&path("/f")).await.unwrap();
         assert_eq!(disk.free_bytes(&path("/")).await.unwrap(), 8192);
+    });
+}
+
+#[test]
+fn allocating_zeros_a_file_or_extends_it() {
+    let disk = SimDisk::new(1);
+    block_on(async {
+        let file = one_file(&disk).await;
+        disk.allocate(&file, 2048, false).await.unwrap();
+        assert_eq!(disk.len(&file).await.unwrap(), 2048);
+        assert_eq!(disk.read_at(&file, 1023, 2).await.unwrap(), [1, 0]);
+        disk.allocate(&file, 4096, true).await.unwrap();
+        assert_eq!(disk.read_at(&file, 0, 9999).await.unwrap(), [0; 4096]);
+        disk.set_copy_on_write();
+        disk.allocate(&file, 8192, true).await.unwrap();
+        assert_eq!(disk.len(&file).await.unwrap(), 4096);
     });
 }
 

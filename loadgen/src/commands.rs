@@ -208,6 +208,9 @@ pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
         census.lost.load(Ordering::Relaxed)
     );
     text.push_str(&report::faults_text(&summary));
+    if let Some(why) = &summary.ended_early {
+        let _ = writeln!(text, "ended early: {why}");
+    }
     if !flags.common.quiet || !good {
         print!("{text}");
     }
@@ -220,19 +223,25 @@ pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
     Ok(good)
 }
 
-/// Waits until all connections are up or failed, holds them, and ends the run. Returns how many
-/// were up.
+/// Waits until all connections are up or failed, or no more come up for `--give-up`; holds those
+/// that are up, and ends the run. Returns how many were up.
 fn hold(flags: &Idle, census: &Census, schedule: &Schedule, over: &AtomicBool) -> u64 {
     let began = Instant::now();
     let mut said = began;
     let wanted = u64::from(flags.connections);
     let mut complete: Option<(Instant, u64)> = None;
+    let mut last_up = (began, 0);
     while !over.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(20));
         let [up, lost, failed] =
             [&census.up, &census.lost, &census.failed].map(|number| number.load(Ordering::Relaxed));
         let now = Instant::now();
-        if complete.is_none() && (up + lost + failed >= wanted || schedule.is_over(now)) {
+        if up > last_up.1 {
+            last_up = (now, up);
+        }
+        let stuck = now >= last_up.0 + flags.common.give_up;
+        let all = up + lost + failed >= wanted;
+        if complete.is_none() && (all || stuck || schedule.is_over(now)) {
             complete = Some((now, up));
             if !flags.common.quiet {
                 eprintln!(

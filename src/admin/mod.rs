@@ -14,9 +14,11 @@ mod backend;
 mod client;
 mod execute;
 mod first_run;
+#[cfg(test)]
+pub(crate) mod memory;
 mod session;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod wire;
 
 pub use backend::{AccountQuery, Backend, BackendError, Listing, Place};

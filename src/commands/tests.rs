@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::admin::tests::serve_control;
+use crate::admin::memory::serve_control;
 
 /// Runs a command line; words are split at spaces, `DATA` stands for the folder.
 fn run_line(data: &Path, line: &str) -> Result<(), Failure> {

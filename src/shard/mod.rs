@@ -4,7 +4,8 @@
 //! queue; nobody else touches them. What it needs of another shard it asks through the mesh.
 //!
 //! ```text
-//! start      from the configuration to running shards, and back
+//! start      from the configuration to running shards, and back; signals
+//! life       a shard from its ring and its recovery to its end
 //! pump       the loop: completions, jobs, answers
 //! conn       one connection
 //! session    one type for the sessions of all services
@@ -21,6 +22,7 @@
 
 mod backend;
 mod conn;
+mod life;
 mod logging;
 mod maillog;
 mod mesh;
@@ -128,7 +130,7 @@ pub(crate) struct Shard {
     ended: Cell<bool>,
     /// How closing the partitions went.
     closed: Cell<Option<Result<(), String>>>,
-    reports: Sender<(usize, start::Report)>,
+    reports: Sender<(usize, life::Report)>,
 }
 
 /// Milliseconds since 1970.

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod index;
 pub mod layout;
 pub mod manifest;
+mod mapped;
 mod mutate;
 mod partition;
 mod probe;

@@ -215,9 +215,12 @@ mod tests {
         (body, rest, done)
     }
 
+    /// A text as sent, as it is without stuffing, what follows it, whether it is whole.
+    type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], bool);
+
     #[test]
     fn dot_texts_in_any_pieces() {
-        let cases: [(&[u8], &[u8], &[u8], bool); 9] = [
+        let cases: [Case<'_>; 9] = [
             (b"a\r\nb\r\n.\r\n+OK\r\n", b"a\r\nb\r\n", b"+OK\r\n", true),
             (b".\r\n", b"", b"", true),
             (b"..\r\n...x\r\n.\r\n", b".\r\n..x\r\n", b"", true),

@@ -41,7 +41,8 @@ const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Completions handled per turn.
 const EVENTS_MAX: usize = 1024;
-/// Connections that may be on their way at once: more would overrun the listener's backlog.
+/// Connections that may be on their way at once, from `connect` to the first byte of the greeting:
+/// more would overrun the listener's backlog, and those that fall out of it hang.
 const CONNECTING_MAX: u32 = 128;
 /// How often time-outs and pauses are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
@@ -62,8 +63,10 @@ struct Engine<'a, D: Dialogue> {
     address: Box<rustix::net::SocketAddrAny>,
     ring: Uring,
     slots: Vec<Slot<D>>,
-    /// Connections on their way.
+    /// Slots with `arriving` set.
     connecting: u32,
+    /// Others may be opened before the next sweep is due.
+    room: bool,
     /// Slots that will not be opened again.
     finished: u32,
     /// Operations that the kernel has not completed.
@@ -96,6 +99,7 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
         ring,
         slots: (0..options.connections).map(|_| Slot::new(now)).collect(),
         connecting: 0,
+        room: false,
         finished: 0,
         in_flight: 0,
     };
@@ -116,8 +120,11 @@ impl<D: Dialogue> Engine<'_, D> {
                 if self.work.is_cut(now) || self.work.failure().is_some() {
                     return Ok(());
                 }
-                self.sweep(now);
                 sweep_at = now + SWEEP_EVERY;
+                self.room = true;
+            }
+            if std::mem::take(&mut self.room) {
+                self.sweep(now);
             }
             if self.finished == self.options.connections {
                 return Ok(());
@@ -166,6 +173,7 @@ impl<D: Dialogue> Engine<'_, D> {
             Ok(socket) => {
                 let fd = slot.socket(socket);
                 slot.phase = Phase::Connecting;
+                slot.arriving = true;
                 self.connecting += 1;
                 let (pointer, bytes) = (self.address.as_ptr(), self.address.addr_len());
                 let operation = entry::connect(fd, pointer.cast(), bytes);
@@ -216,7 +224,6 @@ impl<D: Dialogue> Engine<'_, D> {
         let phase = slot.phase;
         match kind {
             CONNECT if phase == Phase::Connecting => {
-                self.connecting -= 1;
                 slot.phase = Phase::Up;
                 if live {
                     self.connected(index, event.outcome().map(|_| ()), now);
@@ -273,7 +280,16 @@ impl<D: Dialogue> Engine<'_, D> {
         self.push(index, RECV, operation);
     }
 
+    /// The connection is taken by the server, or will not be: there is room for another.
+    fn arrived(&mut self, index: u32) {
+        if std::mem::take(&mut self.slots[index as usize].arriving) {
+            self.connecting -= 1;
+            self.room |= self.connecting == CONNECTING_MAX / 2;
+        }
+    }
+
     fn received(&mut self, index: u32, bytes: &[u8], now: Instant) {
+        self.arrived(index);
         let slot = &mut self.slots[index as usize];
         if let Some(dialogue) = &mut slot.dialogue {
             let next = dialogue.received(self.work, bytes, now, &mut slot.out);
@@ -285,7 +301,10 @@ impl<D: Dialogue> Engine<'_, D> {
         let slot = &mut self.slots[index as usize];
         match next {
             Next::Wait => slot.deadline = Some(now + self.options.timeout),
-            Next::Hold => slot.deadline = None,
+            Next::Hold => {
+                slot.deadline = None;
+                self.arrived(index);
+            }
             Next::Close | Next::Fail => {
                 slot.failed = next == Next::Fail;
                 return self.end(index, End::Asked, now);
@@ -333,9 +352,9 @@ impl<D: Dialogue> Engine<'_, D> {
 
     /// The conversation is over; the slot is free when the kernel has let go of it.
     fn end(&mut self, index: u32, end: End<'_>, now: Instant) {
+        self.arrived(index);
         let slot = &mut self.slots[index as usize];
         let connecting = slot.phase == Phase::Connecting;
-        self.connecting -= u32::from(connecting);
         slot.phase = Phase::Closing;
         if slot.failed || matches!(end, End::Fault(..)) {
             slot.pause = (slot.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);

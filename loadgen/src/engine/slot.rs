@@ -23,6 +23,8 @@ pub(super) struct Slot<D> {
     pub generation: u32,
     pub dialogue: Option<D>,
     socket: Option<OwnedFd>,
+    /// Not a byte has come from the server yet.
+    pub arriving: bool,
     /// Operations that the kernel has not completed.
     pub in_flight: u32,
     /// A receive was armed in this conversation.
@@ -49,6 +51,7 @@ impl<D> Slot<D> {
             generation: 0,
             dialogue: None,
             socket: None,
+            arriving: false,
             in_flight: 0,
             receiving: false,
             sending: false,

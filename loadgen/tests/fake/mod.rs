@@ -112,7 +112,7 @@ fn smtp_session(
                     return Ok(());
                 }
                 let reply = faults.iter().find_map(|fault| match fault {
-                    Fault::Refuse(every, code) if number % every == 0 => Some(*code),
+                    Fault::Refuse(every, code) if number.is_multiple_of(*every) => Some(*code),
                     _ => None,
                 });
                 for _ in 0..replies {

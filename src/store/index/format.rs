@@ -42,7 +42,8 @@
 
 use super::IndexError;
 use super::bodies::Body;
-use super::layer::{Fields, Message};
+use super::layer::Fields;
+use super::message::Message;
 use super::usage::NO_SEGMENT;
 use crate::store::{Identity, Sequence};
 

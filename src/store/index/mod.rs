@@ -11,18 +11,23 @@ mod apply;
 mod bodies;
 mod format;
 mod layer;
+mod message;
+mod needs;
 mod seal;
 mod sealed;
+mod tombstones;
 mod usage;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 pub use self::seal::SealWriter;
 
 use self::bodies::Body;
 use self::format::Header;
-use self::layer::{Entry, Fields, KeyEntry, Layer, Message};
-use self::sealed::Sealed;
+use self::layer::{Entry, Fields, KeyEntry, Layer};
+use self::message::Message;
+use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
 use super::{Account, Identity, MessageInfo, Sequence, Uid, UidValidity};
 use crate::mail::Address;
@@ -132,8 +137,8 @@ pub struct Index {
     active: Layer,
     frozen: Option<Rc<Layer>>,
     base: Option<Rc<Sealed>>,
-    /// What the running seal is of.
-    sealing: Option<Header>,
+    /// What the running seal is of, and whether its file was compared with what was written.
+    sealing: Option<(Header, Rc<Cell<bool>>)>,
     segments: Segments,
     /// Live messages.
     messages: u64,
@@ -163,7 +168,7 @@ impl Index {
         identity: Identity,
     ) -> Result<(Index, Sequence, (u64, u64)), IndexError> {
         let mut segments = Segments::default();
-        let base = Sealed::open(base, &mut segments, true)?;
+        let base = Sealed::open(base, Check::AtStart, &mut segments)?;
         let header = *base.header();
         if header.identity != identity {
             return Err(IndexError(format!(
@@ -216,7 +221,8 @@ impl Index {
         };
         let frozen = Rc::new(std::mem::take(&mut self.active));
         self.frozen = Some(Rc::clone(&frozen));
-        self.sealing = Some(header);
+        let compared = Rc::new(Cell::new(false));
+        self.sealing = Some((header, Rc::clone(&compared)));
         let mut unnamed = std::mem::take(&mut self.unnamed);
         unnamed.retain(|seq| self.body_entry(*seq).is_some_and(|body| body.is_unnamed()));
         self.unnamed = unnamed;
@@ -226,19 +232,28 @@ impl Index {
             header,
             self.segments.used().collect(),
             self.messages,
+            compared,
         )
     }
 
-    /// The sealed file is durable and mapped: what it holds leaves the overlay.
+    /// The sealed file is durable and mapped: what it holds leaves the overlay. All of it is
+    /// checked here at one go, some milliseconds for each ten megabytes, unless
+    /// [`SealWriter::compare`] has done so before.
     ///
     /// # Errors
     /// When the bytes are not what the writer gave. The overlay keeps everything then, and the
     /// seal is over, as after [`Index::abandon_seal`].
     pub fn finish_seal(&mut self, base: Rc<dyn AsRef<[u8]>>) -> Result<(), IndexError> {
-        let sealing = self.sealing;
-        let opened = Sealed::open(base, &mut self.segments, false);
-        let opened = opened.and_then(|base| {
-            if Some(*base.header()) == sealing {
+        let Some((header, compared)) = self.sealing.take() else {
+            return Err(IndexError("no seal is running".into()));
+        };
+        let check = if compared.get() {
+            Check::Compared
+        } else {
+            Check::Whole
+        };
+        let opened = Sealed::open(base, check, &mut self.segments).and_then(|base| {
+            if *base.header() == header {
                 Ok(base)
             } else {
                 Err(IndexError("not the one that was being written".into()))
@@ -248,7 +263,6 @@ impl Index {
             Ok(base) => {
                 self.base = Some(Rc::new(base));
                 self.frozen = None;
-                self.sealing = None;
                 Ok(())
             }
             Err(error) => {
@@ -341,24 +355,36 @@ impl Index {
         Some(messages.iter().map(Message::info).collect())
     }
 
-    /// One message. `None` also for a listed one whose body no record has told of: the log is
-    /// damaged there.
+    /// One message. When no record has told of its body, for the log is damaged there, its
+    /// location is in segment 0 and has no bytes: it can be expunged, but not read.
     pub fn find(&self, address: &Address, uid: Uid) -> Option<Found> {
-        let known = match self.active.entry(address) {
-            Some(entry) if !entry.fields.exists() => return None,
-            Some(entry) => entry.message(uid),
-            None if !self.has_account(address) => return None,
-            None => None,
-        };
-        let message = match known {
+        let own = [self.active.entry(address), self.frozen_entry(address)];
+        let mut own = own.into_iter().flatten().peekable();
+        if own.peek().is_some_and(|entry| !entry.fields.exists()) {
+            return None;
+        }
+        let only_base = own.peek().is_none();
+        let message = match own.find_map(|entry| entry.message(uid)) {
             Some(known) => known?,
-            None => self.message_below(address, uid)?,
+            None => {
+                let base = self.base.as_ref()?;
+                let (account, fields) = base.account(address.as_str())?;
+                if only_base && !fields.exists() {
+                    return None;
+                }
+                base.message(account, uid)?
+            }
         };
-        let body_seq = message.body_seq()?;
+        // Records have numbers above 0.
+        let body_seq = message.body_seq().unwrap_or(0);
         Some(Found {
             info: message.info(),
             body_seq,
-            location: self.body(body_seq)?,
+            location: self.body(body_seq).unwrap_or(Location {
+                segment: 0,
+                offset: 0,
+                bytes: 0,
+            }),
         })
     }
 
@@ -443,16 +469,25 @@ impl Index {
         Some(fields)
     }
 
+    /// The account's row in the base.
+    fn base_row(&self, address: &Address) -> Option<usize> {
+        let (account, _) = self.base.as_ref()?.account(address.as_str())?;
+        Some(account)
+    }
+
     /// A live message of the layers below the newest.
-    fn message_below(&self, address: &Address, uid: Uid) -> Option<Message> {
+    fn message_below(
+        &self,
+        address: &Address,
+        base_row: Option<usize>,
+        uid: Uid,
+    ) -> Option<Message> {
         if let Some(entry) = self.frozen_entry(address)
             && let Some(known) = entry.message(uid)
         {
             return known;
         }
-        let base = self.base.as_ref()?;
-        let (account, _) = base.account(address.as_str())?;
-        base.message(account, uid)
+        self.base.as_ref()?.message(base_row?, uid)
     }
 
     /// All live messages, in UID order.

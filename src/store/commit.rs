@@ -348,7 +348,15 @@ impl<D: Disk> Partition<D> {
         let next = self.log.borrow_mut().next.take();
         let next = match next {
             Some(next) => next,
-            None => self.next_now().await?,
+            None => {
+                // The background must not make the same file meanwhile.
+                let done = Done::new();
+                self.log.borrow_mut().preparing = Some(done.clone());
+                let next = self.next_now().await;
+                self.log.borrow_mut().preparing = None;
+                done.finish(Ok(()));
+                next?
+            }
         };
         let mut log = self.log.borrow_mut();
         let end = log.end();

@@ -236,27 +236,28 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// `TooLarge`, or what the disk says.
     pub async fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), StoreError> {
-        let bytes = SMALL_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
-        let level = self.key_level();
-        self.mutate(bytes, level, Space::Gives, |this, pending| {
-            this.add_key(pending, key, value);
-            Ok(())
-        })
-        .await
+        self.put_all(vec![(key, value)]).await
     }
 
     /// Sets several keys in one batch: after a crash all of them are there or none.
     ///
     /// # Errors
-    /// As [`Partition::put`].
+    /// `TooLarge` when they do not fit into one batch, or what the disk says.
     pub async fn put_all(
         &self,
         entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
-        let sizes = entries
+        let value_bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+        let bytes = entries
             .iter()
-            .map(|(key, value)| SMALL_BYTES + key.len() + value.as_ref().map_or(0, Vec::len));
-        let (bytes, level) = (sizes.sum(), self.key_level());
+            .map(|(key, value)| SMALL_BYTES + key.len() + value_bytes(value))
+            .sum();
+        let sync = &self.settings.sync;
+        let level = match self.identity.partition {
+            SITE_PARTITION => sync.database,
+            QUEUE_PARTITION.. => sync.envelope,
+            _ => sync.envelope.max(sync.store),
+        };
         self.mutate(bytes, level, Space::Gives, |this, pending| {
             for (key, value) in entries {
                 this.add_key(pending, key, value);
@@ -264,16 +265,6 @@ impl<D: Disk> Partition<D> {
             Ok(())
         })
         .await
-    }
-
-    /// The level of writes to the table: what it is used for depends on whose it is.
-    fn key_level(&self) -> SyncLevel {
-        let sync = &self.settings.sync;
-        match self.identity.partition {
-            SITE_PARTITION => sync.database,
-            QUEUE_PARTITION.. => sync.envelope,
-            _ => sync.envelope.max(sync.store),
-        }
     }
 
     fn add_key(&self, pending: &mut Pending, key: Vec<u8>, value: Option<Vec<u8>>) {

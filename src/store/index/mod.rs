@@ -3,14 +3,25 @@
 //! The newest changes are in memory (the *overlay*), the rest in a sealed index file (the *base*),
 //! immutable and mapped. The log is the truth: an index can be rebuilt from it at any time.
 //!
+//! ```text
+//! apply    what each record changes          layer, bodies, message, tombstones: the overlay
+//! lookup   the layers seen as one            format   the sealed file, byte by byte
+//! needs    what compaction has to keep       seal     writes it
+//! usage    live bytes of segments            sealed   reads it
+//! ```
+//!
 //! Guarantees: [`Index::apply`] is idempotent and may see records in another order than they were
-//! written, as compaction leaves them: the highest sequence number of a thing wins.
+//! written, as compaction leaves them: the highest sequence number of a thing wins, and of two
+//! places of one record the one in the segment of the higher generation.
 //! Does not know: files, disks, segments' contents, time.
+//! On failure: only a sealed file can be wrong; then [`Index::open`] says so, and the log is
+//! replayed from its beginning into [`Index::new`].
 
 mod apply;
 mod bodies;
 mod format;
 mod layer;
+mod lookup;
 mod message;
 mod needs;
 mod seal;
@@ -23,9 +34,9 @@ use std::rc::Rc;
 
 pub use self::seal::SealWriter;
 
-use self::bodies::Body;
 use self::format::Header;
-use self::layer::{Entry, Fields, KeyEntry, Layer};
+use self::layer::{Fields, Layer};
+use self::lookup::over;
 use self::message::Message;
 use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
@@ -447,127 +458,6 @@ impl Index {
             self.base.as_ref().map_or(0, |base| base.len() as u64),
         )
     }
-
-    // The layers, the newest that knows first.
-
-    fn frozen_entry(&self, address: &Address) -> Option<&Entry> {
-        self.frozen.as_ref()?.entry(address)
-    }
-
-    fn fields(&self, address: &Address) -> Option<Fields> {
-        match self.active.entry(address) {
-            Some(entry) => Some(entry.fields),
-            None => self.fields_below(address),
-        }
-    }
-
-    fn fields_below(&self, address: &Address) -> Option<Fields> {
-        if let Some(entry) = self.frozen_entry(address) {
-            return Some(entry.fields);
-        }
-        let (_, fields) = self.base.as_ref()?.account(address.as_str())?;
-        Some(fields)
-    }
-
-    /// The account's row in the base.
-    fn base_row(&self, address: &Address) -> Option<usize> {
-        let (account, _) = self.base.as_ref()?.account(address.as_str())?;
-        Some(account)
-    }
-
-    /// A live message of the layers below the newest.
-    fn message_below(
-        &self,
-        address: &Address,
-        base_row: Option<usize>,
-        uid: Uid,
-    ) -> Option<Message> {
-        if let Some(entry) = self.frozen_entry(address)
-            && let Some(known) = entry.message(uid)
-        {
-            return known;
-        }
-        self.base.as_ref()?.message(base_row?, uid)
-    }
-
-    /// All live messages, in UID order.
-    fn messages_of(&self, address: &Address) -> Vec<Message> {
-        let active = self.active.entry(address);
-        let frozen = self.frozen_entry(address);
-        let hidden = [active, frozen]
-            .iter()
-            .flatten()
-            .any(|entry| entry.hides_below);
-        let mut messages = match &self.base {
-            Some(base) if !hidden => base
-                .account(address.as_str())
-                .map_or_else(Vec::new, |(account, _)| base.messages(account)),
-            _ => Vec::new(),
-        };
-        for entry in [frozen, active].into_iter().flatten() {
-            messages = entry.over(messages);
-        }
-        messages
-    }
-
-    fn body_entry(&self, seq: Sequence) -> Option<Body> {
-        match self.active.bodies.get(seq) {
-            Some(body) => Some(*body),
-            None => self.body_below(seq),
-        }
-    }
-
-    fn body_below(&self, seq: Sequence) -> Option<Body> {
-        if let Some(body) = self.frozen.as_ref().and_then(|f| f.bodies.get(seq)) {
-            return Some(*body);
-        }
-        self.base.as_ref()?.body(seq)
-    }
-
-    /// Chunks of a streamed body; empty for all others.
-    fn chunks_of(&self, seq: Sequence) -> Vec<Sequence> {
-        let frozen = self.frozen.as_ref();
-        if let Some(chunks) = self.active.chunks.get(&seq) {
-            return chunks.to_vec();
-        }
-        if let Some(chunks) = frozen.and_then(|frozen| frozen.chunks.get(&seq)) {
-            return chunks.to_vec();
-        }
-        let base = self.base.as_ref().and_then(|base| base.chunks(seq));
-        base.unwrap_or_default()
-    }
-
-    fn key_entry(&self, key: &[u8]) -> Option<KeyEntry> {
-        if let Some(entry) = self.active.keys.get(key) {
-            return Some(entry.clone());
-        }
-        if let Some(entry) = self.frozen.as_ref().and_then(|f| f.keys.get(key)) {
-            return Some(entry.clone());
-        }
-        self.base.as_ref()?.key(key)
-    }
-}
-
-/// Two sorted runs of keys as one; of equal keys the one of `upper` counts.
-fn over<'a>(
-    upper: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-    lower: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-    let mut upper = upper.peekable();
-    let mut lower = lower.peekable();
-    std::iter::from_fn(move || {
-        let Some((high, _)) = upper.peek() else {
-            return lower.next();
-        };
-        match lower.peek() {
-            Some((low, _)) if low < high => lower.next(),
-            Some((low, _)) if low == high => {
-                lower.next();
-                upper.next()
-            }
-            _ => upper.next(),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::store::batch::{self, Head};
 use crate::store::change::{Chunks, apply_record};
 use crate::store::index::Location;
 use crate::store::partition::Prepared;
-use crate::store::record::{Kind, Payload, Realm, encode};
+use crate::store::record::{Kind, Realm, encode};
 use crate::store::segment::Segment;
 use crate::store::{Uid, UidValidity};
 
@@ -330,7 +330,14 @@ impl<D: Disk> Recovery<'_, D> {
         let last = files.segments.keys().next_back().copied();
         let clean = replay.ended == last && !replay.lost;
         let tail = self.tail(&mut replay).await;
-        let cut = tail.first().map_or(replay.end, |first| first.position);
+        let mut cut = tail.first().map_or(replay.end, |first| first.position);
+        // Segments that nothing is left of are dropped: the log ends before them.
+        let headers = &files.segments;
+        while cut.offset <= BLOCK_BYTES as u64
+            && let Some(header) = headers.get(&cut.segment).and_then(|file| file.header)
+        {
+            cut = header.previous;
+        }
         let batch_epochs = replay.epochs.values().copied();
         let headers = files.segments.values().filter_map(|file| file.header);
         let epochs = batch_epochs.chain(headers.map(|header| header.epoch));

@@ -13,9 +13,12 @@
 //! store itself by `tests/mutants/run`.
 
 mod actor;
+mod delivery;
+mod keeper;
 mod message;
 mod model;
 mod plan;
+mod register;
 mod schedule;
 mod space;
 

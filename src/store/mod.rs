@@ -1,17 +1,33 @@
 //! Mailbox partitions: append-only logs that acknowledge nothing before it is durable.
 
+mod background;
+pub mod batch;
+mod commit;
+mod change;
 pub mod disk;
 pub mod index;
+pub mod layout;
+pub mod manifest;
+mod mutate;
+mod partition;
+mod probe;
+mod read;
+pub mod real;
+pub mod record;
+mod recovery;
+pub mod segment;
 pub mod sim;
+mod wait;
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::SyncLevels;
 use crate::mail::Address;
-use disk::Disk;
+
+pub use partition::Partition;
+pub use probe::Probe;
 
 /// A message's number in its mailbox, never given twice under one [`UidValidity`].
 pub type Uid = u32;
@@ -19,6 +35,11 @@ pub type Uid = u32;
 pub type UidValidity = u32;
 /// Number of a record in its partition's log; also its MODSEQ.
 pub type Sequence = u64;
+
+/// Partition numbers from here on are queue logs.
+pub const QUEUE_PARTITION: u16 = 0x8000;
+/// The partition number of the site log.
+pub const SITE_PARTITION: u16 = 0xffff;
 
 /// What a partition is told at start.
 #[derive(Debug, Clone)]
@@ -66,6 +87,9 @@ pub enum StoreError {
     /// The disk failed to read.
     #[error("read failed: {0}")]
     Read(Arc<str>),
+    /// More than fits into one batch of the log: the caller splits or streams it.
+    #[error("too large for one batch of the log")]
+    TooLarge,
     /// The partition is closing.
     #[error("partition is closing")]
     Closing,
@@ -202,215 +226,4 @@ pub enum Health {
     Full,
     /// Refuses every change until restart, for this reason.
     ReadOnly(Arc<str>),
-}
-
-/// One partition, owned by one shard.
-///
-/// Mutations are futures that resolve when their record is durable at its level; the order in
-/// which they are first polled is their order in the log. Only durable state is ever visible to
-/// the reading methods. A dropped future cancels nothing that was already queued.
-pub struct Partition<D: Disk> {
-    _disk: D,
-}
-
-#[allow(
-    unused_variables,
-    clippy::unused_async,
-    reason = "the contract, filled in next"
-)]
-impl<D: Disk> Partition<D> {
-    /// Makes an empty partition in `dir`, which does not exist. Durable when it returns, but for
-    /// the parent directory's entry.
-    ///
-    /// # Errors
-    /// When an operation of the disk fails.
-    pub async fn create(disk: D, dir: &Path, identity: Identity) -> Result<(), OpenError> {
-        todo!()
-    }
-
-    /// Recovers the partition in `dir`. Nothing is served before this returns; a crash while it
-    /// runs is a crash like any other.
-    ///
-    /// # Errors
-    /// Only when the partition cannot be served at all; damage is reported, not an error.
-    pub async fn open(
-        disk: D,
-        dir: &Path,
-        identity: Identity,
-        settings: Settings,
-        now_ms: u64,
-        progress: impl Fn(Progress),
-    ) -> Result<(Rc<Partition<D>>, RecoveryReport), OpenError> {
-        todo!()
-    }
-
-    /// The commit loop: one batch in flight, what arrives meanwhile forms the next. Runs until
-    /// [`Partition::close`] is done. The owner polls this on its session or delivery queue.
-    pub async fn run(self: Rc<Self>) {
-        todo!()
-    }
-
-    /// Prepares segments ahead, writes indexes, compacts what is due. Runs until closed. The owner
-    /// polls this on its background queue. `now_ms` is asked whenever time matters.
-    pub async fn background(self: Rc<Self>, now_ms: impl Fn() -> u64) {
-        todo!()
-    }
-
-    /// Reclaims at once everything that was expunged, whatever its age; returns bytes given back.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub async fn expire_now(&self) -> Result<u64, StoreError> {
-        todo!()
-    }
-
-    /// Lets queued work finish, writes the index and a clean mark, ends `run` and `background`.
-    ///
-    /// # Errors
-    /// When the last batch could not be made durable.
-    pub async fn close(&self) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// May it take mail?
-    pub fn health(&self) -> Health {
-        todo!()
-    }
-
-    // Accounts and small state.
-
-    /// There is an account of this address, which is canonical: cheaper than [`Self::account`].
-    pub fn has_account(&self, address: &Address) -> bool {
-        todo!()
-    }
-
-    /// The account of this address, which is canonical.
-    pub fn account(&self, address: &Address) -> Option<Account> {
-        todo!()
-    }
-
-    /// Visits all accounts, in no order.
-    pub fn for_each_account(&self, visit: impl FnMut(&Account)) {
-        todo!()
-    }
-
-    /// Makes an account with an empty INBOX.
-    ///
-    /// # Errors
-    /// `Exists`, or what the disk says.
-    pub async fn create_account(&self, account: Account) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Replaces password hash and quota.
-    ///
-    /// # Errors
-    /// `Missing`, or what the disk says.
-    pub async fn update_account(&self, account: Account) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Removes an account and its mail.
-    ///
-    /// # Errors
-    /// `Missing`, or what the disk says.
-    pub async fn remove_account(&self, address: &Address) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Sets a key of the partition's small table (the site log and the queue live on these);
-    /// `None` removes it.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub async fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Sets several keys in one batch: after a crash all of them are there or none.
-    ///
-    /// # Errors
-    /// What the disk says; more than fits a batch is `Full`.
-    pub async fn put_all(&self, entries: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        todo!()
-    }
-
-    /// Visits all keys from `prefix` on that start with it, in order.
-    pub fn for_each_key(&self, prefix: &[u8], visit: impl FnMut(&[u8], &[u8])) {
-        todo!()
-    }
-
-    // Messages.
-
-    /// Starts a body that is too large for one piece.
-    ///
-    /// # Errors
-    /// `Full`, `ReadOnly`.
-    pub fn open_stream(&self) -> Result<StreamId, StoreError> {
-        todo!()
-    }
-
-    /// Appends a piece (at most `limits::BODY_INLINE_BYTES_MAX`); resolves when there is room for
-    /// the next one, which is not yet durability.
-    ///
-    /// # Errors
-    /// After an error the stream is gone.
-    pub async fn append_stream(&self, stream: StreamId, bytes: Vec<u8>) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Gives a stream up.
-    pub fn abort_stream(&self, stream: StreamId) {
-        todo!()
-    }
-
-    /// Delivers one message to INBOXes of this partition: one body, an append record each, in one
-    /// batch. Resolves when durable. The outer error is that of the message (nothing was
-    /// delivered), the inner ones those of single recipients.
-    ///
-    /// # Errors
-    /// `Full`, `ReadOnly`, `Closing`.
-    pub async fn deliver(&self, delivery: Delivery) -> Result<Vec<RecipientResult>, StoreError> {
-        todo!()
-    }
-
-    /// UIDVALIDITY and all messages of the INBOX, in UID order.
-    ///
-    /// # Errors
-    /// `Missing`.
-    pub fn inbox(&self, address: &Address) -> Result<(UidValidity, Vec<MessageInfo>), StoreError> {
-        todo!()
-    }
-
-    /// Bytes `offset..offset + length` of a message (fewer at its end), verified.
-    ///
-    /// # Errors
-    /// `Missing` when it was expunged, `Damaged`, `Read`.
-    pub async fn read(
-        &self,
-        address: &Address,
-        uid: Uid,
-        offset: u64,
-        length: usize,
-    ) -> Result<Vec<u8>, StoreError> {
-        todo!()
-    }
-
-    /// Expunges messages of the INBOX, in one record. UIDs that are gone already are passed over.
-    ///
-    /// # Errors
-    /// `Missing`, `ReadOnly`.
-    pub async fn expunge(
-        &self,
-        address: &Address,
-        uids: &[Uid],
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        todo!()
-    }
 }

@@ -7,9 +7,24 @@
 //! written, as compaction leaves them: the highest sequence number of a thing wins.
 //! Does not know: files, disks, segments' contents, time.
 
+mod apply;
+mod bodies;
+mod format;
+mod layer;
+mod seal;
+mod sealed;
+mod usage;
+
 use std::rc::Rc;
 
-use super::{Account, MessageInfo, Sequence, Uid, UidValidity};
+pub use self::seal::SealWriter;
+
+use self::bodies::Body;
+use self::format::Header;
+use self::layer::{Entry, Fields, KeyEntry, Layer, Message};
+use self::sealed::Sealed;
+use self::usage::{NO_SEGMENT, Segments};
+use super::{Account, Identity, MessageInfo, Sequence, Uid, UidValidity};
 use crate::mail::Address;
 
 /// Where a record with a body is.
@@ -109,8 +124,21 @@ pub struct Usage {
 }
 
 /// The index of one partition.
+///
+/// Reading looks into up to three layers, the newest first: changes since a seal began (*active*),
+/// those that a running seal writes (*frozen*), and the sealed file (*base*).
+#[derive(Default)]
 pub struct Index {
-    _base: Option<Rc<dyn AsRef<[u8]>>>,
+    active: Layer,
+    frozen: Option<Rc<Layer>>,
+    base: Option<Rc<Sealed>>,
+    /// What the running seal is of.
+    sealing: Option<Header>,
+    segments: Segments,
+    /// Live messages.
+    messages: u64,
+    /// Bodies that nothing had named when they came; some may have been named since.
+    unnamed: Vec<Sequence>,
 }
 
 /// The bytes at hand are no index, a damaged one, or of another partition.
@@ -118,117 +146,394 @@ pub struct Index {
 #[error("index file: {0}")]
 pub struct IndexError(pub String);
 
-#[allow(unused_variables, reason = "the contract, filled in next")]
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        todo!()
+        Index::default()
     }
 
     /// Takes over a sealed index, every byte of it checked; returns with it the sequence number and
     /// the log position (segment, offset) it covers: replay goes on there.
+    ///
+    /// # Errors
+    /// When the bytes are not a whole and sound index of this partition and version: the index is
+    /// then to be rebuilt from the log.
     pub fn open(
         base: Rc<dyn AsRef<[u8]>>,
-        identity: super::Identity,
+        identity: Identity,
     ) -> Result<(Index, Sequence, (u64, u64)), IndexError> {
-        todo!()
+        let mut segments = Segments::default();
+        let base = Sealed::open(base, &mut segments, true)?;
+        let header = *base.header();
+        if header.identity != identity {
+            return Err(IndexError(format!(
+                "of partition {:#x} of store {:032x}",
+                header.identity.partition, header.identity.store_id
+            )));
+        }
+        let index = Index {
+            segments,
+            messages: base.live_messages(),
+            unnamed: base.unnamed().collect(),
+            base: Some(Rc::new(base)),
+            ..Index::default()
+        };
+        Ok((index, header.covers, header.position))
     }
 
     /// Applies a record; `at` is where the record itself is (for the usage of segments).
     pub fn apply(&mut self, seq: Sequence, at: Location, change: Change<'_>) {
-        todo!()
+        self.apply_change(seq, at, change);
+    }
+
+    /// No stream is open that may still name bodies below this number: those that nothing names
+    /// are garbage from now on. Until told so, they count as live, for they may be chunks of a
+    /// message that is still arriving. After a start all of them are garbage.
+    pub fn release_unnamed(&mut self, below: Sequence) {
+        self.release_unnamed_bodies(below);
+    }
+
+    /// The segment is recycled: [`Index::usage`] names it no more. One that still holds something
+    /// live stays.
+    pub fn forget_segment(&mut self, segment: u64) {
+        self.segments.forget(segment);
     }
 
     /// Begins writing a sealed index of everything applied so far. The writer holds a consistent
-    /// cut; `apply` may go on meanwhile.
+    /// cut; `apply` may go on meanwhile. `covers` is the highest sequence number applied: every
+    /// record up to it must have been. A seal that is still running is abandoned.
     pub fn begin_seal(
         &mut self,
-        identity: super::Identity,
+        identity: Identity,
         covers: Sequence,
         position: (u64, u64),
     ) -> SealWriter {
-        todo!()
+        self.abandon_seal();
+        let header = Header {
+            identity,
+            covers,
+            position,
+        };
+        let frozen = Rc::new(std::mem::take(&mut self.active));
+        self.frozen = Some(Rc::clone(&frozen));
+        self.sealing = Some(header);
+        let mut unnamed = std::mem::take(&mut self.unnamed);
+        unnamed.retain(|seq| self.body_entry(*seq).is_some_and(|body| body.is_unnamed()));
+        self.unnamed = unnamed;
+        SealWriter::new(
+            frozen,
+            self.base.clone(),
+            header,
+            self.segments.used().collect(),
+            self.messages,
+        )
     }
 
     /// The sealed file is durable and mapped: what it holds leaves the overlay.
+    ///
+    /// # Errors
+    /// When the bytes are not what the writer gave. The overlay keeps everything then, and the
+    /// seal is over, as after [`Index::abandon_seal`].
     pub fn finish_seal(&mut self, base: Rc<dyn AsRef<[u8]>>) -> Result<(), IndexError> {
-        todo!()
+        let sealing = self.sealing;
+        let opened = Sealed::open(base, &mut self.segments, false);
+        let opened = opened.and_then(|base| {
+            if Some(*base.header()) == sealing {
+                Ok(base)
+            } else {
+                Err(IndexError("not the one that was being written".into()))
+            }
+        });
+        match opened {
+            Ok(base) => {
+                self.base = Some(Rc::new(base));
+                self.frozen = None;
+                self.sealing = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.abandon_seal();
+                Err(error)
+            }
+        }
     }
 
     /// The sealed file could not be written: the overlay keeps everything.
     pub fn abandon_seal(&mut self) {
-        todo!()
+        self.sealing = None;
+        let Some(frozen) = self.frozen.take() else {
+            return;
+        };
+        // The writer may still hold it; then a copy goes on.
+        let mut whole = Rc::unwrap_or_clone(frozen);
+        whole.merge(std::mem::take(&mut self.active));
+        self.active = whole;
     }
 
     /// There is such an account.
     pub fn has_account(&self, address: &Address) -> bool {
-        todo!()
+        self.fields(address).is_some_and(|fields| fields.exists())
     }
 
     /// The account.
     pub fn account(&self, address: &Address) -> Option<Account> {
-        todo!()
+        if !self.has_account(address) {
+            return None;
+        }
+        let own = [self.active.entry(address), self.frozen_entry(address)];
+        for entry in own.into_iter().flatten() {
+            if let Some(profile) = &entry.profile {
+                return Some(Account {
+                    address: address.clone(),
+                    password_hash: profile.password_hash.as_ref().into(),
+                    quota_bytes: profile.quota_bytes,
+                });
+            }
+        }
+        let base = self.base.as_ref()?;
+        let (account, _) = base.account(address.as_str())?;
+        let profile = base.profile(account);
+        Some(Account {
+            address: address.clone(),
+            password_hash: profile.password_hash.into(),
+            quota_bytes: profile.quota_bytes,
+        })
     }
 
     /// Visits every account.
     pub fn for_each_account(&self, visit: &mut dyn FnMut(&Account)) {
-        todo!()
+        let mut show = |address: &Address| {
+            if let Some(account) = self.account(address) {
+                visit(&account);
+            }
+        };
+        for address in self.active.numbers.keys() {
+            show(address);
+        }
+        if let Some(frozen) = &self.frozen {
+            for address in frozen.numbers.keys() {
+                if self.active.entry(address).is_none() {
+                    show(address);
+                }
+            }
+        }
+        if let Some(base) = &self.base {
+            base.for_each_address(&mut |address| {
+                if self.active.entry(address).is_none() && self.frozen_entry(address).is_none() {
+                    show(address);
+                }
+            });
+        }
     }
 
     /// UIDVALIDITY, next UID and bytes in use of the account's INBOX.
     pub fn inbox_state(&self, address: &Address) -> Option<(UidValidity, Uid, u64)> {
-        todo!()
+        let fields = self.fields(address).filter(Fields::exists)?;
+        Some((fields.validity(), fields.uid_next, fields.bytes))
     }
 
     /// All messages of the INBOX, in UID order.
     pub fn inbox(&self, address: &Address) -> Option<Vec<MessageInfo>> {
-        todo!()
+        if !self.has_account(address) {
+            return None;
+        }
+        let messages = self.messages_of(address);
+        Some(messages.iter().map(Message::info).collect())
     }
 
-    /// One message.
+    /// One message. `None` also for a listed one whose body no record has told of: the log is
+    /// damaged there.
     pub fn find(&self, address: &Address, uid: Uid) -> Option<Found> {
-        todo!()
+        let known = match self.active.entry(address) {
+            Some(entry) if !entry.fields.exists() => return None,
+            Some(entry) => entry.message(uid),
+            None if !self.has_account(address) => return None,
+            None => None,
+        };
+        let message = match known {
+            Some(known) => known?,
+            None => self.message_below(address, uid)?,
+        };
+        let body_seq = message.body_seq()?;
+        Some(Found {
+            info: message.info(),
+            body_seq,
+            location: self.body(body_seq)?,
+        })
     }
 
-    /// Where a body or chunk is, if anything still needs it.
+    /// Where a body or chunk is, if anything still needs it, or may come to need it (see
+    /// [`Index::release_unnamed`]).
     pub fn body(&self, body_seq: Sequence) -> Option<Location> {
-        todo!()
+        let body = self.body_entry(body_seq)?;
+        if !body.needed() || body.segment == NO_SEGMENT {
+            return None;
+        }
+        Some(Location {
+            segment: self.segments.generation(body.segment),
+            offset: body.offset,
+            bytes: body.bytes,
+        })
     }
 
     /// Value of a key.
     pub fn key(&self, key: &[u8]) -> Option<Vec<u8>> {
-        todo!()
+        self.key_entry(key)?.value.map(Vec::from)
     }
 
     /// Visits keys with this prefix, in order.
     pub fn for_each_key(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) {
-        todo!()
+        let base = self.base.as_ref().map(|base| base.keys_from(prefix));
+        let frozen = self.frozen.as_ref().map(|frozen| frozen.keys_from(prefix));
+        let active = self.active.keys_from(prefix);
+        let below = over(frozen.into_iter().flatten(), base.into_iter().flatten());
+        for (key, value) in over(active, below) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            if let Some(value) = value {
+                visit(key, value);
+            }
+        }
     }
 
     /// Live messages of all INBOXes (an append each).
     pub fn messages(&self) -> u64 {
-        todo!()
+        self.messages
     }
 
     /// Use of every segment that anything points into.
     pub fn usage(&self) -> Vec<(u64, Usage)> {
-        todo!()
+        let used = self.segments.used();
+        let mut usage: Vec<_> = used.map(|(_, segment, usage)| (segment, usage)).collect();
+        usage.sort_unstable_by_key(|(segment, _)| *segment);
+        usage
     }
 
     /// Approximate bytes of memory of the overlay, and bytes of the base.
     pub fn bytes(&self) -> (u64, u64) {
-        todo!()
+        let overlay = self.active.bytes()
+            + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+            + self.segments.bytes()
+            + self.unnamed.capacity() * size_of::<Sequence>();
+        (
+            overlay as u64,
+            self.base.as_ref().map_or(0, |base| base.len() as u64),
+        )
+    }
+
+    // The layers, the newest that knows first.
+
+    fn frozen_entry(&self, address: &Address) -> Option<&Entry> {
+        self.frozen.as_ref()?.entry(address)
+    }
+
+    fn fields(&self, address: &Address) -> Option<Fields> {
+        match self.active.entry(address) {
+            Some(entry) => Some(entry.fields),
+            None => self.fields_below(address),
+        }
+    }
+
+    fn fields_below(&self, address: &Address) -> Option<Fields> {
+        if let Some(entry) = self.frozen_entry(address) {
+            return Some(entry.fields);
+        }
+        let (_, fields) = self.base.as_ref()?.account(address.as_str())?;
+        Some(fields)
+    }
+
+    /// A live message of the layers below the newest.
+    fn message_below(&self, address: &Address, uid: Uid) -> Option<Message> {
+        if let Some(entry) = self.frozen_entry(address)
+            && let Some(known) = entry.message(uid)
+        {
+            return known;
+        }
+        let base = self.base.as_ref()?;
+        let (account, _) = base.account(address.as_str())?;
+        base.message(account, uid)
+    }
+
+    /// All live messages, in UID order.
+    fn messages_of(&self, address: &Address) -> Vec<Message> {
+        let active = self.active.entry(address);
+        let frozen = self.frozen_entry(address);
+        let hidden = [active, frozen]
+            .iter()
+            .flatten()
+            .any(|entry| entry.hides_below);
+        let mut messages = match &self.base {
+            Some(base) if !hidden => base
+                .account(address.as_str())
+                .map_or_else(Vec::new, |(account, _)| base.messages(account)),
+            _ => Vec::new(),
+        };
+        for entry in [frozen, active].into_iter().flatten() {
+            messages = entry.over(messages);
+        }
+        messages
+    }
+
+    fn body_entry(&self, seq: Sequence) -> Option<Body> {
+        match self.active.bodies.get(seq) {
+            Some(body) => Some(*body),
+            None => self.body_below(seq),
+        }
+    }
+
+    fn body_below(&self, seq: Sequence) -> Option<Body> {
+        if let Some(body) = self.frozen.as_ref().and_then(|f| f.bodies.get(seq)) {
+            return Some(*body);
+        }
+        self.base.as_ref()?.body(seq)
+    }
+
+    /// Chunks of a streamed body; empty for all others.
+    fn chunks_of(&self, seq: Sequence) -> Vec<Sequence> {
+        let frozen = self.frozen.as_ref();
+        if let Some(chunks) = self.active.chunks.get(&seq) {
+            return chunks.to_vec();
+        }
+        if let Some(chunks) = frozen.and_then(|frozen| frozen.chunks.get(&seq)) {
+            return chunks.to_vec();
+        }
+        let base = self.base.as_ref().and_then(|base| base.chunks(seq));
+        base.unwrap_or_default()
+    }
+
+    fn key_entry(&self, key: &[u8]) -> Option<KeyEntry> {
+        if let Some(entry) = self.active.keys.get(key) {
+            return Some(entry.clone());
+        }
+        if let Some(entry) = self.frozen.as_ref().and_then(|f| f.keys.get(key)) {
+            return Some(entry.clone());
+        }
+        self.base.as_ref()?.key(key)
     }
 }
 
-/// Writes a sealed index, piece by piece.
-pub struct SealWriter {
-    _private: (),
+/// Two sorted runs of keys as one; of equal keys the one of `upper` counts.
+fn over<'a>(
+    upper: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    lower: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+    let mut upper = upper.peekable();
+    let mut lower = lower.peekable();
+    std::iter::from_fn(move || {
+        let Some((high, _)) = upper.peek() else {
+            return lower.next();
+        };
+        match lower.peek() {
+            Some((low, _)) if low < high => lower.next(),
+            Some((low, _)) if low == high => {
+                lower.next();
+                upper.next()
+            }
+            _ => upper.next(),
+        }
+    })
 }
 
-impl SealWriter {
-    /// The next piece (at most about 256 KiB, made in well under a millisecond); `None`: done.
-    pub fn next_piece(&mut self) -> Option<Vec<u8>> {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

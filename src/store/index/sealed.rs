@@ -1,0 +1,407 @@
+//! Reads a sealed index: see [`super::format`] for its bytes.
+//!
+//! Guarantees: [`Sealed::open`] has seen every byte; what it lets pass can be read without a
+//! further error. Even if the bytes changed afterwards, reading gives wrong answers, but does not
+//! panic.
+//! Does not know: layers above it, files.
+//! On failure: says what is wrong; the index is rebuilt from the log then.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::bodies::Body;
+use super::format::{
+    self, ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS,
+    KeyRow, MESSAGES, NO_ROW, ROW_BYTES, SECTIONS, SEGMENTS, TEXT, number,
+};
+use super::layer::{Fields, KeyEntry, Message, Profile};
+use super::usage::Segments;
+use super::{IndexError, Usage};
+use crate::mail::Address;
+use crate::store::{Sequence, Uid};
+
+/// A sealed index whose bytes were checked.
+pub(super) struct Sealed {
+    bytes: Rc<dyn AsRef<[u8]>>,
+    header: Header,
+    messages: u64,
+    sections: [Range<usize>; SECTIONS],
+    /// Numbers of the segments in memory, by their rows in the file.
+    numbers: Vec<u32>,
+}
+
+fn wrong(section: &str, row: usize, what: &str) -> IndexError {
+    IndexError(format!("{section}, row {row}: {what}"))
+}
+
+impl Sealed {
+    /// Takes over the bytes of a file after checking all of them. `segments` gets a number for
+    /// each segment named, and with `restore` their usage.
+    pub(super) fn open(
+        bytes: Rc<dyn AsRef<[u8]>>,
+        segments: &mut Segments,
+        restore: bool,
+    ) -> Result<Sealed, IndexError> {
+        let file = bytes.as_ref().as_ref();
+        let header = Header::decode(file)?;
+        let footer = Footer::decode(file)?;
+        let mut sections = [const { 0..0 }; SECTIONS];
+        for (index, section) in footer.sections.iter().enumerate() {
+            let start = section.offset as usize;
+            sections[index] = start..start + section.length as usize;
+            if crc32c::crc32c(&file[sections[index].clone()]) != section.crc {
+                return Err(IndexError(format!(
+                    "the checksum of section {index} is wrong"
+                )));
+            }
+        }
+        let mut sealed = Sealed {
+            bytes: Rc::clone(&bytes),
+            header,
+            messages: footer.messages,
+            sections,
+            numbers: Vec::new(),
+        };
+        sealed.check()?;
+        sealed.numbers = (0..sealed.rows(SEGMENTS))
+            .map(|index| {
+                let row = sealed.row(SEGMENTS, index);
+                let usage = Usage {
+                    live_bytes: number(row, 8, 8),
+                    youngest_expunge_ms: number(row, 16, 8),
+                };
+                if restore {
+                    segments.restore(number(row, 0, 8), usage)
+                } else {
+                    segments.number(number(row, 0, 8))
+                }
+            })
+            .collect();
+        Ok(sealed)
+    }
+
+    /// Everything that the checksums do not say: order, bounds, counts that agree.
+    fn check(&self) -> Result<(), IndexError> {
+        let segment_ok = |row: &[u8], at: usize| {
+            let segment = number(row, at, 3);
+            segment == NO_ROW || segment < self.rows(SEGMENTS) as u64
+        };
+        self.check_ascending(SEGMENTS, 8, "SEGMENTS")?;
+        self.check_ascending(BODIES, 6, "BODIES")?;
+        self.check_ascending(CHUNK_LISTS, 8, "CHUNK LISTS")?;
+        for (index, row) in self.all(BODIES).enumerate() {
+            if !segment_ok(row, 6) {
+                return Err(wrong("BODIES", index, "no such segment"));
+            }
+        }
+        let mut next = 0;
+        for (index, row) in self.all(CHUNK_LISTS).enumerate() {
+            if number(row, 8, 4) != next {
+                return Err(wrong("CHUNK LISTS", index, "out of place"));
+            }
+            next += number(row, 12, 4);
+        }
+        if next != self.rows(CHUNKS) as u64 {
+            return Err(IndexError("CHUNKS: not as many as listed".into()));
+        }
+        let mut messages = self.all(MESSAGES).enumerate();
+        let (mut first, mut text) = (0, 0);
+        let mut before: &[u8] = &[];
+        for (index, row) in self.all(ACCOUNTS).enumerate() {
+            let account = format::account(row, &[]);
+            let strings = self.text(TEXT, account.text_offset, account.address_length);
+            if account.first_message != first || account.text_offset != text {
+                return Err(wrong("ACCOUNTS", index, "out of place"));
+            }
+            if strings <= before {
+                return Err(wrong("ACCOUNTS", index, "not in order"));
+            }
+            before = strings;
+            if !segment_ok(row, 24) || !segment_ok(row, 37) {
+                return Err(wrong("ACCOUNTS", index, "no such segment"));
+            }
+            let address = std::str::from_utf8(strings).ok();
+            if address.is_none_or(|text| Address::parse(text).is_err()) {
+                return Err(wrong("ACCOUNTS", index, "not an address"));
+            }
+            let hash_offset = account.text_offset + account.address_length;
+            let hash = self.text(TEXT, hash_offset, account.hash_length);
+            if std::str::from_utf8(hash).is_err() {
+                return Err(wrong("ACCOUNTS", index, "not a password hash"));
+            }
+            let mut uid = 0;
+            for _ in 0..account.fields.count {
+                let Some((index, row)) = messages.next() else {
+                    return Err(wrong("ACCOUNTS", index, "more messages than there are"));
+                };
+                let own = number(row, 0, 4);
+                if own < uid || !segment_ok(row, 4) {
+                    return Err(wrong("MESSAGES", index, "not in order, or no such segment"));
+                }
+                uid = own + 1;
+            }
+            first += u64::from(account.fields.count);
+            text = hash_offset + account.hash_length;
+        }
+        if first != self.messages || messages.next().is_some() {
+            return Err(IndexError("MESSAGES: not as many as counted".into()));
+        }
+        if text != self.rows(TEXT) as u64 {
+            return Err(IndexError("TEXT: not as long as named".into()));
+        }
+        let mut text = 0;
+        let mut before: Option<&[u8]> = None;
+        for (index, row) in self.all(KEYS).enumerate() {
+            let key = format::key(row, &[]);
+            let name = self.text(KEY_TEXT, key.text_offset, key.key_length);
+            if key.text_offset != text || !segment_ok(row, 21) {
+                return Err(wrong("KEYS", index, "out of place, or no such segment"));
+            }
+            text += key.key_length + key.value_length;
+            if before.is_some_and(|before| name <= before) || text > self.rows(KEY_TEXT) as u64 {
+                return Err(wrong("KEYS", index, "not in order, or too long"));
+            }
+            before = Some(name);
+        }
+        if text != self.rows(KEY_TEXT) as u64 {
+            return Err(IndexError("KEY TEXT: not as long as named".into()));
+        }
+        Ok(())
+    }
+
+    fn check_ascending(&self, section: usize, width: usize, name: &str) -> Result<(), IndexError> {
+        let mut before = None;
+        for (index, row) in self.all(section).enumerate() {
+            let value = Some(number(row, 0, width));
+            if value <= before {
+                return Err(wrong(name, index, "not in order"));
+            }
+            before = value;
+        }
+        Ok(())
+    }
+
+    fn section(&self, section: usize) -> &[u8] {
+        let file = (*self.bytes).as_ref();
+        file.get(self.sections[section].clone()).unwrap_or(&[])
+    }
+
+    fn all(&self, section: usize) -> impl Iterator<Item = &[u8]> {
+        self.section(section).chunks_exact(ROW_BYTES[section])
+    }
+
+    /// Rows of a section.
+    pub(super) fn rows(&self, section: usize) -> usize {
+        self.sections[section].len() / ROW_BYTES[section]
+    }
+
+    fn row(&self, section: usize, index: usize) -> &[u8] {
+        let width = ROW_BYTES[section];
+        let start = index.saturating_mul(width);
+        self.section(section)
+            .get(start..start.saturating_add(width))
+            .unwrap_or(&[])
+    }
+
+    fn text(&self, section: usize, offset: u64, length: u64) -> &[u8] {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = usize::try_from(offset.saturating_add(length)).unwrap_or(usize::MAX);
+        self.section(section).get(start..end).unwrap_or(&[])
+    }
+
+    /// The first row in `range` for which `less` does not hold.
+    fn search(&self, section: usize, range: Range<usize>, less: impl Fn(&[u8]) -> bool) -> usize {
+        let (mut low, mut high) = (range.start, range.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if less(self.row(section, middle)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// What the header says.
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Live messages.
+    pub(super) fn live_messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// The highest sequence number whose record is in here.
+    pub(super) fn covers(&self) -> Sequence {
+        self.header.covers
+    }
+
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> usize {
+        (*self.bytes).as_ref().len()
+    }
+
+    fn account_row(&self, account: usize) -> AccountRow {
+        format::account(self.row(ACCOUNTS, account), &self.numbers)
+    }
+
+    /// Address of a row, as bytes.
+    pub(super) fn address(&self, account: usize) -> &[u8] {
+        let row = self.row(ACCOUNTS, account);
+        self.text(TEXT, number(row, 0, 5), number(row, 5, 2))
+    }
+
+    /// Row and fields of an account.
+    pub(super) fn account(&self, address: &str) -> Option<(usize, Fields)> {
+        let address = address.as_bytes();
+        let count = self.rows(ACCOUNTS);
+        let account = self.search(ACCOUNTS, 0..count, |row| {
+            self.text(TEXT, number(row, 0, 5), number(row, 5, 2)) < address
+        });
+        if account == count || self.address(account) != address {
+            return None;
+        }
+        Some((account, self.fields(account)))
+    }
+
+    /// Fields of a row.
+    pub(super) fn fields(&self, account: usize) -> Fields {
+        self.account_row(account).fields
+    }
+
+    /// Password hash and quota of a row.
+    pub(super) fn profile(&self, account: usize) -> Profile {
+        let row = self.account_row(account);
+        let offset = row.text_offset + row.address_length;
+        let hash = self.text(TEXT, offset, row.hash_length);
+        Profile {
+            password_hash: String::from_utf8_lossy(hash).into(),
+            quota_bytes: row.quota_bytes,
+        }
+    }
+
+    /// Visits the addresses of all rows, in order.
+    pub(super) fn for_each_address(&self, visit: &mut dyn FnMut(&Address)) {
+        for account in 0..self.rows(ACCOUNTS) {
+            let text = std::str::from_utf8(self.address(account)).unwrap_or_default();
+            // Each was parsed when the file was checked.
+            if let Ok(address) = Address::parse(text) {
+                visit(&address);
+            }
+        }
+    }
+
+    /// Rows of the messages of an account.
+    pub(super) fn message_rows(&self, account: usize) -> Range<usize> {
+        let row = self.account_row(account);
+        let first = row.first_message as usize;
+        first..first + row.fields.count as usize
+    }
+
+    /// A message by its row.
+    pub(super) fn message_at(&self, index: usize) -> Message {
+        format::message(self.row(MESSAGES, index), &self.numbers)
+    }
+
+    /// A message of an account.
+    pub(super) fn message(&self, account: usize, uid: Uid) -> Option<Message> {
+        let rows = self.message_rows(account);
+        let index = self.search(MESSAGES, rows.clone(), |row| {
+            number(row, 0, 4) < u64::from(uid)
+        });
+        let message = self.message_at(index);
+        (rows.contains(&index) && message.uid == uid).then_some(message)
+    }
+
+    /// All messages of an account, in UID order.
+    pub(super) fn messages(&self, account: usize) -> Vec<Message> {
+        self.message_rows(account)
+            .map(|index| self.message_at(index))
+            .collect()
+    }
+
+    /// A body by its row.
+    pub(super) fn body_at(&self, index: usize) -> Body {
+        format::body(self.row(BODIES, index), &self.numbers)
+    }
+
+    /// Numbers of the bodies that nothing has named.
+    pub(super) fn unnamed(&self) -> impl Iterator<Item = Sequence> {
+        let bodies = self.all(BODIES).map(|row| format::body(row, &[]));
+        bodies.filter(Body::is_unnamed).map(|body| body.seq())
+    }
+
+    /// A body by its number.
+    pub(super) fn body(&self, seq: Sequence) -> Option<Body> {
+        let count = self.rows(BODIES);
+        let index = self.search(BODIES, 0..count, |row| number(row, 0, 6) < seq);
+        let body = self.body_at(index);
+        (index < count && body.seq() == seq).then_some(body)
+    }
+
+    /// Number of the final record of a row of chunk lists.
+    pub(super) fn chunk_list_seq(&self, index: usize) -> Sequence {
+        number(self.row(CHUNK_LISTS, index), 0, 8)
+    }
+
+    /// The chunks of a row of chunk lists.
+    pub(super) fn chunks_at(&self, index: usize) -> Vec<Sequence> {
+        let row = self.row(CHUNK_LISTS, index);
+        let first = number(row, 8, 4) as usize;
+        (first..first + number(row, 12, 4) as usize)
+            .map(|index| number(self.row(CHUNKS, index), 0, 8))
+            .collect()
+    }
+
+    /// Chunks of a streamed body.
+    pub(super) fn chunks(&self, seq: Sequence) -> Option<Vec<Sequence>> {
+        let count = self.rows(CHUNK_LISTS);
+        let index = self.search(CHUNK_LISTS, 0..count, |row| number(row, 0, 8) < seq);
+        (index < count && self.chunk_list_seq(index) == seq).then(|| self.chunks_at(index))
+    }
+
+    fn key_row(&self, index: usize) -> KeyRow {
+        format::key(self.row(KEYS, index), &self.numbers)
+    }
+
+    fn key_text(&self, row: &[u8]) -> &[u8] {
+        self.text(KEY_TEXT, number(row, 0, 6), number(row, 6, 4))
+    }
+
+    /// Key, value and record of a row.
+    pub(super) fn key_at(&self, index: usize) -> (&[u8], &[u8], KeyRow) {
+        let row = self.key_row(index);
+        let key = self.text(KEY_TEXT, row.text_offset, row.key_length);
+        let value = self.text(
+            KEY_TEXT,
+            row.text_offset.saturating_add(row.key_length),
+            row.value_length,
+        );
+        (key, value, row)
+    }
+
+    fn key_index(&self, key: &[u8]) -> usize {
+        self.search(KEYS, 0..self.rows(KEYS), |row| self.key_text(row) < key)
+    }
+
+    /// A key's value and record.
+    pub(super) fn key(&self, key: &[u8]) -> Option<KeyEntry> {
+        let index = self.key_index(key);
+        let (own, value, row) = self.key_at(index);
+        (index < self.rows(KEYS) && own == key).then(|| KeyEntry {
+            seq: row.seq,
+            segment: row.segment,
+            value: Some(value.into()),
+        })
+    }
+
+    /// Keys from `first` on, with their values.
+    pub(super) fn keys_from(&self, first: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        (self.key_index(first)..self.rows(KEYS)).map(|index| {
+            let (key, value, _) = self.key_at(index);
+            (key, Some(value))
+        })
+    }
+}

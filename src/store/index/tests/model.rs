@@ -1,0 +1,599 @@
+//! The index against a naive model: random histories as a partition would write them, with
+//! seals, reopenings, repeated records, and records in any order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::store::sim::Random;
+
+const ACCOUNTS: u64 = 5;
+
+/// A [`Change`] that owns what it names.
+#[derive(Debug, Clone)]
+enum Record {
+    Put(u64, UidValidity, String),
+    Remove(u64),
+    Append(u64, Uid, Sequence, u64),
+    Expunge(u64, Vec<Uid>, u64),
+    Reserve(u64, Uid, UidValidity),
+    Key(Vec<u8>, Option<Vec<u8>>),
+    Body(Sequence, Location, Vec<Sequence>),
+}
+
+type Log = Vec<(Sequence, Location, Record)>;
+
+fn apply(index: &mut Index, (seq, at, record): &(Sequence, Location, Record)) {
+    let (seq, at) = (*seq, *at);
+    match record {
+        Record::Put(number, validity, hash) => index.apply(
+            seq,
+            at,
+            Change::PutAccount {
+                account: &Account {
+                    address: address(*number),
+                    password_hash: hash.clone(),
+                    quota_bytes: seq,
+                },
+                validity: *validity,
+            },
+        ),
+        Record::Remove(number) => index.apply(
+            seq,
+            at,
+            Change::RemoveAccount {
+                address: &address(*number),
+            },
+        ),
+        Record::Append(number, uid, body_seq, bytes) => index.apply(
+            seq,
+            at,
+            Change::Append {
+                address: &address(*number),
+                uid: *uid,
+                body_seq: *body_seq,
+                bytes: *bytes,
+                date_ms: seq * 10,
+            },
+        ),
+        Record::Expunge(number, uids, now_ms) => index.apply(
+            seq,
+            at,
+            Change::Expunge {
+                address: &address(*number),
+                uids,
+                now_ms: *now_ms,
+            },
+        ),
+        Record::Reserve(number, uid_next, validity) => index.apply(
+            seq,
+            at,
+            Change::Reserve {
+                address: &address(*number),
+                uid_next: *uid_next,
+                validity: *validity,
+            },
+        ),
+        Record::Key(key, value) => index.apply(
+            seq,
+            at,
+            Change::Key {
+                key,
+                value: value.as_deref(),
+            },
+        ),
+        Record::Body(body_seq, location, chunks) => index.apply(
+            seq,
+            at,
+            Change::Body {
+                body_seq: *body_seq,
+                location: *location,
+                chunks,
+            },
+        ),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ModelAccount {
+    put: usize,
+    reserve: Option<usize>,
+    validity: UidValidity,
+    uid_next: Uid,
+    /// By UID: the record's place in the log.
+    messages: BTreeMap<Uid, usize>,
+}
+
+/// What a sound partition would know; refers to records by their first place in `log`.
+#[derive(Default)]
+struct World {
+    log: Log,
+    /// Latest copy of each record that was moved.
+    moved: BTreeMap<usize, Location>,
+    accounts: BTreeMap<u64, ModelAccount>,
+    keys: BTreeMap<Vec<u8>, usize>,
+    /// Chunks of streams that are open.
+    streams: Vec<Vec<Sequence>>,
+    /// Record of each body, by its number.
+    bodies: BTreeMap<Sequence, usize>,
+    /// Bodies that nothing has named and that were not released.
+    unnamed: BTreeSet<Sequence>,
+    released: Sequence,
+    seq: Sequence,
+    segment: u64,
+    offset: u32,
+    validity: u32,
+}
+
+impl World {
+    fn place(&mut self, random: &mut Random) -> Location {
+        if random.one_in(15) {
+            self.segment += 1 + random.below(3);
+            self.offset = 0;
+        }
+        let bytes = 50 + random.below(1000) as u32;
+        let location = Location {
+            segment: self.segment,
+            offset: self.offset,
+            bytes,
+        };
+        self.offset += bytes;
+        location
+    }
+
+    fn write(&mut self, random: &mut Random, record: Record) -> usize {
+        self.seq += 1 + random.below(3) * random.below(2);
+        let at = self.place(random);
+        self.log.push((self.seq, at, record));
+        self.log.len() - 1
+    }
+
+    fn write_body(&mut self, random: &mut Random, chunks: Vec<Sequence>) -> Sequence {
+        self.seq += 1;
+        let at = self.place(random);
+        for chunk in &chunks {
+            self.unnamed.remove(chunk);
+        }
+        self.log
+            .push((self.seq, at, Record::Body(self.seq, at, chunks)));
+        self.bodies.insert(self.seq, self.log.len() - 1);
+        self.seq
+    }
+
+    fn number(&self, random: &mut Random) -> u64 {
+        random.below(ACCOUNTS)
+    }
+
+    fn deliver(&mut self, random: &mut Random) {
+        if self.accounts.is_empty() {
+            return;
+        }
+        let chunks = match random.index(4) {
+            0 if !self.streams.is_empty() => self.streams.remove(random.index(self.streams.len())),
+            _ => Vec::new(),
+        };
+        let body_seq = self.write_body(random, chunks);
+        let numbers: Vec<u64> = self.accounts.keys().copied().collect();
+        let mut some = false;
+        for number in numbers {
+            if !random.one_in(2) && (some || random.one_in(2)) {
+                continue;
+            }
+            some = true;
+            let uid = self.accounts[&number].uid_next;
+            let bytes = random.below(5000);
+            let place = self.write(random, Record::Append(number, uid, body_seq, bytes));
+            let account = self.accounts.get_mut(&number).unwrap();
+            account.uid_next = uid + 1;
+            account.messages.insert(uid, place);
+        }
+        if !some {
+            self.unnamed.insert(body_seq);
+            // Named chunks of an unnamed final record do not live by it.
+            let chunks = self.chunks(body_seq);
+            self.unnamed.extend(chunks);
+        }
+    }
+
+    fn chunks(&self, body_seq: Sequence) -> Vec<Sequence> {
+        match &self.log[self.bodies[&body_seq]].2 {
+            Record::Body(_, _, chunks) => chunks.clone(),
+            _ => panic!("no body"),
+        }
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        let number = self.number(random);
+        match random.index(20) {
+            0 | 1 if !self.accounts.contains_key(&number) => {
+                self.validity += 1;
+                let record = Record::Put(number, self.validity, format!("h{}", self.seq));
+                let put = self.write(random, record);
+                let account = ModelAccount {
+                    put,
+                    reserve: None,
+                    validity: self.validity,
+                    uid_next: 1,
+                    messages: BTreeMap::new(),
+                };
+                self.accounts.insert(number, account);
+            }
+            0 => {
+                let validity = self.accounts[&number].validity;
+                let record = Record::Put(number, validity, format!("changed{}", self.seq));
+                let put = self.write(random, record);
+                self.accounts.get_mut(&number).unwrap().put = put;
+            }
+            1 if random.one_in(3) => {
+                self.write(random, Record::Remove(number));
+                self.accounts.remove(&number);
+            }
+            2 if self.accounts.contains_key(&number) => {
+                let account = &self.accounts[&number];
+                let uid_next = account.uid_next + random.below(4) as u32;
+                let validity = account.validity + random.below(2) as u32;
+                self.validity = self.validity.max(validity);
+                let place = self.write(random, Record::Reserve(number, uid_next, validity));
+                let account = self.accounts.get_mut(&number).unwrap();
+                account.uid_next = uid_next;
+                account.validity = validity;
+                account.reserve = Some(place);
+            }
+            3..=5 if self.accounts.contains_key(&number) => {
+                let uid_next = self.accounts[&number].uid_next;
+                let uids: Vec<Uid> = (1..uid_next).filter(|_| random.one_in(3)).collect();
+                if uids.is_empty() {
+                    return;
+                }
+                let now_ms = self.seq * 10;
+                self.write(random, Record::Expunge(number, uids.clone(), now_ms));
+                let account = self.accounts.get_mut(&number).unwrap();
+                account.messages.retain(|uid, _| !uids.contains(uid));
+            }
+            6 | 7 => {
+                let key = format!("k{}", random.below(12)).into_bytes();
+                let value = (!random.one_in(3)).then(|| format!("v{}", self.seq).into_bytes());
+                let place = self.write(random, Record::Key(key.clone(), value.clone()));
+                if value.is_some() {
+                    self.keys.insert(key, place);
+                } else {
+                    self.keys.remove(&key);
+                }
+            }
+            8 => self.streams.push(Vec::new()),
+            9 | 10 if !self.streams.is_empty() => {
+                let stream = random.index(self.streams.len());
+                let chunk = self.write_body(random, Vec::new());
+                self.unnamed.insert(chunk);
+                self.streams[stream].push(chunk);
+            }
+            11 if random.one_in(3) && !self.streams.is_empty() => {
+                self.streams.remove(random.index(self.streams.len()));
+            }
+            12 | 13 => self.compact(random),
+            _ => self.deliver(random),
+        }
+    }
+
+    fn needed_bodies(&self) -> BTreeSet<Sequence> {
+        let mut needed = self.unnamed.clone();
+        for account in self.accounts.values() {
+            for place in account.messages.values() {
+                if let Record::Append(_, _, body_seq, _) = self.log[*place].2 {
+                    needed.insert(body_seq);
+                    needed.extend(self.chunks(body_seq));
+                }
+            }
+        }
+        needed
+    }
+
+    /// Records that a compaction would have to keep.
+    fn live(&self) -> Vec<usize> {
+        let mut live: Vec<usize> = self.keys.values().copied().collect();
+        for account in self.accounts.values() {
+            live.push(account.put);
+            live.extend(account.reserve);
+            live.extend(account.messages.values());
+        }
+        live.extend(self.needed_bodies().iter().map(|seq| self.bodies[seq]));
+        live
+    }
+
+    fn location(&self, place: usize) -> Location {
+        let first = self.log[place].1;
+        self.moved.get(&place).copied().unwrap_or(first)
+    }
+
+    /// Moves some live records of one segment to the end of the log.
+    fn compact(&mut self, random: &mut Random) {
+        let segment = random.below(self.segment + 1);
+        for place in self.live() {
+            if self.location(place).segment != segment || random.one_in(8) {
+                continue;
+            }
+            let at = self.place(random);
+            let bytes = self.location(place).bytes;
+            let at = Location { bytes, ..at };
+            let (seq, _, mut record) = self.log[place].clone();
+            if let Record::Body(_, location, _) = &mut record {
+                *location = at;
+            }
+            self.log.push((seq, at, record));
+            self.moved.insert(place, at);
+        }
+    }
+
+    /// What no open stream can name is garbage.
+    fn release(&mut self) -> Sequence {
+        let open = self.streams.iter().flatten().min().copied();
+        let below = open.unwrap_or(self.seq + 1);
+        self.unnamed.retain(|seq| *seq >= below);
+        self.released = below;
+        below
+    }
+
+    fn check(&self, index: &Index, context: &str) {
+        let mut messages = 0;
+        let mut usage: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut use_bytes = |place: usize, bytes: u64| {
+            *usage.entry(self.location(place).segment).or_default() += bytes;
+        };
+        for number in 0..ACCOUNTS {
+            let own = address(number);
+            let Some(account) = self.accounts.get(&number) else {
+                assert!(!index.has_account(&own), "{context}");
+                assert_eq!(index.account(&own), None, "{context}");
+                assert_eq!(index.inbox(&own), None, "{context}");
+                assert_eq!(index.inbox_state(&own), None, "{context}");
+                assert_eq!(index.find(&own, 1), None, "{context}");
+                continue;
+            };
+            let (seq, _, Record::Put(_, _, hash)) = &self.log[account.put] else {
+                panic!("no account");
+            };
+            let expected = Account {
+                address: own.clone(),
+                password_hash: hash.clone(),
+                quota_bytes: *seq,
+            };
+            assert_eq!(index.account(&own), Some(expected), "{context}");
+            use_bytes(account.put, 256);
+            if let Some(reserve) = account.reserve {
+                use_bytes(reserve, 96);
+            }
+            let mut total = 0;
+            let mut expected = Vec::new();
+            for (uid, place) in &account.messages {
+                let (seq, _, Record::Append(_, _, body_seq, bytes)) = self.log[*place] else {
+                    panic!("no append");
+                };
+                let info = MessageInfo {
+                    uid: *uid,
+                    modseq: seq,
+                    bytes,
+                    date_ms: seq * 10,
+                };
+                let found = Found {
+                    info,
+                    body_seq,
+                    location: self.location(self.bodies[&body_seq]),
+                };
+                assert_eq!(index.find(&own, *uid), Some(found), "{context}");
+                expected.push(info);
+                total += bytes;
+                use_bytes(*place, 128);
+            }
+            messages += expected.len() as u64;
+            for uid in 0..account.uid_next + 2 {
+                if !account.messages.contains_key(&uid) {
+                    assert_eq!(index.find(&own, uid), None, "{context}: {uid}");
+                }
+            }
+            assert_eq!(index.inbox(&own), Some(expected), "{context}");
+            let state = (account.validity, account.uid_next, total);
+            assert_eq!(
+                index.inbox_state(&own),
+                Some(state),
+                "{context}: account {number}"
+            );
+        }
+        assert_eq!(index.messages(), messages, "{context}");
+        let needed = self.needed_bodies();
+        for (seq, place) in &self.bodies {
+            let location = self.location(*place);
+            let expected = needed.contains(seq).then_some(location);
+            assert_eq!(index.body(*seq), expected, "{context}: body {seq}");
+            if needed.contains(seq) {
+                use_bytes(*place, location.bytes.into());
+            }
+        }
+        let mut keys = Vec::new();
+        for (key, place) in &self.keys {
+            let Record::Key(_, Some(value)) = &self.log[*place].2 else {
+                panic!("no key");
+            };
+            assert_eq!(index.key(key).as_ref(), Some(value), "{context}");
+            use_bytes(*place, 64 + (key.len() + value.len()) as u64);
+            keys.push((key.clone(), value.clone()));
+        }
+        for prefix in ["", "k", "k1", "x"] {
+            let mut seen = Vec::new();
+            index.for_each_key(prefix.as_bytes(), &mut |key, value| {
+                seen.push((key.to_vec(), value.to_vec()));
+            });
+            let mut expected = keys.clone();
+            expected.retain(|(key, _)| key.starts_with(prefix.as_bytes()));
+            assert_eq!(seen, expected, "{context}");
+        }
+        let mut seen = BTreeSet::new();
+        index.for_each_account(&mut |account| {
+            assert!(seen.insert(account.address.clone()), "{context}");
+        });
+        let expected: BTreeSet<_> = self.accounts.keys().map(|n| address(*n)).collect();
+        assert_eq!(seen, expected, "{context}");
+        let live: BTreeMap<u64, u64> = index
+            .usage()
+            .into_iter()
+            .map(|(segment, usage)| (segment, usage.live_bytes))
+            .filter(|(_, bytes)| *bytes > 0)
+            .collect();
+        assert_eq!(live, usage, "{context}");
+    }
+}
+
+fn history(random: &mut Random, steps: usize) -> World {
+    let mut world = World {
+        segment: 1,
+        ..World::default()
+    };
+    for _ in 0..steps {
+        world.step(random);
+    }
+    world
+}
+
+fn shuffle<T>(random: &mut Random, items: &mut [T]) {
+    for index in (1..items.len()).rev() {
+        items.swap(index, random.index(index + 1));
+    }
+}
+
+#[test]
+fn in_the_order_of_the_log_with_seals_and_reopenings() {
+    for seed in 0..300 {
+        let random = &mut Random::new(seed);
+        let mut world = history(random, 0);
+        let mut index = Index::new();
+        let mut applied = 0;
+        let mut sealing: Option<(SealWriter, Vec<u8>, usize)> = None;
+        let mut sealed: Option<(Vec<u8>, usize)> = None;
+        for step in 0..250 {
+            let context = format!("seed {seed}, step {step}");
+            world.step(random);
+            while applied < world.log.len() {
+                apply(&mut index, &world.log[applied]);
+                applied += 1;
+            }
+            if applied > 0 && random.one_in(4) {
+                // A record is repeated, as replay from an earlier place would.
+                let place = applied - 1 - random.index(applied.min(40));
+                apply(&mut index, &world.log[place]);
+            }
+            if random.one_in(10) {
+                index.release_unnamed(world.release());
+            }
+            if random.one_in(12) {
+                let writer = index.begin_seal(IDENTITY, world.seq, (applied as u64, 3));
+                sealing = Some((writer, Vec::new(), applied));
+            }
+            if let Some((mut writer, mut bytes, cut)) = sealing.take() {
+                match random.index(6) {
+                    0 => index.abandon_seal(),
+                    1 | 2 => {
+                        while let Some(piece) = writer.next_piece() {
+                            assert!(!piece.is_empty() && piece.len() <= 256 * 1024);
+                            bytes.extend(piece);
+                        }
+                        index.finish_seal(Rc::new(bytes.clone())).expect(&context);
+                        sealed = Some((bytes, cut));
+                    }
+                    _ => {
+                        if random.one_in(2) {
+                            bytes.extend(writer.next_piece().unwrap_or_default());
+                        }
+                        sealing = Some((writer, bytes, cut));
+                    }
+                }
+            }
+            if random.one_in(25) {
+                sealing = None;
+                let from = match &sealed {
+                    Some((bytes, cut)) => {
+                        let (opened, _, position) =
+                            Index::open(Rc::new(bytes.clone()), IDENTITY).expect(&context);
+                        assert_eq!(position, (*cut as u64, 3));
+                        index = opened;
+                        // Replay may begin too early.
+                        cut - random.index(*cut.min(&20) + 1)
+                    }
+                    None => {
+                        index = Index::new();
+                        0
+                    }
+                };
+                for record in &world.log[from..] {
+                    apply(&mut index, record);
+                }
+                index.release_unnamed(world.released);
+            }
+            if random.one_in(8) {
+                world.check(&index, &context);
+            }
+        }
+        world.check(&index, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn in_any_order() {
+    for seed in 1000..1600 {
+        let random = &mut Random::new(seed);
+        let mut world = history(random, 120);
+        world.streams.clear();
+        let below = world.release();
+        let mut log = world.log.clone();
+        shuffle(random, &mut log);
+        let mut index = Index::new();
+        for record in &log {
+            apply(&mut index, record);
+        }
+        index.release_unnamed(below);
+        world.check(&index, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn over_a_sealed_file_in_any_order() {
+    for seed in 2000..2600 {
+        let context = format!("seed {seed}");
+        let random = &mut Random::new(seed);
+        let mut world = history(random, 80);
+        let mut index = Index::new();
+        for record in &world.log {
+            apply(&mut index, record);
+        }
+        let cut = world.log.len();
+        let bytes = seal(&mut index, world.seq);
+        index = Index::open(Rc::new(bytes), IDENTITY).expect(&context).0;
+        for _ in 0..80 {
+            world.step(random);
+        }
+        world.streams.clear();
+        let below = world.release();
+        let mut log = world.log[cut..].to_vec();
+        // Some that the file covers come again.
+        for _ in 0..20 {
+            log.push(world.log[random.index(cut)].clone());
+        }
+        shuffle(random, &mut log);
+        let half = log.len() / 2;
+        for record in &log[..half] {
+            apply(&mut index, record);
+        }
+        if random.one_in(2) {
+            // The layers above the file are two for a while.
+            let _writer = index.begin_seal(IDENTITY, 0, (0, 0));
+            for record in &log[half..] {
+                apply(&mut index, record);
+            }
+        } else {
+            for record in &log[half..] {
+                apply(&mut index, record);
+            }
+        }
+        index.release_unnamed(below);
+        world.check(&index, &context);
+        index.abandon_seal();
+        world.check(&index, &context);
+    }
+}

@@ -1,0 +1,515 @@
+//! What changes a partition: each change is encoded into the waiting batch, and waits for it.
+
+use std::rc::Rc;
+
+use super::change::Pended;
+use super::commit::{Pending, RECORDS_BYTES_MAX};
+use super::disk::Disk;
+use super::index::Location;
+use super::partition::{Partition, PendingAccount};
+use super::record::{self, encode};
+use super::segment::Position;
+use super::wait::Done;
+use super::{
+    Account, Delivery, QUEUE_PARTITION, RecipientResult, SITE_PARTITION, Sequence, StoreError,
+    StreamId, Uid, UidValidity,
+};
+use crate::config::SyncLevel;
+use crate::mail::Address;
+
+/// Bytes of a small record besides the texts in it, generously.
+const SMALL_BYTES: usize = 96;
+/// UIDs that one expunge record holds at most.
+const EXPUNGE_UIDS_MAX: usize = 65_536;
+
+/// A body that streams in.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// Its chunks: number, bytes, and where each is, once it is written.
+    pub chunks: Vec<(Sequence, u32, Option<Location>)>,
+    /// Nothing of it is before this in the log.
+    pub since: Position,
+}
+
+/// Who may still change something when space is short [N30].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// Brings more than it takes away.
+    Takes,
+    /// Small, or gives space back: may use the reserve.
+    Gives,
+}
+
+impl<D: Disk> Partition<D> {
+    pub(super) fn next_seq(&self) -> Sequence {
+        let seq = self.seq_next.get();
+        self.seq_next.set(seq + 1);
+        seq
+    }
+
+    fn check_open(&self, space: Space) -> Result<(), StoreError> {
+        if let Some(reason) = &*self.read_only.borrow() {
+            return Err(StoreError::ReadOnly(reason.clone()));
+        }
+        if self.closing.get() {
+            return Err(StoreError::Closing);
+        }
+        if space == Space::Takes && self.full.get() {
+            // Somebody has to look whether there is space again.
+            self.chores.notify();
+            return Err(StoreError::Full);
+        }
+        Ok(())
+    }
+
+    /// Waits for room, then encodes. Returns what `encode` does, and the end of the batch if it
+    /// added anything to it.
+    async fn queue<T>(
+        &self,
+        bytes: usize,
+        level: SyncLevel,
+        space: Space,
+        encode: impl FnOnce(&Self, &mut Pending) -> Result<T, StoreError>,
+    ) -> Result<(T, Option<Rc<Done>>), StoreError> {
+        if bytes > RECORDS_BYTES_MAX {
+            return Err(StoreError::TooLarge);
+        }
+        let mut encode = Some(encode);
+        let attempt = || {
+            if let Err(error) = self.check_open(space) {
+                return Some(Err(error));
+            }
+            let mut pending = self.pending.borrow_mut();
+            if !pending.has_room(bytes) {
+                return None;
+            }
+            let encode = encode.take()?;
+            let before = pending.records;
+            let result = encode(self, &mut pending);
+            let added = pending.records > before;
+            if added {
+                pending.level = pending.level.max(level);
+                self.probe.queued.add(1);
+                pending.waiting += 1;
+                self.probe.queued_bytes.set(pending.bytes.len() as i64);
+                self.work.notify();
+            }
+            Some(result.map(|value| (value, added.then(|| pending.done.clone()))))
+        };
+        self.line.pass(attempt).await
+    }
+
+    async fn mutate<T>(
+        &self,
+        bytes: usize,
+        level: SyncLevel,
+        space: Space,
+        encode: impl FnOnce(&Self, &mut Pending) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (value, done) = self.queue(bytes, level, space, encode).await?;
+        if let Some(done) = done {
+            done.wait().await?;
+        }
+        Ok(value)
+    }
+
+    /// Adds a record that `write` encodes, with its change.
+    fn add(
+        &self,
+        pending: &mut Pending,
+        change: Pended,
+        write: impl FnOnce(&mut Vec<u8>, Sequence),
+    ) -> Sequence {
+        let seq = self.next_seq();
+        if let Some(address) = change.address() {
+            let mut accounts = self.accounts.borrow_mut();
+            // Most changes find an entry, or are the first of their batch to need one.
+            match accounts.get_mut(address) {
+                Some(entry) => entry.uses += 1,
+                None => {
+                    let entry = PendingAccount {
+                        uses: 1,
+                        ..PendingAccount::default()
+                    };
+                    accounts.insert(address.clone(), entry);
+                }
+            }
+        }
+        let offset = pending.bytes.len();
+        write(&mut pending.bytes, seq);
+        pending.push(seq, offset, change);
+        seq
+    }
+
+    /// The account will be there once everything that waits is durable.
+    fn will_exist(&self, address: &Address) -> bool {
+        let pending = self.accounts.borrow().get(address).and_then(|a| a.exists);
+        pending.unwrap_or_else(|| self.index.borrow().has_account(address))
+    }
+
+    fn set_exists(&self, address: &Address, exists: bool) {
+        if let Some(entry) = self.accounts.borrow_mut().get_mut(address) {
+            entry.exists = Some(exists);
+            entry.uid_next = u32::from(exists);
+        }
+    }
+
+    /// Makes an account with an empty INBOX.
+    ///
+    /// # Errors
+    /// `Exists`, or what the disk says.
+    pub async fn create_account(&self, account: Account) -> Result<(), StoreError> {
+        let bytes = SMALL_BYTES + account.address.as_str().len() + account.password_hash.len();
+        let level = self.settings.sync.database;
+        self.mutate(bytes, level, Space::Takes, |this, pending| {
+            if this.will_exist(&account.address) {
+                return Err(StoreError::Exists);
+            }
+            // Numbers of records never repeat, so an account that was removed and made again
+            // gets another validity without asking a clock.
+            let validity = (this.seq_next.get() as UidValidity).max(1);
+            let address = account.address.clone();
+            let change = Pended::PutAccount {
+                account: account.clone(),
+                validity,
+            };
+            this.add(pending, change, |out, seq| {
+                encode::put_account(out, seq, validity, &account);
+            });
+            this.set_exists(&address, true);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces password hash and quota.
+    ///
+    /// # Errors
+    /// `Missing`, or what the disk says.
+    pub async fn update_account(&self, account: Account) -> Result<(), StoreError> {
+        let bytes = SMALL_BYTES + account.address.as_str().len() + account.password_hash.len();
+        let level = self.settings.sync.database;
+        self.mutate(bytes, level, Space::Gives, |this, pending| {
+            let state = this.index.borrow().inbox_state(&account.address);
+            // An account that is not durable yet is not visible yet.
+            let (true, Some((validity, ..))) = (this.will_exist(&account.address), state) else {
+                return Err(StoreError::Missing);
+            };
+            let change = Pended::PutAccount {
+                account: account.clone(),
+                validity,
+            };
+            this.add(pending, change, |out, seq| {
+                encode::put_account(out, seq, validity, &account);
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes an account and its mail.
+    ///
+    /// # Errors
+    /// `Missing`, or what the disk says.
+    pub async fn remove_account(&self, address: &Address) -> Result<(), StoreError> {
+        let bytes = SMALL_BYTES + address.as_str().len();
+        let level = self.settings.sync.database;
+        self.mutate(bytes, level, Space::Gives, |this, pending| {
+            if !this.will_exist(address) || !this.has_account(address) {
+                return Err(StoreError::Missing);
+            }
+            let change = Pended::RemoveAccount {
+                address: address.clone(),
+            };
+            this.add(pending, change, |out, seq| {
+                encode::remove_account(out, seq, address.as_str());
+            });
+            this.set_exists(address, false);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets a key of the partition's small table (the site log and the queue live on these);
+    /// `None` removes it. Key and value fit into one batch.
+    ///
+    /// # Errors
+    /// `TooLarge`, or what the disk says.
+    pub async fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        let bytes = SMALL_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
+        let sync = &self.settings.sync;
+        let level = match self.identity.partition {
+            SITE_PARTITION => sync.database,
+            QUEUE_PARTITION.. => sync.envelope,
+            _ => sync.envelope.max(sync.store),
+        };
+        self.mutate(bytes, level, Space::Gives, |this, pending| {
+            this.add_key(pending, key, value);
+            Ok(())
+        })
+        .await
+    }
+
+    fn add_key(&self, pending: &mut Pending, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let seq = self.next_seq();
+        let offset = pending.bytes.len();
+        encode::key(&mut pending.bytes, seq, &key, value.as_deref());
+        pending.push(seq, offset, Pended::Key { key, value });
+    }
+
+    // Messages.
+
+    /// Starts a body that is too large for one piece.
+    ///
+    /// # Errors
+    /// `Full`, `ReadOnly`, `Closing`.
+    pub fn open_stream(&self) -> Result<StreamId, StoreError> {
+        self.check_open(Space::Takes)?;
+        let id = StreamId(self.stream_next.get());
+        self.stream_next.set(id.0 + 1);
+        let stream = Stream {
+            chunks: Vec::new(),
+            since: self.log.borrow().end(),
+        };
+        self.streams.borrow_mut().insert(id, stream);
+        Ok(id)
+    }
+
+    /// Appends a piece (at most `limits::BODY_INLINE_BYTES_MAX`); resolves when there is room for
+    /// the next one, which is not yet durability.
+    ///
+    /// # Errors
+    /// After an error the stream is gone.
+    pub async fn append_stream(&self, stream: StreamId, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let disk_bytes = record::body_disk_bytes(bytes.len(), 0);
+        // Synced with the body that names it: what is written earlier in the log is durable then.
+        let queued = self.queue(disk_bytes, SyncLevel::None, Space::Takes, |this, pending| {
+            let mut streams = this.streams.borrow_mut();
+            let open = streams.get_mut(&stream).ok_or(StoreError::Missing)?;
+            let seq = this.add(pending, Pended::Chunk { stream }, |out, seq| {
+                encode::chunk(out, seq, &bytes);
+            });
+            open.chunks.push((seq, bytes.len() as u32, None));
+            Ok(())
+        });
+        match queued.await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.abort_stream(stream);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a stream up.
+    pub fn abort_stream(&self, stream: StreamId) {
+        self.streams.borrow_mut().remove(&stream);
+    }
+
+    /// Delivers one message to INBOXes of this partition: one body, an append record each, in one
+    /// batch. Resolves when durable. The outer error is that of the message (nothing was
+    /// delivered), the inner ones those of single recipients.
+    ///
+    /// # Errors
+    /// `Full`, `ReadOnly`, `Closing`; `TooLarge` when trace, body and an entry of about 100 bytes
+    /// and its address for each recipient do not fit into one batch; `Missing` when the stream is
+    /// gone.
+    pub async fn deliver(&self, delivery: Delivery) -> Result<Vec<RecipientResult>, StoreError> {
+        let Some(stream) = delivery.stream else {
+            return self.deliver_with(delivery, Vec::new()).await;
+        };
+        let result = match self.take_stream(stream).await {
+            Ok(chunks) => self.deliver_with(delivery, chunks).await,
+            Err(error) => Err(error),
+        };
+        // A body that was written has ended its stream; any other outcome has no use for it.
+        self.abort_stream(stream);
+        result
+    }
+
+    async fn deliver_with(
+        &self,
+        delivery: Delivery,
+        chunks: Vec<(Sequence, u32, Location)>,
+    ) -> Result<Vec<RecipientResult>, StoreError> {
+        let recipients = delivery.recipients.len();
+        let own_bytes = delivery.trace.len() + delivery.body.len();
+        let texts: usize = delivery.recipients.iter().map(|r| r.as_str().len()).sum();
+        let once_bytes = delivery.once.as_ref().map_or(0, Vec::len);
+        let bytes = record::body_disk_bytes(own_bytes, chunks.len())
+            + (recipients + 1) * SMALL_BYTES
+            + texts
+            + once_bytes;
+        let level = self.settings.sync.message;
+        let added = self.mutate(bytes, level, Space::Takes, |this, pending| {
+            Ok(this.add_delivery(pending, delivery, chunks))
+        });
+        match added.await? {
+            Some(results) => Ok(results),
+            None => {
+                // The first attempt may be in flight still; only what is durable is repeated.
+                self.settle().await?;
+                Ok((0..recipients).map(|_| Ok(0)).collect())
+            }
+        }
+    }
+
+    /// The chunks of a stream, all written.
+    async fn take_stream(
+        &self,
+        stream: StreamId,
+    ) -> Result<Vec<(Sequence, u32, Location)>, StoreError> {
+        self.settle().await?;
+        // Until its body is durable, the stream stays open for those who ask what is needed.
+        let streams = self.streams.borrow();
+        let open = streams.get(&stream).ok_or(StoreError::Missing)?;
+        let written = open.chunks.iter();
+        written
+            .map(|(seq, bytes, location)| location.map(|location| (*seq, *bytes, location)))
+            .collect::<Option<_>>()
+            .ok_or(StoreError::Missing)
+    }
+
+    /// Waits until everything that waits now is written.
+    pub(super) async fn settle(&self) -> Result<(), StoreError> {
+        let in_flight = self.in_flight.borrow().clone();
+        if let Some(done) = in_flight {
+            done.wait().await?;
+        }
+        let done = {
+            let pending = self.pending.borrow();
+            (pending.records > 0).then(|| pending.done.clone())
+        };
+        match done {
+            Some(done) => done.wait().await,
+            None => Ok(()),
+        }
+    }
+
+    /// `None`: it was delivered before, or is being so.
+    fn add_delivery(
+        &self,
+        pending: &mut Pending,
+        delivery: Delivery,
+        chunks: Vec<(Sequence, u32, Location)>,
+    ) -> Option<Vec<RecipientResult>> {
+        if let Some(once) = &delivery.once
+            && (self.marks.borrow().contains(once) || self.index.borrow().key(once).is_some())
+        {
+            return None;
+        }
+        let streamed: u64 = chunks.iter().map(|(_, bytes, _)| u64::from(*bytes)).sum();
+        let bytes = (delivery.trace.len() + delivery.body.len()) as u64 + streamed;
+        let results: Vec<RecipientResult> = delivery
+            .recipients
+            .iter()
+            .map(|address| self.assign_uid(address, bytes))
+            .collect();
+        if results.iter().any(Result::is_ok) {
+            let named: Vec<(Sequence, u32)> = chunks.iter().map(|(s, b, _)| (*s, *b)).collect();
+            let located = chunks.iter().map(|(s, _, location)| (*s, *location));
+            let change = Pended::Body {
+                chunks: located.collect(),
+                stream: delivery.stream,
+            };
+            let body_seq = self.add(pending, change, |out, seq| {
+                encode::body(out, seq, &delivery.trace, &named, &delivery.body);
+            });
+            for (address, result) in delivery.recipients.into_iter().zip(&results) {
+                let Ok(uid) = *result else { continue };
+                let (seq, offset) = (self.next_seq(), pending.bytes.len());
+                let date_ms = delivery.now_ms;
+                let out = &mut pending.bytes;
+                encode::append(out, seq, address.as_str(), uid, body_seq, bytes, date_ms);
+                let change = Pended::Append {
+                    address,
+                    uid,
+                    body_seq,
+                    bytes,
+                    date_ms,
+                };
+                // Its account was noted when the UID was given.
+                pending.push(seq, offset, change);
+            }
+            if let Some(once) = delivery.once {
+                self.marks.borrow_mut().insert(once.clone());
+                self.add_key(pending, once, Some(Vec::new()));
+            }
+        }
+        Some(results)
+    }
+
+    /// Gives the next UID of an INBOX to a message of so many bytes; counts as a waiting change.
+    fn assign_uid(&self, address: &Address, bytes: u64) -> RecipientResult {
+        let index = self.index.borrow();
+        let mut accounts = self.accounts.borrow_mut();
+        let waiting = accounts.get(address);
+        let state = index.inbox_state(address);
+        let (Some((_, uid_next, used)), None | Some(true)) =
+            (state, waiting.and_then(|entry| entry.exists))
+        else {
+            return Err(StoreError::Missing);
+        };
+        let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
+        let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
+        if let Some(account) = index.account(address)
+            && account.quota_bytes != 0
+            && used > account.quota_bytes
+        {
+            return Err(StoreError::OverQuota);
+        }
+        let entry = match accounts.get_mut(address) {
+            Some(entry) => entry,
+            None => accounts.entry(address.clone()).or_default(),
+        };
+        entry.uses += 1;
+        entry.uid_next = uid + 1;
+        entry.bytes += bytes;
+        Ok(uid)
+    }
+
+    /// Expunges messages of the INBOX, in one record (more for very many). UIDs that are gone
+    /// already are passed over.
+    ///
+    /// # Errors
+    /// `Missing`, `ReadOnly`, `Closing`.
+    pub async fn expunge(
+        &self,
+        address: &Address,
+        uids: &[Uid],
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let mut sorted = uids.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        for part in sorted.chunks(EXPUNGE_UIDS_MAX) {
+            let bytes = SMALL_BYTES + address.as_str().len() + part.len() * 4;
+            let level = self.settings.sync.store;
+            self.mutate(bytes, level, Space::Gives, |this, pending| {
+                if !this.will_exist(address) || !this.has_account(address) {
+                    return Err(StoreError::Missing);
+                }
+                let uids: Vec<Uid> = {
+                    let index = this.index.borrow();
+                    let part = part.iter().copied();
+                    part.filter(|uid| index.find(address, *uid).is_some())
+                        .collect()
+                };
+                if uids.is_empty() {
+                    return Ok(());
+                }
+                let change = Pended::Expunge {
+                    address: address.clone(),
+                    uids: uids.clone(),
+                    now_ms,
+                };
+                this.add(pending, change, |out, seq| {
+                    encode::expunge(out, seq, address.as_str(), &uids, now_ms);
+                });
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}

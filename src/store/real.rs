@@ -1,0 +1,158 @@
+//! The disk of the machine, through the shard's ring.
+//!
+//! Guarantees: what takes time while mail flows goes through the ring and never blocks the shard.
+//! What is rare and quick (listing a directory, statistics of a filesystem, mapping) is a plain
+//! system call.
+//! Does not know: what the bytes mean.
+//! On failure: the system's error, as it is.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use memmap2::Mmap;
+
+use super::disk::{DirEntry, Disk, OpenMode};
+use crate::config::SyncLevel;
+use crate::ring::Ring;
+
+/// Bytes of zeros written at once while a segment is prepared: enough to be quick, and little
+/// enough that a commit beside it does not wait long.
+const ZEROES_BYTES: usize = 256 * 1024;
+
+/// `statfs` types of filesystems that write elsewhere than where they are told: preallocation buys
+/// nothing there (btrfs, bcachefs, ZFS, NILFS2).
+const COPY_ON_WRITE: [i64; 4] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0x3434];
+
+/// The disk; clones share the ring.
+#[derive(Clone)]
+pub struct RealDisk {
+    ring: Ring,
+}
+
+impl RealDisk {
+    /// A disk that works through this ring.
+    pub fn new(ring: Ring) -> RealDisk {
+        RealDisk { ring }
+    }
+}
+
+/// An open file.
+pub type RealFile = Rc<OwnedFd>;
+
+impl Disk for RealDisk {
+    type File = RealFile;
+    type Map = Mmap;
+
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.ring.mkdir(path, 0o700).await
+    }
+
+    async fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let path = entry?.path();
+            // Links count as what they point to; a dangling one is passed over.
+            let Ok(metadata) = std::fs::metadata(&path) else {
+                continue;
+            };
+            entries.push(DirEntry {
+                path,
+                bytes: if metadata.is_dir() { 0 } else { metadata.len() },
+                is_dir: metadata.is_dir(),
+            });
+        }
+        Ok(entries)
+    }
+
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RealFile> {
+        let flags = match mode {
+            OpenMode::Read => libc::O_RDONLY | libc::O_NOATIME,
+            OpenMode::ReadWrite => libc::O_RDWR | libc::O_NOATIME,
+            OpenMode::CreateNew => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
+        };
+        self.ring.open(path, flags, 0o600).await.map(Rc::new)
+    }
+
+    async fn len(&self, file: &RealFile) -> io::Result<u64> {
+        rustix::fs::fstat(file)
+            .map(|stat| stat.st_size as u64)
+            .map_err(io::Error::from)
+    }
+
+    async fn read_at(&self, file: &RealFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.ring.read(file.as_raw_fd(), offset, length).await
+    }
+
+    async fn write_at(
+        &self,
+        file: &RealFile,
+        offset: u64,
+        bytes: Vec<u8>,
+        level: SyncLevel,
+    ) -> (io::Result<()>, Vec<u8>) {
+        self.ring
+            .write(file.as_raw_fd(), offset, bytes, level)
+            .await
+    }
+
+    async fn sync(&self, file: &RealFile, level: SyncLevel) -> io::Result<()> {
+        self.ring.sync(file.as_raw_fd(), level).await
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let dir = self.ring.open(path, flags, 0).await?;
+        self.ring.sync(dir.as_raw_fd(), SyncLevel::Fsync).await
+    }
+
+    async fn allocate(&self, file: &RealFile, bytes: u64, zeroes: bool) -> io::Result<()> {
+        // On a filesystem that does not say what it is, reserving does no harm.
+        let type_of = rustix::fs::fstatfs(file).map_or(0, |stat| stat.f_type as i64);
+        if COPY_ON_WRITE.contains(&type_of) {
+            return Ok(());
+        }
+        match self.ring.allocate(file.as_raw_fd(), 0, 0, bytes).await {
+            // The filesystem cannot: then it grows as it is written.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
+            other => other?,
+        }
+        if !zeroes {
+            return Ok(());
+        }
+        let mut buffer = vec![0; ZEROES_BYTES];
+        let mut offset = 0;
+        while offset < bytes {
+            buffer.truncate((bytes - offset).min(ZEROES_BYTES as u64) as usize);
+            let level = SyncLevel::Fdatasync;
+            let result;
+            (result, buffer) = self.write_at(file, offset, buffer, level).await;
+            result?;
+            offset += buffer.len() as u64;
+        }
+        Ok(())
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.ring.rename(from, to).await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.ring.unlink(path).await
+    }
+
+    async fn map(&self, file: &RealFile) -> io::Result<Mmap> {
+        let file = File::from(file.try_clone()?);
+        // SAFETY: only sealed index files are mapped. The store never writes to or truncates one
+        // after it is complete, only unlinks it, which leaves a mapping as it is; and no other
+        // process may have the store open (`Layout` holds its lock).
+        unsafe { Mmap::map(&file) }
+    }
+
+    async fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path).map_err(io::Error::from)?;
+        Ok(stat.f_bavail * stat.f_frsize)
+    }
+}

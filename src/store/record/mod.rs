@@ -1,0 +1,435 @@
+//! One record of the log: what it looks like as bytes.
+//!
+//! ```text
+//!  0      4    5     6        8      12        16      24
+//! +------+----+-----+--------+------+---------+-------+---------------+-----------+
+//! | crc  |kind|flags|reserved| len  | checked | seq   | payload: len  | zeros to 8|
+//! +------+----+-----+--------+------+---------+-------+---------------+-----------+
+//! ```
+//!
+//! Little endian. `crc` is the CRC32C of everything from byte 4 to the end of the first `checked`
+//! bytes of the payload, begun with the segment's [`Realm`], so that bytes of another segment,
+//! store or life of a recycled file never pass for this one's. `checked` is `len`, but for bodies,
+//! whose bytes have a CRC32C for each block of [`BLOCK_BYTES`] in a table that `crc` covers: a
+//! part of a body is verified without the rest.
+//!
+//! ```text
+//! PutAccount     validity u32, quota u64, address, hash         (a text: u16 length, bytes)
+//! RemoveAccount  address
+//! Append         uid u32, body seq u64, bytes u64, date u64, address
+//! Expunge        now u64, count u32, address, uid u32 ...
+//! Reserve        uid_next u32, validity u32, address
+//! Key            present u8, key length u32, value length u32, key, value
+//! Body, Chunk    total u64, own u32, lead u32, chunks u32, zero u32,
+//!                (chunk seq u64, bytes u32) ..., block crc u32 ..., own bytes
+//! End            nothing: the log was closed here
+//! ```
+//!
+//! A message is the first `lead` of a body's own bytes, then its chunks, then the rest of its own.
+//!
+//! Guarantees: decoding checks every length before it believes it, and never panics.
+//! Does not know: segments, batches, what a change means.
+
+pub mod encode;
+#[cfg(test)]
+mod tests;
+
+use crc32c::{crc32c, crc32c_append};
+
+use super::{Identity, Sequence, Uid, UidValidity};
+use crate::limits::BLOCK_BYTES;
+
+/// Bytes of a record's header.
+pub const HEADER_BYTES: usize = 24;
+/// Bytes of a body's fixed part, which the chunk and block tables follow.
+pub const BODY_FIXED_BYTES: usize = 24;
+const CHUNK_ENTRY_BYTES: usize = 12;
+/// The record is a copy that compaction made; its sequence number is the original's.
+pub const FLAG_MOVED: u8 = 1;
+
+/// What the checksums of one segment begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Realm(u32);
+
+impl Realm {
+    /// Of a segment: its store, partition, generation, and the epoch it was written in.
+    pub fn new(identity: Identity, generation: u64, epoch: u64) -> Realm {
+        let mut bytes = [0; 34];
+        bytes[..16].copy_from_slice(&identity.store_id.to_le_bytes());
+        bytes[16..18].copy_from_slice(&identity.partition.to_le_bytes());
+        bytes[18..26].copy_from_slice(&generation.to_le_bytes());
+        bytes[26..].copy_from_slice(&epoch.to_le_bytes());
+        Realm(crc32c(&bytes))
+    }
+
+    /// The checksum of `bytes` in this realm.
+    pub fn checksum(self, bytes: &[u8]) -> u32 {
+        crc32c_append(self.0, bytes)
+    }
+}
+
+/// What kind of record it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// See [`Payload::PutAccount`].
+    PutAccount = 1,
+    /// See [`Payload::RemoveAccount`].
+    RemoveAccount = 2,
+    /// See [`Payload::Append`].
+    Append = 3,
+    /// See [`Payload::Expunge`].
+    Expunge = 4,
+    /// See [`Payload::Reserve`].
+    Reserve = 5,
+    /// See [`Payload::Key`].
+    Key = 6,
+    /// See [`Payload::Body`].
+    Body = 7,
+    /// See [`Payload::Body`].
+    Chunk = 8,
+    /// See [`Payload::End`].
+    End = 9,
+}
+
+impl Kind {
+    fn of(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::PutAccount,
+            2 => Kind::RemoveAccount,
+            3 => Kind::Append,
+            4 => Kind::Expunge,
+            5 => Kind::Reserve,
+            6 => Kind::Key,
+            7 => Kind::Body,
+            8 => Kind::Chunk,
+            9 => Kind::End,
+            _ => return None,
+        })
+    }
+}
+
+/// What a record says; text and bytes are borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// An account is made or changed.
+    PutAccount {
+        /// UIDVALIDITY of its INBOX.
+        validity: UidValidity,
+        /// Bytes, 0 = unlimited.
+        quota_bytes: u64,
+        /// Canonical address.
+        address: &'a str,
+        /// PHC or crypt form.
+        password_hash: &'a str,
+    },
+    /// An account is gone.
+    RemoveAccount {
+        /// Canonical address.
+        address: &'a str,
+    },
+    /// A message is in an INBOX.
+    Append {
+        /// Its UID.
+        uid: Uid,
+        /// The record with its bytes.
+        body_seq: Sequence,
+        /// Bytes of trace header and body.
+        bytes: u64,
+        /// Internal date.
+        date_ms: u64,
+        /// Canonical address.
+        address: &'a str,
+    },
+    /// Messages are gone.
+    Expunge {
+        /// When.
+        now_ms: u64,
+        /// Canonical address.
+        address: &'a str,
+        /// Ascending.
+        uids: UidList<'a>,
+    },
+    /// No UID below this is given again.
+    Reserve {
+        /// The next one.
+        uid_next: Uid,
+        /// UIDVALIDITY.
+        validity: UidValidity,
+        /// Canonical address.
+        address: &'a str,
+    },
+    /// A key has a value, or none.
+    Key {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: Option<&'a [u8]>,
+    },
+    /// Bytes of a message, or of a chunk of one.
+    Body(Body<'a>),
+    /// The log was closed here.
+    End,
+}
+
+/// UIDs as they lie in a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UidList<'a>(&'a [u8]);
+
+impl UidList<'_> {
+    /// The UIDs.
+    pub fn iter(&self) -> impl Iterator<Item = Uid> + '_ {
+        self.0
+            .chunks_exact(4)
+            .map(|b| Uid::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+}
+
+/// Fixed part and tables of a body; its bytes may not be at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Body<'a> {
+    /// It is a chunk, which a body names.
+    pub is_chunk: bool,
+    /// Bytes of the whole message.
+    pub total_bytes: u64,
+    /// Bytes in this record.
+    pub own_bytes: u32,
+    /// So many of them come before the chunks.
+    pub lead_bytes: u32,
+    chunks: &'a [u8],
+    blocks: &'a [u8],
+    bytes: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    /// Sequence numbers and bytes of its chunks.
+    pub fn chunks(&self) -> impl Iterator<Item = (Sequence, u32)> + 'a {
+        self.chunks
+            .chunks_exact(CHUNK_ENTRY_BYTES)
+            .map(|entry| (u64_at(entry, 0), u32_at(entry, 8)))
+    }
+
+    /// Bytes from the start of the record to its own bytes.
+    pub fn bytes_offset(&self) -> usize {
+        HEADER_BYTES + BODY_FIXED_BYTES + self.chunks.len() + self.blocks.len()
+    }
+
+    /// Its own bytes, as far as they were at hand when it was decoded. Not verified.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The blocks from `first` on, of which `bytes` are the bytes, match their checksums. All of
+    /// `bytes` is checked; it ends at the end of a block or of the body.
+    pub fn blocks_match(&self, first: usize, bytes: &[u8]) -> bool {
+        let table = self.blocks.chunks_exact(4).skip(first);
+        bytes.len().div_ceil(BLOCK_BYTES) <= table.len()
+            && bytes
+                .chunks(BLOCK_BYTES)
+                .zip(table)
+                .all(|(block, entry)| crc32c(block) == u32_at(entry, 0))
+    }
+
+    /// All of its own bytes are at hand and match their checksums.
+    pub fn is_whole(&self) -> bool {
+        self.bytes.len() == self.own_bytes as usize && self.blocks_match(0, self.bytes)
+    }
+}
+
+/// A record as it lies in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its number.
+    pub seq: Sequence,
+    /// What kind it is.
+    pub kind: Kind,
+    /// Compaction made it.
+    pub moved: bool,
+    /// What it says.
+    pub payload: Payload<'a>,
+    /// Bytes of it on disk, padding included.
+    pub disk_bytes: usize,
+}
+
+/// What is wrong with the bytes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It goes on behind the bytes at hand.
+    #[error("record is cut off")]
+    Short,
+    /// The checksum does not fit.
+    #[error("record does not match its checksum")]
+    Checksum,
+    /// The checksum fits, the contents make no sense.
+    #[error("record of kind {0} makes no sense")]
+    Malformed(u8),
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+/// Bytes of a record with a payload of so many, padding included.
+pub fn disk_bytes(payload_bytes: usize) -> usize {
+    HEADER_BYTES + payload_bytes.next_multiple_of(8)
+}
+
+/// Bytes on disk of a body record with so many bytes and chunks of its own.
+pub fn body_disk_bytes(own_bytes: usize, chunks: usize) -> usize {
+    disk_bytes(
+        BODY_FIXED_BYTES
+            + chunks * CHUNK_ENTRY_BYTES
+            + own_bytes.div_ceil(BLOCK_BYTES) * 4
+            + own_bytes,
+    )
+}
+
+/// Bytes that hold header and tables of a body, from the start of its record; `None` when `head`,
+/// at least [`HEADER_BYTES`] + [`BODY_FIXED_BYTES`], is no body's.
+pub fn body_prefix_bytes(head: &[u8]) -> Option<usize> {
+    (head.len() >= HEADER_BYTES + BODY_FIXED_BYTES
+        && matches!(Kind::of(head[4]), Some(Kind::Body | Kind::Chunk)))
+    .then(|| HEADER_BYTES + u32_at(head, 12) as usize)
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(bytes)?;
+        self.0 = rest;
+        Some(taken)
+    }
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|b| u16::from_le_bytes([b[0], b[1]]))
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4).map(|b| u32_at(b, 0))
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.take(8).map(|b| u64_at(b, 0))
+    }
+    fn text(&mut self) -> Option<&'a str> {
+        let bytes = self.u16()?;
+        std::str::from_utf8(self.take(usize::from(bytes))?).ok()
+    }
+}
+
+/// Decodes the record at the start of `bytes`. Of a body's own bytes, those at hand are taken,
+/// whether all of them are or not; see [`Body::is_whole`].
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(bytes: &[u8], realm: Realm) -> Result<Record<'_>, RecordError> {
+    let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else {
+        return Err(RecordError::Short);
+    };
+    let len = u32_at(header, 8) as usize;
+    let checked = u32_at(header, 12) as usize;
+    if checked > len {
+        return Err(RecordError::Checksum);
+    }
+    let Some(head) = rest.get(..checked) else {
+        return Err(RecordError::Short);
+    };
+    let crc = crc32c_append(realm.checksum(&header[4..]), head);
+    if crc != u32_at(header, 0) {
+        return Err(RecordError::Checksum);
+    }
+    let malformed = RecordError::Malformed(header[4]);
+    let kind = Kind::of(header[4]).ok_or(malformed)?;
+    let payload = decode_payload(kind, head, &rest[checked..], len - checked).ok_or(malformed)?;
+    Ok(Record {
+        seq: u64_at(header, 16),
+        kind,
+        moved: header[5] & FLAG_MOVED != 0,
+        payload,
+        disk_bytes: disk_bytes(len),
+    })
+}
+
+fn decode_payload<'a>(
+    kind: Kind,
+    head: &'a [u8],
+    tail: &'a [u8],
+    unchecked_bytes: usize,
+) -> Option<Payload<'a>> {
+    if matches!(kind, Kind::Body | Kind::Chunk) {
+        return decode_body(kind, head, tail, unchecked_bytes);
+    }
+    if unchecked_bytes != 0 {
+        return None;
+    }
+    let mut f = Fields(head);
+    let payload = match kind {
+        Kind::PutAccount => Payload::PutAccount {
+            validity: f.u32()?,
+            quota_bytes: f.u64()?,
+            address: f.text()?,
+            password_hash: f.text()?,
+        },
+        Kind::RemoveAccount => Payload::RemoveAccount { address: f.text()? },
+        Kind::Append => Payload::Append {
+            uid: f.u32()?,
+            body_seq: f.u64()?,
+            bytes: f.u64()?,
+            date_ms: f.u64()?,
+            address: f.text()?,
+        },
+        Kind::Expunge => {
+            let now_ms = f.u64()?;
+            let count = f.u32()? as usize;
+            let address = f.text()?;
+            Payload::Expunge {
+                now_ms,
+                address,
+                uids: UidList(f.take(count.checked_mul(4)?)?),
+            }
+        }
+        Kind::Reserve => Payload::Reserve {
+            uid_next: f.u32()?,
+            validity: f.u32()?,
+            address: f.text()?,
+        },
+        Kind::Key => {
+            let present = f.take(1)?[0];
+            let (key, value) = (f.u32()? as usize, f.u32()? as usize);
+            let (key, value) = (f.take(key)?, f.take(value)?);
+            Payload::Key {
+                key,
+                value: (present != 0).then_some(value),
+            }
+        }
+        Kind::End => Payload::End,
+        Kind::Body | Kind::Chunk => return None,
+    };
+    f.0.is_empty().then_some(payload)
+}
+
+fn decode_body<'a>(
+    kind: Kind,
+    head: &'a [u8],
+    tail: &'a [u8],
+    own_bytes: usize,
+) -> Option<Payload<'a>> {
+    let mut f = Fields(head);
+    let (total_bytes, own, lead_bytes) = (f.u64()?, f.u32()?, f.u32()?);
+    let chunks = f.u32()? as usize;
+    f.u32()?;
+    let chunks = f.take(chunks.checked_mul(CHUNK_ENTRY_BYTES)?)?;
+    let blocks = f.take((own as usize).div_ceil(BLOCK_BYTES) * 4)?;
+    let fits = f.0.is_empty() && own as usize == own_bytes && lead_bytes <= own;
+    fits.then_some(Payload::Body(Body {
+        is_chunk: kind == Kind::Chunk,
+        total_bytes,
+        own_bytes: own,
+        lead_bytes,
+        chunks,
+        blocks,
+        bytes: &tail[..tail.len().min(own_bytes)],
+    }))
+}

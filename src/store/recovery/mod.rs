@@ -1,0 +1,405 @@
+//! Makes a partition out of what a stop has left.
+//!
+//! 1. The manifest (or, when it is damaged, the segments' own headers) says which files count.
+//! 2. The index file gives a state and the position in the log that it covers; without one, the
+//!    log is read from its start.
+//! 3. The log is replayed from there. A stretch that cannot be read is *damage*: corruption when a
+//!    later batch, header or index calls its place durable, else the unfinished last write. Either
+//!    is copied to `damaged/` and reported; reading goes on at the next sound batch.
+//! 4. Sound batches behind the last place known durable may be in the page cache only. They are
+//!    written again, into a fresh segment, and synced, before anything is served.
+//! 5. The fresh segment gets its name last, by a rename; its header says where the log before it
+//!    ends. The next manifest follows. What is not part of the log any more is removed.
+//!
+//! Guarantees: a crash at any point leaves what was there before, or the result.
+//! Does not know: clients. Nothing is served before it is done.
+
+mod replay;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::disk::{Disk, OpenMode};
+use super::index::Index;
+use super::manifest::{self, Manifest};
+use super::partition::Log;
+use super::segment::{self, Found, Header, Position};
+use super::{Damage, Identity, OpenError, Progress, RecoveryReport, Sequence, Settings};
+use crate::config::SyncLevel;
+use crate::limits::BLOCK_BYTES;
+use replay::Replay;
+
+/// Segments are built under this name while recovery is not complete.
+const UNFINISHED: &str = "RECOVERING";
+/// The segment kept for a full disk.
+pub(super) const RESERVE: &str = "RESERVE";
+/// The manifest is built under this name.
+const MANIFEST_NEW: &str = "MANIFEST.new";
+/// Bytes zero-filled ahead in the segment that a start makes: an idle partition takes these, and
+/// the prepared segment behind it.
+const FIRST_BYTES: u64 = 1024 * 1024;
+/// Sequence numbers skipped after an unclean stop.
+const SEQUENCE_JUMP: u64 = 1 << 20;
+
+/// What recovery hands over.
+pub(super) struct Recovered<F> {
+    pub index: Index,
+    pub log: Log<F>,
+    pub manifest: Manifest,
+    pub seq_next: Sequence,
+}
+
+/// An error with the path it is about.
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
+    move |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// See [`super::Partition::create`].
+pub(super) async fn create<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    identity: Identity,
+) -> Result<(), OpenError> {
+    if let Err(error) = disk.create_dir(dir).await
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(io_error(dir)(error));
+    }
+    let entries = disk.read_dir(dir).await.map_err(io_error(dir))?;
+    for entry in &entries {
+        let is_manifest = entry.path.ends_with(manifest::FILE_NAME);
+        if is_manifest || segment::parse_path(&entry.path).is_some() {
+            return Err(OpenError::Foreign {
+                path: entry.path.clone(),
+                reason: "there is a partition already".to_owned(),
+            });
+        }
+    }
+    let fresh = dir.join(MANIFEST_NEW);
+    if entries.iter().any(|entry| entry.path == fresh) {
+        disk.remove(&fresh).await.map_err(io_error(&fresh))?;
+    }
+    let first = Manifest {
+        serial: 1,
+        ..Manifest::default()
+    };
+    let file = disk.open(&fresh, OpenMode::CreateNew).await;
+    let file = file.map_err(io_error(&fresh))?;
+    let (result, _) = disk
+        .write_at(
+            &file,
+            first.slot_offset(),
+            first.encode(identity),
+            SyncLevel::Fsync,
+        )
+        .await;
+    result.map_err(io_error(&fresh))?;
+    let path = dir.join(manifest::FILE_NAME);
+    disk.rename(&fresh, &path).await.map_err(io_error(&path))?;
+    disk.sync_dir(dir).await.map_err(io_error(dir))
+}
+
+/// Writes the next manifest, durably.
+pub(super) async fn write_manifest<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    identity: Identity,
+    manifest: &Manifest,
+) -> io::Result<()> {
+    let path = dir.join(manifest::FILE_NAME);
+    let (file, is_new) = match disk.open(&path, OpenMode::ReadWrite).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (disk.open(&path, OpenMode::CreateNew).await?, true)
+        }
+        other => (other?, false),
+    };
+    let bytes = manifest.encode(identity);
+    let (result, _) = disk
+        .write_at(&file, manifest.slot_offset(), bytes, SyncLevel::Fsync)
+        .await;
+    result?;
+    if is_new {
+        disk.sync_dir(dir).await?;
+    }
+    Ok(())
+}
+
+/// A segment file as found.
+#[derive(Debug)]
+struct File {
+    bytes: u64,
+    header: Option<Header>,
+    /// Where its log ends, when a later header says so.
+    end: Option<u64>,
+}
+
+/// What is in the directory.
+#[derive(Debug, Default)]
+struct Files {
+    segments: BTreeMap<u64, File>,
+    indexes: Vec<u64>,
+    /// Not part of the partition: removed at the end.
+    dead: Vec<PathBuf>,
+    has_reserve: bool,
+    generation_max: u64,
+}
+
+struct Recovery<'a, D: Disk> {
+    disk: &'a D,
+    dir: &'a Path,
+    identity: Identity,
+    settings: &'a Settings,
+    progress: &'a dyn Fn(Progress),
+    report: RecoveryReport,
+}
+
+/// See [`super::Partition::open`].
+pub(super) async fn open<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    identity: Identity,
+    settings: &Settings,
+    progress: &dyn Fn(Progress),
+) -> Result<(Recovered<D::File>, RecoveryReport), OpenError> {
+    let mut recovery = Recovery {
+        disk,
+        dir,
+        identity,
+        settings,
+        progress,
+        report: RecoveryReport::default(),
+    };
+    let recovered = recovery.run().await?;
+    Ok((recovered, recovery.report))
+}
+
+impl<D: Disk> Recovery<'_, D> {
+    async fn run(&mut self) -> Result<Recovered<D::File>, OpenError> {
+        let manifest = self.read_manifest().await?;
+        let mut files = self.list(&manifest).await?;
+        let (index, covers, from) = self.open_index(&manifest, &mut files).await?;
+        let mut replay = Replay::new(index, covers, from);
+        self.replay(&mut files, &mut replay).await?;
+        self.finish(manifest, files, replay).await
+    }
+
+    fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, reason: String, known: bool) {
+        self.report.damage.push(Damage {
+            file,
+            offset,
+            bytes,
+            saved_to: None,
+            reason,
+            acknowledged: known,
+        });
+    }
+
+    async fn read_manifest(&mut self) -> Result<Manifest, OpenError> {
+        let path = self.dir.join(manifest::FILE_NAME);
+        let bytes = match self.disk.open(&path, OpenMode::Read).await {
+            Ok(file) => {
+                let length = 2 * manifest::SLOT_BYTES;
+                let read = self.disk.read_at(&file, 0, length).await;
+                read.map_err(io_error(&path))?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(io_error(&path)(error)),
+        };
+        match manifest::decode(&bytes, self.identity) {
+            manifest::Found::Manifest(manifest) => Ok(manifest),
+            manifest::Found::Newer(found) => Err(OpenError::Newer {
+                path,
+                found,
+                known: manifest::FORMAT,
+            }),
+            manifest::Found::Foreign(other) => Err(foreign(path, other)),
+            manifest::Found::None => {
+                let reason = "no sound manifest: made again from the segments' headers".to_owned();
+                self.damage(path, 0, bytes.len() as u64, reason, false);
+                Ok(Manifest::default())
+            }
+        }
+    }
+
+    async fn list(&mut self, manifest: &Manifest) -> Result<Files, OpenError> {
+        let entries = self.disk.read_dir(self.dir).await;
+        let mut entries = entries.map_err(io_error(self.dir))?;
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut files = Files {
+            generation_max: manifest.as_of,
+            ..Files::default()
+        };
+        for entry in entries {
+            if entry.path.ends_with(RESERVE) {
+                files.has_reserve = true;
+            } else if entry.path.ends_with(UNFINISHED) || entry.path.ends_with(MANIFEST_NEW) {
+                files.dead.push(entry.path);
+            } else if let Some((generation, is_segment)) = segment::parse_path(&entry.path) {
+                files.generation_max = files.generation_max.max(generation);
+                if is_segment {
+                    let bytes = entry.bytes;
+                    self.look_at(&mut files, manifest, generation, bytes)
+                        .await?;
+                } else {
+                    files.indexes.push(generation);
+                }
+            }
+        }
+        self.cut(&mut files);
+        for generation in &manifest.live {
+            if !files.segments.contains_key(generation) {
+                let path = segment::file_path(self.dir, *generation);
+                self.damage(path, 0, 0, "segment is missing".to_owned(), true);
+            }
+        }
+        if manifest.serial == 0 && files.segments.is_empty() {
+            return Err(OpenError::Foreign {
+                path: self.dir.to_owned(),
+                reason: "neither manifest nor segments: this is no partition, or all of it is lost"
+                    .to_owned(),
+            });
+        }
+        Ok(files)
+    }
+
+    /// Decides whether a segment file counts.
+    async fn look_at(
+        &mut self,
+        files: &mut Files,
+        manifest: &Manifest,
+        generation: u64,
+        bytes: u64,
+    ) -> Result<(), OpenError> {
+        let path = segment::file_path(self.dir, generation);
+        let is_listed = manifest.live.binary_search(&generation).is_ok();
+        let speaks_of = manifest.listed_from..=manifest.as_of;
+        if speaks_of.contains(&generation) && !is_listed {
+            files.dead.push(path);
+            return Ok(());
+        }
+        let file = self.disk.open(&path, OpenMode::Read).await;
+        let file = file.map_err(io_error(&path))?;
+        let block = self.disk.read_at(&file, 0, BLOCK_BYTES).await;
+        // A block that cannot be read is no header; whether that matters is seen below.
+        let block = block.unwrap_or_default();
+        let header = match segment::decode_header(&block, self.identity, generation) {
+            Found::Header(header) => Some(header),
+            Found::Newer(found) => {
+                return Err(OpenError::Newer {
+                    path,
+                    found,
+                    known: segment::FORMAT,
+                });
+            }
+            Found::Foreign(other) => return Err(foreign(path, other)),
+            Found::None => None,
+        };
+        let counts = header.is_some() || is_listed || {
+            // Without a header it was prepared for later, unless there are batches in it.
+            let read = scan::read_file(self.disk, &file, u64::MAX).await;
+            let (bytes, _) = read.map_err(io_error(&path))?;
+            scan::stretches(&bytes, BLOCK_BYTES, self.identity, generation)
+                .any(|(_, stretch)| matches!(stretch, scan::Stretch::Batch { .. }))
+        };
+        if !counts {
+            files.dead.push(path);
+            return Ok(());
+        }
+        let file = File {
+            bytes,
+            header,
+            end: None,
+        };
+        files.segments.insert(generation, file);
+        Ok(())
+    }
+
+    /// Each header says where the log before it ends: what lies behind that is not part of it.
+    fn cut(&self, files: &mut Files) {
+        let headers: Vec<Header> = files.segments.values().filter_map(|f| f.header).collect();
+        for header in headers {
+            let previous = header.previous;
+            let between: Vec<u64> = files
+                .segments
+                .range(previous.segment + 1..header.generation)
+                .map(|(generation, _)| *generation)
+                .collect();
+            for generation in between {
+                files.segments.remove(&generation);
+                let path = segment::file_path(self.dir, generation);
+                files.dead.push(path);
+            }
+            if let Some(file) = files.segments.get_mut(&previous.segment) {
+                file.end = Some(previous.offset);
+            }
+        }
+    }
+
+    /// The index file, or an empty index; the sequence number and position it covers.
+    async fn open_index(
+        &mut self,
+        manifest: &Manifest,
+        files: &mut Files,
+    ) -> Result<(Index, Sequence, Position), OpenError> {
+        let mut candidates = std::mem::take(&mut files.indexes);
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
+        let wanted = match manifest.serial {
+            // Without a manifest, the newest that is sound.
+            0 => candidates.clone(),
+            _ if manifest.index == 0 => Vec::new(),
+            _ => vec![manifest.index],
+        };
+        let mut found = None;
+        for generation in wanted {
+            let path = segment::index_path(self.dir, generation);
+            match self.map_index(&path).await {
+                Ok((index, covers, (segment, offset))) => {
+                    let position = Position { segment, offset };
+                    found = Some((generation, index, covers, position));
+                    break;
+                }
+                Err(reason) => {
+                    let reason = format!("{reason}: made again from the log");
+                    self.damage(path, 0, 0, reason, false);
+                }
+            }
+        }
+        let used = found.as_ref().map_or(0, |(generation, ..)| *generation);
+        candidates.retain(|generation| *generation != used);
+        let others = candidates.iter();
+        files
+            .dead
+            .extend(others.map(|generation| segment::index_path(self.dir, *generation)));
+        if let Some((generation, index, covers, position)) = found {
+            files.indexes = vec![generation];
+            return Ok((index, covers, position));
+        }
+        Ok((Index::new(), 0, Position::default()))
+    }
+
+    async fn map_index(&self, path: &Path) -> Result<(Index, Sequence, (u64, u64)), String> {
+        let file = self.disk.open(path, OpenMode::Read).await;
+        let file = file.map_err(|error| error.to_string())?;
+        let map = self.disk.map(&file).await;
+        let map = map.map_err(|error| error.to_string())?;
+        Index::open(Rc::new(map), self.identity).map_err(|error| error.to_string())
+    }
+}
+
+fn foreign(path: PathBuf, other: Identity) -> OpenError {
+    OpenError::Foreign {
+        path,
+        reason: format!(
+            "it belongs to partition {:#x} of store {:032x}",
+            other.partition, other.store_id
+        ),
+    }
+}

@@ -1,0 +1,183 @@
+//! Reads one segment's log: batch after batch, and what lies between them.
+
+use std::io;
+
+use crate::limits::BLOCK_BYTES;
+use crate::store::Identity;
+use crate::store::batch::{self, Head};
+use crate::store::disk::Disk;
+use crate::store::record::{self, Realm, RecordError};
+use crate::store::segment::Position;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1024 * 1024;
+/// How often a block that cannot be read is tried.
+const READ_ATTEMPTS: usize = 4;
+
+/// A stretch of a segment.
+#[derive(Debug)]
+pub enum Stretch<'a> {
+    /// A batch whose header is sound and whose records all are, too; bytes of bodies were not
+    /// looked at.
+    Batch {
+        head: Head,
+        realm: Realm,
+        bytes: &'a [u8],
+    },
+    /// A batch of which only the header is sound.
+    Broken {
+        head: Head,
+        realm: Realm,
+        bytes: &'a [u8],
+        error: RecordError,
+    },
+    /// Blocks without a batch.
+    Gap { bytes: &'a [u8] },
+}
+
+impl Stretch<'_> {
+    /// Its bytes in the file.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Stretch::Batch { bytes, .. }
+            | Stretch::Broken { bytes, .. }
+            | Stretch::Gap { bytes } => bytes,
+        }
+    }
+}
+
+/// The bytes of a file up to `end`. Blocks that cannot be read come back as zeros and are counted.
+///
+/// # Errors
+/// When not one block of a piece can be read: that is no bad spot, but a disk that is gone.
+pub async fn read_file<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    end: u64,
+) -> io::Result<(Vec<u8>, u64)> {
+    let mut bytes = Vec::new();
+    let mut unreadable = 0;
+    let end = end.min(disk.len(file).await?);
+    while (bytes.len() as u64) < end {
+        let offset = bytes.len() as u64;
+        let length = (end - offset).min(READ_BYTES as u64) as usize;
+        match disk.read_at(file, offset, length).await {
+            Ok(piece) if piece.is_empty() => break,
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(_) => {
+                let bad = read_blocks(disk, file, offset, length, &mut bytes).await?;
+                unreadable += bad as u64 * BLOCK_BYTES as u64;
+            }
+        }
+    }
+    Ok((bytes, unreadable))
+}
+
+/// Reads block by block what could not be read in one piece.
+async fn read_blocks<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    offset: u64,
+    length: usize,
+    out: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let (mut bad, mut good) = (0, 0);
+    let mut last_error = None;
+    for at in (0..length).step_by(BLOCK_BYTES) {
+        let block_bytes = BLOCK_BYTES.min(length - at);
+        let mut block = None;
+        for _ in 0..READ_ATTEMPTS {
+            match disk.read_at(file, offset + at as u64, block_bytes).await {
+                Ok(bytes) => {
+                    block = Some(bytes);
+                    break;
+                }
+                Err(error) => last_error = Some(error),
+            }
+        }
+        if let Some(mut bytes) = block {
+            bytes.resize(block_bytes, 0);
+            out.extend_from_slice(&bytes);
+            good += 1;
+        } else {
+            out.resize(out.len() + block_bytes, 0);
+            bad += 1;
+        }
+    }
+    match last_error {
+        Some(error) if good == 0 => Err(error),
+        _ => Ok(bad),
+    }
+}
+
+/// Walks the log of a segment from `from` to the end of `bytes`, the file's bytes from its start.
+pub fn stretches(
+    bytes: &[u8],
+    from: usize,
+    identity: Identity,
+    generation: u64,
+) -> impl Iterator<Item = (Position, Stretch<'_>)> {
+    let mut at = from;
+    std::iter::from_fn(move || {
+        if at >= bytes.len() {
+            return None;
+        }
+        let start = at;
+        let found = batch::decode_head(&bytes[at..], identity, generation);
+        let stretch = match found {
+            Some((head, realm)) => {
+                at = (start + head.disk_bytes()).min(bytes.len());
+                let bytes = &bytes[start..at];
+                match batch::verify(bytes, head, realm, false) {
+                    Ok(()) => Stretch::Batch { head, realm, bytes },
+                    Err(error) => Stretch::Broken {
+                        head,
+                        realm,
+                        bytes,
+                        error,
+                    },
+                }
+            }
+            None => {
+                at = (start + BLOCK_BYTES).min(bytes.len());
+                while at < bytes.len()
+                    && batch::decode_head(&bytes[at..], identity, generation).is_none()
+                {
+                    at = (at + BLOCK_BYTES).min(bytes.len());
+                }
+                Stretch::Gap {
+                    bytes: &bytes[start..at],
+                }
+            }
+        };
+        let position = Position {
+            segment: generation,
+            offset: start as u64,
+        };
+        Some((position, stretch))
+    })
+}
+
+/// The sound records of a broken batch: its offset in the batch, and each record's bytes. Records
+/// begin on multiples of 8, so all of those are tried.
+pub fn salvage(
+    bytes: &[u8],
+    head: Head,
+    realm: Realm,
+) -> impl Iterator<Item = (usize, record::Record<'_>)> {
+    let len = (head.len as usize).min(bytes.len());
+    let mut at = batch::HEADER_BYTES;
+    std::iter::from_fn(move || {
+        while at < len {
+            let start = at;
+            match record::decode(&bytes[start..len], realm) {
+                Ok(record) => {
+                    at += record.disk_bytes;
+                    return Some((start, record));
+                }
+                Err(_) => at += 8,
+            }
+        }
+        None
+    })
+}

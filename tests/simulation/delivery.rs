@@ -195,7 +195,10 @@ impl Client {
             self.marked.borrow().len() - 1
         });
         let delivery = self.marked.borrow()[index].clone();
-        if delivery.targets.is_empty() {
+        let all_there = delivery.targets.iter().all(|(address, incarnation)| {
+            self.model.borrow().incarnation(address) == Some(*incarnation)
+        });
+        if delivery.targets.is_empty() || !all_there {
             return Ok(());
         }
         self.marked.borrow_mut()[index].over = false;

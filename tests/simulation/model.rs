@@ -465,6 +465,10 @@ impl Model {
         if self.levels_are_loose() {
             self.sequences.clear();
             self.sequence_highest = 0;
+            // UIDs may begin anew, under another UIDVALIDITY: `uids` knows them apart.
+            for mailbox in self.mailboxes.values_mut() {
+                mailbox.uid_highest = 0;
+            }
         }
     }
 

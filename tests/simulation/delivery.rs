@@ -251,13 +251,16 @@ impl Client {
         uid: u32,
         sequence_mark: u64,
     ) {
-        let (_, infos) = self
+        let (validity, infos) = self
             .partition
             .inbox(address)
             .unwrap_or_else(|error| panic!("{address}: {error}"));
-        let model = self.model.borrow();
+        let mut model = self.model.borrow_mut();
         match infos.iter().find(|info| info.uid == uid) {
-            Some(info) => model.check_sequence(info, sequence_mark),
+            Some(info) => {
+                model.check_sequence(info, sequence_mark);
+                model.identify(address, incarnation, validity, info, id);
+            }
             None => assert!(
                 model.may_be_gone(address, incarnation, id),
                 "message {id}, UID {uid} of {address}, was acknowledged and is not listed"

@@ -348,7 +348,15 @@ impl<D: Disk> Partition<D> {
         let next = self.log.borrow_mut().next.take();
         let next = match next {
             Some(next) => next,
-            None => self.next_now().await?,
+            None => {
+                // The background must not make the same file meanwhile.
+                let making = Done::new();
+                self.log.borrow_mut().preparing = Some(making.clone());
+                let made = self.next_now().await;
+                self.log.borrow_mut().preparing = None;
+                making.finish(Ok(()));
+                made?
+            }
         };
         let mut log = self.log.borrow_mut();
         let end = log.end();

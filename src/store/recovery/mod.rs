@@ -255,8 +255,8 @@ impl<D: Disk> Recovery<'_, D> {
         }
         self.cut(&mut files);
         for generation in &manifest.live {
-            if !files.segments.contains_key(generation) {
-                let path = segment::file_path(self.dir, *generation);
+            let path = segment::file_path(self.dir, *generation);
+            if !files.segments.contains_key(generation) && !files.dead.contains(&path) {
                 self.damage(path, 0, 0, "segment is missing".to_owned(), true);
             }
         }

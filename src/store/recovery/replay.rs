@@ -319,14 +319,9 @@ impl<D: Disk> Recovery<'_, D> {
         let last = files.segments.keys().next_back().copied();
         let clean = replay.ended == last && !replay.lost;
         let tail = self.tail(&mut replay).await;
-        let mut cut = tail.first().map_or(replay.end, |first| first.position);
-        // A segment of which nothing stays is removed, and with it what its header says of the one
-        // before it: the new header says that instead.
-        while cut.offset <= BLOCK_BYTES as u64
-            && let Some(header) = files.segments.get(&cut.segment).and_then(|file| file.header)
-        {
-            cut = header.previous;
-        }
+        // Not where the tail begins: what is broken before it is not part of the log any more, and
+        // a segment of which nothing stays must not be the one that is named.
+        let cut = replay.end;
         let batch_epochs = replay.epochs.values().copied();
         let headers = files.segments.values().filter_map(|file| file.header);
         let epochs = batch_epochs.chain(headers.map(|header| header.epoch));

@@ -382,21 +382,32 @@ impl<D: Disk> Recovery<'_, D> {
             .await
     }
 
-    /// The batches that wait and are sound; reports the rest.
+    /// The batches that wait, up to the first that is not sound; reports the rest. What comes behind
+    /// that one was never acknowledged at a level, as its own sync would have made all before it
+    /// durable, and may build on what is lost.
     async fn tail(&mut self, replay: &mut Replay) -> Vec<Waiting> {
         let mut tail = Vec::new();
         let waiting = std::mem::take(&mut replay.waiting);
         let last_batch = waiting
             .iter()
             .rposition(|waiting| !matches!(waiting.what, What::Gap { .. }));
+        let mut is_cut = false;
         for (index, waiting) in waiting.into_iter().enumerate() {
             let position = waiting.position;
             match &waiting.what {
                 What::Batch { head, realm } => {
                     let (head, realm) = (*head, *realm);
+                    let seq_last = head.first_seq + u64::from(head.records);
+                    replay.seq_max = replay.seq_max.max(seq_last);
                     if is_end(&waiting.bytes, head, realm) {
-                        replay.seq_max = replay.seq_max.max(head.first_seq);
+                        continue;
+                    }
+                    if is_cut {
+                        let reason = "unfinished write: what came before it is lost".to_owned();
+                        self.set_aside(position, &waiting.bytes, reason, false)
+                            .await;
                     } else if let Err(error) = batch::verify(&waiting.bytes, head, realm, true) {
+                        is_cut = true;
                         let reason = format!("unfinished write: {error}");
                         self.set_aside(position, &waiting.bytes, reason, false)
                             .await;
@@ -405,12 +416,14 @@ impl<D: Disk> Recovery<'_, D> {
                     }
                 }
                 What::Broken { reason, .. } => {
+                    is_cut = true;
                     let reason = format!("unfinished write: {reason}");
                     self.set_aside(position, &waiting.bytes, reason, false)
                         .await;
                 }
                 // What lies behind the last batch is what the file held before.
                 What::Gap { reason } if last_batch.is_some_and(|last| index < last) => {
+                    is_cut = true;
                     let reason = format!("unfinished write: {reason}");
                     self.set_aside(position, &waiting.bytes, reason, false)
                         .await;

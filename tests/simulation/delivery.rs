@@ -80,6 +80,9 @@ impl Client {
                 targets.push((recipient.clone(), incarnation));
             }
             model.begin_delivery(id, &targets, bytes.len() as u64, self.clock.get());
+            if stream.is_some() {
+                model.note_streamed(id, &targets);
+            }
         }
         if targets.is_empty() {
             if let Some(stream) = stream {

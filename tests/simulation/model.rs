@@ -50,6 +50,8 @@ struct Copy {
     date_ms: u64,
     /// All copies of one delivery appear together.
     delivery: u64,
+    /// Its bytes were streamed: they may lie in any segment.
+    streamed: bool,
     /// Its stored bytes were reported as damaged.
     damaged: bool,
 }
@@ -82,7 +84,8 @@ struct Mailbox {
 pub struct Excuse {
     /// Messages whose stored bytes lay in a file that was damaged.
     pub messages: BTreeSet<u64>,
-    /// A log segment was damaged: records of accounts, keys and expunges may be lost.
+    /// A log segment was damaged: records of accounts, keys and expunges may be lost, and pieces of
+    /// messages that were streamed.
     pub records: bool,
 }
 
@@ -162,6 +165,15 @@ impl Model {
 
     // Deliveries.
 
+    /// Message `id` was streamed to these mailboxes.
+    pub fn note_streamed(&mut self, id: u64, recipients: &[(Address, Incarnation)]) {
+        for (address, incarnation) in recipients {
+            if let Some(copy) = self.mailbox(address, *incarnation).copies.get_mut(&id) {
+                copy.streamed = true;
+            }
+        }
+    }
+
     /// Message `id` is on its way to these mailboxes.
     pub fn begin_delivery(
         &mut self,
@@ -177,6 +189,7 @@ impl Model {
             bytes,
             date_ms,
             delivery: self.next_delivery,
+            streamed: false,
             damaged: false,
         };
         for (address, incarnation) in recipients {
@@ -557,7 +570,8 @@ impl Model {
                 let owed = copy.presence == Presence::Owed && copy.expunge == Expunge::No;
                 if owed && !copy.damaged {
                     let excused = if listed_damaged.contains(id) {
-                        excuse.is_some_and(|e| e.messages.contains(id))
+                        excuse
+                            .is_some_and(|e| e.messages.contains(id) || e.records && copy.streamed)
                     } else {
                         records_excused
                     };
@@ -569,7 +583,11 @@ impl Model {
                     );
                     copy.damaged = true;
                 }
-                damaged_ids += usize::from(copy.damaged || copy.presence == Presence::Either);
+                damaged_ids += usize::from(
+                    copy.damaged
+                        || copy.presence == Presence::Either
+                        || copy.expunge == Expunge::Asked,
+                );
                 match (copy.presence, copy.expunge) {
                     (Presence::Either, Expunge::No) => copy.presence = Presence::Never,
                     // Lost or expunged: a mark of its delivery may be there or not.

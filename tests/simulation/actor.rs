@@ -129,7 +129,7 @@ impl Client {
             ),
             StoreError::ReadOnly(reason) => {
                 assert!(
-                    self.plan.fails,
+                    self.plan.fails || self.plan.fills_up && self.plan.copy_on_write,
                     "the store turned read-only, and no operation failed: {reason}"
                 );
                 return Err(Stop);

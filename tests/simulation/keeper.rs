@@ -131,7 +131,7 @@ impl Keeper {
 
     /// Everything owed is there, and nothing else.
     async fn check(&self, partition: &Partition<SimDisk>, report: &RecoveryReport) {
-        if self.place.closed.get() && report.damage.is_empty() {
+        if self.place.closed.get() && self.excuse.is_none() && report.damage.is_empty() {
             assert!(report.clean, "a clean close was not recognized");
         }
         if !self.plan.flips && !self.plan.fails && !self.plan.is_loose() {
@@ -225,7 +225,7 @@ impl Keeper {
             self.disk.note(|| format!("capacity {capacity}"));
             self.disk.set_capacity(Some(capacity));
         }
-        if self.disturbed && self.plan.fails && self.random.one_in(2) {
+        if self.disturbed && !self.first && self.plan.fails && self.random.one_in(2) {
             for _ in 0..self.random.below(100) {
                 yield_now().await;
             }
@@ -241,7 +241,8 @@ impl Keeper {
         for task in tasks {
             task.join().await;
         }
-        if self.plan.fills_up && self.disturbed {
+        // Where nothing can be reserved, a full disk ends everything but reading.
+        if self.plan.fills_up && self.disturbed && !self.plan.copy_on_write {
             self.check_full(client).await;
         }
     }
@@ -264,6 +265,8 @@ impl Keeper {
             if taken {
                 return;
             }
+            // Free space is looked at now and then.
+            self.clock.set(self.clock.get() + 500);
             for _ in 0..20 {
                 yield_now().await;
             }

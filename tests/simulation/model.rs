@@ -253,7 +253,13 @@ impl Model {
                 let copy = self.mailbox(address, *incarnation).copies.get_mut(&id)?;
                 match copy.presence {
                     Presence::Owed => Some(true),
-                    Presence::Either => None,
+                    Presence::Either => {
+                        // If it is delivered now, an expunge of before says nothing of it.
+                        if copy.expunge == Expunge::Done {
+                            copy.expunge = Expunge::Asked;
+                        }
+                        None
+                    }
                     Presence::Never => {
                         copy.presence = Presence::Either;
                         Some(false)
@@ -589,7 +595,11 @@ impl Model {
                         || copy.expunge == Expunge::Asked,
                 );
                 match (copy.presence, copy.expunge) {
-                    (Presence::Either, Expunge::No) => copy.presence = Presence::Never,
+                    (Presence::Either, Expunge::No) => {
+                        // One of those that are listed and cannot be read, perhaps.
+                        copy.damaged |= damaged_count > 0;
+                        copy.presence = Presence::Never;
+                    }
                     // Lost or expunged: a mark of its delivery may be there or not.
                     (_, Expunge::Asked) => copy.expunge = Expunge::Done,
                     _ => {}

@@ -98,7 +98,7 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
         disk.lie(lie);
     }
     disk.set_delay_max(random.below(4));
-    if random.one_in(8) {
+    if plan.copy_on_write {
         disk.set_copy_on_write();
     }
     let store = Path::new("/store");

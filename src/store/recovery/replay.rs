@@ -317,8 +317,8 @@ impl<D: Disk> Recovery<'_, D> {
         mut replay: Replay,
     ) -> Result<Recovered<D::File>, OpenError> {
         let last = files.segments.keys().next_back().copied();
-        let clean = replay.ended == last && !replay.lost;
         let tail = self.tail(&mut replay).await;
+        let clean = replay.ended == last && !replay.lost;
         // Not where the tail begins: what is broken before it is not part of the log any more, and
         // a segment of which nothing stays must not be the one that is named.
         let cut = replay.end;
@@ -431,6 +431,9 @@ impl<D: Disk> Recovery<'_, D> {
                 What::Gap { .. } => {}
             }
         }
+        // Torn before anybody heard of it, or acknowledged and rotten since: nobody can tell, so
+        // the UIDs in it are not given again.
+        replay.lost |= is_cut;
         tail
     }
 

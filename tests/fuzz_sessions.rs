@@ -1,12 +1,16 @@
 //! The fuzz targets of `tests/fuzz`, driven by seeds instead of coverage, so that a plain
 //! `cargo test` runs them. A failure names its seed; `SEED=n` runs that one alone.
 
+#[path = "fuzz/src/address.rs"]
+mod address;
 #[path = "fuzz/src/http_session.rs"]
 mod http_session;
 #[path = "fuzz/src/pop3_session.rs"]
 mod pop3_session;
 #[path = "fuzz/src/shard.rs"]
 mod shard;
+#[path = "fuzz/src/smtp_session.rs"]
+mod smtp_session;
 
 /// SplitMix64: small, and good enough to make noise with.
 struct Random(u64);
@@ -57,4 +61,14 @@ fn pop3() {
 #[test]
 fn http() {
     drive(http_session::http_session, http_session::WORDS, 3_000);
+}
+
+#[test]
+fn smtp() {
+    drive(smtp_session::smtp_session, smtp_session::WORDS, 6_000);
+}
+
+#[test]
+fn address() {
+    drive(address::address, address::WORDS, 20_000);
 }

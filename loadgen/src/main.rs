@@ -1,1 +1,31 @@
-fn main() {}
+//! `loadgen`: drives mail servers, measures them, and proves that nothing was lost.
+//!
+//! Exit status: 0 all went well; 1 it ran, and something was refused, broken, missing, doubled or
+//! corrupt; 2 it could not run as asked.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use loadgen::cli::{Cli, Command};
+use loadgen::{commands, verify};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let result = match &Cli::parse().command {
+        Command::Smtp(flags) => commands::mail(flags, false),
+        Command::Lmtp(flags) => commands::mail(flags, true),
+        Command::Pop3(flags) => commands::pop3(flags),
+        Command::Verify(flags) => verify::verify(flags),
+        Command::IdleConnections(flags) => commands::idle_connections(flags),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(why) => {
+            eprintln!("loadgen: {why}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -14,6 +14,8 @@ mod backend;
 mod client;
 mod execute;
 mod first_run;
+#[cfg(test)]
+pub(crate) mod memory;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -1,1 +1,677 @@
+//! Requests and their rules, the first start, and the two ends of the control socket.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::memory::{Memory, ask, now, serve_control};
+use super::*;
+use crate::config::ListenAddress;
+use crate::directory::{Site, password};
+use crate::limits;
+use crate::mail::Address;
+use crate::proto::{Event, Session as _, Step};
+use crate::store::Account;
+
+fn hash() -> String {
+    password::hash(password::Scheme::Light, b"pw").expect("hashed")
+}
+
+fn account(address: &str) -> NewAccount {
+    NewAccount {
+        address: address.to_owned(),
+        hash: hash(),
+        quota_bytes: 0,
+    }
+}
+
+fn served(domain: &str) -> Memory {
+    let memory = Memory::default();
+    let reply = ask(
+        &memory,
+        Request::DomainAdd {
+            domain: domain.to_owned(),
+        },
+    );
+    assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    memory
+}
+
+fn add(memory: &Memory, addresses: &[&str]) -> Vec<(usize, String)> {
+    let accounts = addresses.iter().map(|a| account(a)).collect();
+    match ask(memory, Request::AccountAdd { accounts }) {
+        Reply::Added { failed, .. } => failed,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn alias(memory: &Memory, address: &str, targets: &[&str]) -> Reply {
+    let targets = targets.iter().map(|t| (*t).to_owned()).collect();
+    ask(
+        memory,
+        Request::AliasAdd {
+            address: address.to_owned(),
+            targets,
+        },
+    )
+}
+
+fn remove(memory: &Memory, address: &str) -> Reply {
+    ask(
+        memory,
+        Request::AccountRemove {
+            address: address.to_owned(),
+        },
+    )
+}
+
+#[track_caller]
+fn refused(reply: Reply, why: &str) {
+    match reply {
+        Reply::Error { message } => assert!(message.contains(why), "{message}"),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn accounts_need_a_served_domain_and_a_good_hash() {
+    let memory = served("x.test");
+    let mut bad = account("c@x.test");
+    bad.hash = "secret".to_owned();
+    let accounts = vec![
+        account("a@x.test"),
+        account("b@y.test"),
+        bad,
+        account("A@X.test"),
+    ];
+    let Reply::Added { failed, notes } = ask(&memory, Request::AccountAdd { accounts }) else {
+        panic!("not added");
+    };
+    let text: Vec<String> = failed.iter().map(|(i, m)| format!("{i}: {m}")).collect();
+    assert_eq!(text.len(), 3, "{text:?}");
+    assert!(text[0].starts_with("1: b@y.test is in no domain that is served here"));
+    assert!(text[1].starts_with("2: c@x.test: unknown password scheme"));
+    assert!(!text[1].contains("secret"));
+    assert_eq!(text[2], "3: a@x.test exists already");
+    assert!(notes[0].contains("no postmaster yet"));
+    assert_eq!(memory.accounts().len(), 1);
+}
+
+#[test]
+fn the_first_postmaster_account_is_the_postmaster_and_stays() {
+    let memory = served("x.test");
+    assert_eq!(
+        ask(&memory, Request::PostmasterShow),
+        Reply::Postmaster { address: None }
+    );
+    assert!(add(&memory, &["a@x.test", "Postmaster@x.test"]).is_empty());
+    let is = |address: &str| Reply::Postmaster {
+        address: Some(address.to_owned()),
+    };
+    assert_eq!(
+        ask(&memory, Request::PostmasterShow),
+        is("postmaster@x.test")
+    );
+    refused(remove(&memory, "postmaster@x.test"), "is the postmaster");
+    let set = |address: &str| {
+        ask(
+            &memory,
+            Request::PostmasterSet {
+                address: address.to_owned(),
+            },
+        )
+    };
+    refused(set("nobody@x.test"), "there is no account nobody@x.test");
+    refused(set("a@y.test"), "in no domain that is served");
+    assert_eq!(set("a@x.test"), Reply::done());
+    assert_eq!(remove(&memory, "postmaster@x.test"), Reply::done());
+    refused(remove(&memory, "a@x.test"), "is the postmaster");
+}
+
+#[test]
+fn aliases_lead_somewhere_and_take_no_accounts_mail() {
+    let memory = served("x.test");
+    assert!(add(&memory, &["a@x.test", "b@x.test"]).is_empty());
+    refused(
+        alias(&memory, "c@x.test", &["nobody@x.test"]),
+        "neither an account nor an alias",
+    );
+    refused(
+        alias(&memory, "c@x.test", &["a@y.test"]),
+        "in no domain that is served",
+    );
+    refused(alias(&memory, "c@x.test", &[]), "at least one target");
+    refused(
+        alias(&memory, "a@x.test", &["b@x.test"]),
+        "a@x.test is an account",
+    );
+    assert_eq!(
+        alias(&memory, "a@x.test", &["a@x.test", "b@x.test"]),
+        Reply::done()
+    );
+    assert_eq!(
+        alias(&memory, "all@x.test", &["a@x.test", "b@x.test"]),
+        Reply::done()
+    );
+    assert_eq!(
+        alias(&memory, "every@x.test", &["all@x.test"]),
+        Reply::done()
+    );
+    refused(remove(&memory, "b@x.test"), "is still named by the alias");
+    let failed = add(&memory, &["all@x.test"]);
+    assert!(failed[0].1.contains("is an alias"), "{failed:?}");
+    let drop = |address: &str| {
+        ask(
+            &memory,
+            Request::AliasRemove {
+                address: address.to_owned(),
+            },
+        )
+    };
+    refused(drop("all@x.test"), "still named by the alias every@x.test");
+    for address in ["every@x.test", "all@x.test", "a@x.test"] {
+        assert_eq!(drop(address), Reply::done());
+    }
+    refused(drop("a@x.test"), "there is no alias a@x.test");
+    assert_eq!(remove(&memory, "b@x.test"), Reply::done());
+}
+
+#[test]
+fn a_domain_in_use_stays() {
+    let memory = served("x.test");
+    let drop = |domain: &str| {
+        ask(
+            &memory,
+            Request::DomainRemove {
+                domain: domain.to_owned(),
+            },
+        )
+    };
+    refused(drop("y.test"), "domain y.test is not served");
+    assert!(add(&memory, &["a@x.test"]).is_empty());
+    refused(drop("x.test"), "still has accounts (a@x.test is the first)");
+    let catch = |target: &str| {
+        ask(
+            &memory,
+            Request::CatchAllSet {
+                domain: "x.test".into(),
+                target: target.into(),
+            },
+        )
+    };
+    refused(catch("nobody@x.test"), "neither an account nor an alias");
+    assert_eq!(catch("a@x.test"), Reply::done());
+    refused(remove(&memory, "a@x.test"), "the catch-all of x.test");
+    let domains = Reply::Domains {
+        domains: vec![DomainEntry {
+            domain: "x.test".into(),
+            configured: false,
+            catch_all: Some("a@x.test".into()),
+        }],
+        more: false,
+    };
+    assert_eq!(ask(&memory, Request::DomainList { after: None }), domains);
+    refused(drop("x.test"), "in use by the catch-all of x.test");
+    let clear = || {
+        ask(
+            &memory,
+            Request::CatchAllClear {
+                domain: "x.test".into(),
+            },
+        )
+    };
+    assert_eq!(clear(), Reply::done());
+    refused(clear(), "no catch-all");
+    assert_eq!(remove(&memory, "a@x.test"), Reply::done());
+    assert_eq!(drop("X.Test."), Reply::done());
+    refused(drop("x.test"), "is not served");
+}
+
+#[test]
+fn a_disk_that_fails_is_an_error_and_changes_nothing() {
+    let memory = served("x.test");
+    memory.0.borrow_mut().broken = true;
+    let reply = ask(
+        &memory,
+        Request::DomainAdd {
+            domain: "y.test".into(),
+        },
+    );
+    refused(reply, "the disk is on fire");
+    assert!(!memory.site().serves("y.test"));
+}
+
+#[test]
+fn a_password_change_replaces_the_hash_only() {
+    let memory = served("x.test");
+    let mut wanted = account("a@x.test");
+    wanted.quota_bytes = 5000;
+    ask(
+        &memory,
+        Request::AccountAdd {
+            accounts: vec![wanted],
+        },
+    );
+    let set = |address: &str, hash: &str| {
+        ask(
+            &memory,
+            Request::AccountPassword {
+                address: address.into(),
+                hash: hash.into(),
+            },
+        )
+    };
+    refused(set("a@x.test", "plain"), "unknown password scheme");
+    refused(set("b@x.test", &hash()), "there is no account b@x.test");
+    let new = password::hash(password::Scheme::Light, b"new").expect("hashed");
+    assert_eq!(set("A@x.test", &new), Reply::done());
+    let found = memory.accounts().remove(0);
+    assert_eq!((found.password_hash, found.quota_bytes), (new, 5000));
+}
+
+#[test]
+fn lists_come_in_pages_that_miss_nothing() {
+    let memory = served("x.test");
+    let names: Vec<String> = (0..2500).map(|n| format!("u{n}@x.test")).collect();
+    for part in names.chunks(limits::ADMIN_ACCOUNTS_MAX) {
+        let accounts = part
+            .iter()
+            .map(|name| NewAccount {
+                hash: password::NOBODY.into(),
+                ..account(name)
+            })
+            .collect();
+        let reply = ask(&memory, Request::AccountAdd { accounts });
+        assert!(
+            matches!(reply, Reply::Added { ref failed, .. } if failed.is_empty()),
+            "{reply:?}"
+        );
+    }
+    let mut found = Vec::new();
+    let mut after = None;
+    let mut pages = 0;
+    loop {
+        let request = Request::AccountList {
+            domain: Some("x.test".into()),
+            after: after.clone(),
+        };
+        let Reply::Accounts { accounts, more } = ask(&memory, request) else {
+            panic!("no page");
+        };
+        pages += 1;
+        found.extend(accounts.into_iter().map(|entry| entry.address));
+        after = found.last().cloned();
+        if !more {
+            break;
+        }
+    }
+    let mut want = names;
+    want.sort();
+    assert_eq!(found, want);
+    assert_eq!(pages, 3);
+    let too_many = vec![account("a@x.test"); limits::ADMIN_ACCOUNTS_MAX + 1];
+    refused(
+        ask(&memory, Request::AccountAdd { accounts: too_many }),
+        "at most 1000 accounts",
+    );
+}
+
+#[test]
+fn long_alias_lists_come_in_pages_that_fit() {
+    let mut site = Site::default();
+    let long = "t".repeat(200);
+    let targets: Vec<String> = (0..500).map(|n| format!("{long}{n}@x.test")).collect();
+    for n in 0..20 {
+        let key = format!("site/alias/a{n:02}@x.test");
+        site.apply(key.as_bytes(), Some(targets.join("\n").as_bytes()))
+            .expect("applied");
+    }
+    let memory = Memory::default();
+    memory.0.borrow_mut().site = Arc::new(site);
+    let mut found = 0;
+    let mut after = None;
+    loop {
+        let reply = ask(
+            &memory,
+            Request::AliasList {
+                domain: None,
+                after,
+            },
+        );
+        reply.encode().expect("fits a reply");
+        let Reply::Aliases { aliases, more } = reply else {
+            panic!("no page");
+        };
+        found += aliases.len();
+        after = aliases.last().map(|entry| entry.address.clone());
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(found, 20);
+}
+
+#[test]
+fn the_first_start_makes_a_site_once() {
+    let memory = Memory::default();
+    let first = now(FirstRun::provision(&memory, &[]))
+        .expect("made")
+        .expect("new");
+    assert_eq!(first.domain, "demo.test");
+    assert_eq!(memory.site().postmaster(), Some(&first.postmaster));
+    assert_eq!(memory.accounts().len(), 3);
+    for demo in &first.accounts {
+        let stored = now(memory.account(&demo.address))
+            .expect("asked")
+            .expect("there");
+        let fits = password::verify(&stored.password_hash, demo.password.as_bytes());
+        assert_eq!(fits, Ok(true));
+        assert!(!format!("{first:?}").contains(&demo.password));
+    }
+    assert_eq!(now(FirstRun::provision(&memory, &[])), Ok(None));
+}
+
+#[test]
+fn a_first_start_that_was_cut_off_is_done_again() {
+    let memory = Memory::default();
+    memory.0.borrow_mut().broken = true;
+    let error = now(FirstRun::provision(&memory, &[])).expect_err("cut off");
+    assert!(error.contains("on fire"));
+    assert!(memory.site().is_empty());
+    memory.0.borrow_mut().broken = false;
+    let domains = ["own.test".to_owned()];
+    now(FirstRun::provision(&memory, &[]))
+        .expect("made")
+        .expect("new");
+    assert_eq!(memory.accounts().len(), 3, "the same ones again");
+    let other = Memory::default();
+    let first = now(FirstRun::provision(&other, &domains))
+        .expect("made")
+        .expect("new");
+    assert_eq!(first.postmaster.as_str(), "postmaster@own.test");
+    assert!(other.site().serves("own.test"));
+}
+
+#[test]
+fn what_is_printed_can_be_copied() {
+    let address = |text: &str| Address::parse(text).expect(text);
+    let demo = |name: &str| DemoAccount {
+        address: address(name),
+        password: "pass-word".into(),
+    };
+    let first = FirstRun {
+        domain: "demo.test".into(),
+        postmaster: address("postmaster@demo.test"),
+        accounts: vec![demo("alice@demo.test"), demo("bob@demo.test")],
+    };
+    let tcp = |service, text: &str| Listener {
+        service,
+        address: ListenAddress::Tcp(text.parse().expect(text)),
+    };
+    let listeners = [
+        tcp("smtp", "0.0.0.0:2525"),
+        Listener {
+            service: "lmtp",
+            address: ListenAddress::Unix("/run/lmtp".into()),
+        },
+        tcp("pop3", "[::]:2110"),
+        tcp("http", "127.0.0.1:2080"),
+    ];
+    let text = ready_text(&listeners, Path::new("mail data"), Some(&first));
+    for line in [
+        "  smtp  0.0.0.0:2525",
+        "  lmtp  /run/lmtp",
+        "  alice@demo.test pass-word",
+        "  bob@demo.test pass-word",
+        "  curl -sS --user 'bob@demo.test:pass-word' pop3://[::1]:2110/1",
+        "  curl -sS http://127.0.0.1:2080/metrics",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    assert!(text.contains("curl -sS --crlf smtp://127.0.0.1:2525 --mail-from alice@demo.test"));
+    let later = ready_text(&listeners, Path::new("mail data"), None);
+    assert!(!later.contains("alice") && later.contains("pop3  [::]:2110"));
+}
+
+#[test]
+fn a_session_takes_one_request_at_a_time() {
+    let start = Instant::now();
+    let mut session = Session::new();
+    let mut out = Vec::new();
+    assert!(matches!(session.greet(start, &mut out), Step::NeedInput));
+    assert!(session.deadline().expect("idle") > start);
+    let mut two = Request::Expire.encode().expect("short");
+    let first_bytes = two.len();
+    two.extend(Request::Status.encode().expect("short"));
+    let (consumed, step) = session.feed(&two, start, &mut out);
+    assert_eq!(consumed, first_bytes);
+    assert!(matches!(step, Step::Ask(Request::Expire)));
+    assert_eq!(session.deadline(), None, "the store may take its time");
+    let step = session.answer(Reply::Reclaimed { bytes: 1 }, start, &mut out);
+    assert!(matches!(step, Step::NeedInput));
+    assert_eq!(
+        Reply::decode(&out[..out.len() - 1]).expect("a reply"),
+        Reply::Reclaimed { bytes: 1 }
+    );
+    let (consumed, step) = session.feed(&two[first_bytes..], start, &mut out);
+    assert_eq!(consumed, two.len() - first_bytes);
+    assert!(matches!(step, Step::Ask(Request::Status)));
+    // Told to end while an ask is out: the answer still goes out.
+    assert!(matches!(
+        session.notify(Event::Shutdown, start, &mut out),
+        Step::NeedInput
+    ));
+    out.clear();
+    assert!(matches!(
+        session.answer(Reply::done(), start, &mut out),
+        Step::Close
+    ));
+    assert!(!out.is_empty());
+}
+
+#[test]
+fn a_session_survives_nonsense_and_ends_at_its_bound() {
+    let now = Instant::now();
+    let mut session = Session::new();
+    let mut out = Vec::new();
+    let (_, step) = session.feed(b"nonsense\n", now, &mut out);
+    assert!(matches!(step, Step::NeedInput));
+    let reply = Reply::decode(&out[..out.len() - 1]).expect("a reply");
+    refused(reply, "not understood");
+    out.clear();
+    let piece = vec![b'x'; 64 * 1024];
+    let mut fed = 0;
+    let step = loop {
+        let (consumed, step) = session.feed(&piece, now, &mut out);
+        assert_eq!(consumed, piece.len());
+        fed += consumed;
+        if !matches!(step, Step::NeedInput) {
+            break step;
+        }
+        assert!(fed < limits::ADMIN_REQUEST_BYTES_MAX, "beyond its bound");
+    };
+    assert!(matches!(step, Step::Close));
+    refused(
+        Reply::decode(&out[..out.len() - 1]).expect("a reply"),
+        "at most",
+    );
+}
+
+#[test]
+fn a_long_reply_drains_in_pieces() {
+    let now = Instant::now();
+    let mut session = Session::new();
+    let mut out = Vec::new();
+    let line = Request::PostmasterShow.encode().expect("short");
+    assert!(matches!(session.feed(&line, now, &mut out).1, Step::Ask(_)));
+    let reply = Reply::Done {
+        notes: vec!["x".repeat(200_000)],
+    };
+    let mut all = Vec::new();
+    let mut step = session.answer(reply.clone(), now, &mut out);
+    let mut pieces = 0;
+    while matches!(step, Step::Drain) {
+        assert!(out.len() <= limits::OUTPUT_BYTES_MAX);
+        pieces += 1;
+        all.append(&mut out);
+        step = session.feed(b"", now, &mut out).1;
+    }
+    assert!(matches!(step, Step::NeedInput));
+    all.append(&mut out);
+    assert_eq!(
+        Reply::decode(&all[..all.len() - 1]).expect("a reply"),
+        reply
+    );
+    assert!(pieces >= 3);
+}
+
+#[test]
+fn client_and_session_talk_over_a_socket() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert!(
+        Client::connect(dir.path())
+            .expect("nobody is there")
+            .is_none()
+    );
+    let (stop, accounts) = serve_control(dir.path());
+    let mut client = Client::connect(dir.path())
+        .expect("connected")
+        .expect("there");
+    let domain = "x.test".to_owned();
+    assert!(matches!(
+        client.ask(&Request::DomainAdd { domain }),
+        Ok(Reply::Done { .. })
+    ));
+    let new = (0..300).map(|n| account(&format!("u{n}@x.test"))).collect();
+    let reply = client
+        .ask(&Request::AccountAdd { accounts: new })
+        .expect("asked");
+    assert!(matches!(reply, Reply::Added { failed, .. } if failed.is_empty()));
+    let reply = client
+        .ask(&Request::AccountList {
+            domain: None,
+            after: None,
+        })
+        .expect("asked");
+    assert!(matches!(reply, Reply::Accounts { accounts, more: false } if accounts.len() == 300));
+    drop(client);
+    drop(stop);
+    assert_eq!(accounts.recv().expect("ended").len(), 300);
+    // The file is still there, nobody listens: as after kill -9.
+    assert!(Client::connect(dir.path()).expect("refused").is_none());
+}
+
+#[test]
+fn a_server_that_goes_away_is_an_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let listener = UnixListener::bind(control_path(dir.path())).expect("bound");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("accepted");
+        let _ = stream.read(&mut [0; 10_000]);
+        stream.write_all(b"{\"reply\":\"do").expect("sent");
+    });
+    let mut client = Client::connect(dir.path())
+        .expect("connected")
+        .expect("there");
+    let error = client
+        .ask(&Request::Expire)
+        .expect_err("half a reply")
+        .to_string();
+    assert!(
+        error.contains("whether the request was done is not known"),
+        "{error}"
+    );
+    server.join().expect("ended");
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    let text = || any::<String>();
+    prop_oneof![
+        text().prop_map(|domain| Request::DomainAdd { domain }),
+        text().prop_map(|domain| Request::DomainRemove { domain }),
+        (text(), proptest::collection::vec(text(), 0..5))
+            .prop_map(|(address, targets)| Request::AliasAdd { address, targets }),
+        (proptest::option::of(text()), proptest::option::of(text()))
+            .prop_map(|(domain, after)| Request::AccountList { domain, after }),
+        proptest::collection::vec((text(), text(), any::<u64>()), 0..5).prop_map(|list| {
+            let accounts = list
+                .into_iter()
+                .map(|(address, hash, quota_bytes)| NewAccount {
+                    address,
+                    hash,
+                    quota_bytes,
+                })
+                .collect();
+            Request::AccountAdd { accounts }
+        }),
+        (text(), text()).prop_map(|(domain, target)| Request::CatchAllSet { domain, target }),
+        Just(Request::Expire),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn requests_cross_the_wire_byte_by_byte(list in proptest::collection::vec(requests(), 1..4)) {
+        let now = Instant::now();
+        let mut session = Session::new();
+        let mut out = Vec::new();
+        let mut found = Vec::new();
+        for request in &list {
+            let line = request.encode().expect("short");
+            prop_assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
+            for byte in &line {
+                let (consumed, step) = session.feed(std::slice::from_ref(byte), now, &mut out);
+                prop_assert_eq!(consumed, 1);
+                if let Step::Ask(request) = step {
+                    found.push(request);
+                    session.answer(Reply::done(), now, &mut out);
+                }
+            }
+        }
+        prop_assert_eq!(found, list);
+    }
+
+    #[test]
+    fn replies_cross_the_wire(message in any::<String>(), failed in proptest::collection::vec((any::<usize>(), any::<String>()), 0..5)) {
+        for reply in [Reply::Error { message: message.clone() }, Reply::Added { failed: failed.clone(), notes: vec![message.clone()] }] {
+            let line = reply.encode().expect("short");
+            prop_assert_eq!(Reply::decode(&line[..line.len() - 1]).expect("ours"), reply);
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_become_a_request_or_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let now = Instant::now();
+        let mut session = Session::new();
+        let mut out = Vec::new();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (consumed, step) = session.feed(rest, now, &mut out);
+            prop_assert!(consumed > 0);
+            prop_assert!(matches!(step, Step::NeedInput), "{step:?}");
+            rest = &rest[consumed..];
+        }
+        let lines = bytes.iter().filter(|b| **b == b'\n').count();
+        prop_assert_eq!(out.iter().filter(|b| **b == b'\n').count(), lines, "a reply for each line");
+    }
+
+    #[test]
+    fn a_listing_finds_the_first_in_any_order(numbers in proptest::collection::vec(0_u16..200, 0..100), after in 0_u16..200, max in 0_usize..20) {
+        let name = |n: u16| Address::parse(&format!("u{n:03}@x.test")).expect("an address");
+        let mut listing = Listing::new(AccountQuery { domain: Some("x.test".into()), after: Some(name(after)), max });
+        let set: std::collections::BTreeSet<u16> = numbers.iter().copied().collect();
+        let mut offered = std::collections::BTreeSet::new();
+        for number in &numbers {
+            if offered.insert(*number) {
+                listing.offer(&Account { address: name(*number), password_hash: String::new(), quota_bytes: 0 });
+            }
+        }
+        let want: Vec<String> = set.into_iter().filter(|n| *n > after).take(max).map(|n| name(n).to_string()).collect();
+        let found: Vec<String> = listing.finish().into_iter().map(|entry| entry.address).collect();
+        prop_assert_eq!(found, want);
+    }
+}

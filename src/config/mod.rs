@@ -8,6 +8,7 @@
 //! On failure: one error that names the flag, or the file, line and key, and what is allowed.
 
 mod field;
+mod file;
 mod load;
 mod processors;
 mod table;

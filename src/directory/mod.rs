@@ -7,12 +7,16 @@
 //! On failure: a full pool answers "try later"; an entry it cannot read is an error that names its key.
 
 mod cache;
+mod change;
 pub mod password;
 mod resolve;
 mod site;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 pub use cache::AuthCache;
+pub use change::{Change, SiteError};
 pub use resolve::{Resolution, Try};
-pub use site::{Change, SITE_PREFIX, Site, SiteError};
+pub use site::{SITE_PREFIX, Site};
 pub use verifier::{Busy, Verifier};

@@ -4,7 +4,6 @@
 //! no text can end its line early and pass for another reply.
 
 use std::borrow::Cow;
-use std::io::Write;
 
 /// Bytes of text in one reply line, so that code, status, text and CRLF stay within the 512 of
 /// RFC 5321 §4.5.3.1.5.
@@ -74,16 +73,37 @@ fn write_line(
     text: &str,
     out: &mut Vec<u8>,
 ) {
-    let separator = if more { '-' } else { ' ' };
-    write!(out, "{:03}{separator}", code % 1000).expect("writing to a Vec does not fail");
+    write_decimal(u32::from(code), out);
+    out.push(if more { b'-' } else { b' ' });
     if let Some(EnhancedStatus(class, subject, detail)) = status {
-        write!(out, "{class}.{subject}.{detail} ").expect("writing to a Vec does not fail");
+        write_decimal(u32::from(class), out);
+        for part in [subject, detail] {
+            out.push(b'.');
+            write_decimal(u32::from(part), out);
+        }
+        out.push(b' ');
     }
     out.extend(text.bytes().take(TEXT_BYTES_MAX).map(|byte| match byte {
         b'\t' | b' '..=b'~' => byte,
         _ => b'?',
     }));
     out.extend_from_slice(b"\r\n");
+}
+
+/// Without the machinery of formatting, for there is a number in every reply and trace header.
+pub(super) fn write_decimal(value: u32, out: &mut Vec<u8>) {
+    let mut digits = [0; 10];
+    let mut start = digits.len();
+    let mut left = value;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 #[cfg(test)]

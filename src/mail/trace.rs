@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use super::reply::write_decimal;
 use super::{Envelope, ForwardPath, ReversePath};
 
 /// Bytes of a date as written by [`write_date`].
@@ -101,21 +102,6 @@ pub fn write_received(
     out.extend_from_slice(b";\r\n\t");
     write_date(unix_seconds, out);
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_decimal(value: u32, out: &mut Vec<u8>) {
-    let mut digits = [0; 10];
-    let mut start = digits.len();
-    let mut left = value;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// Writes `Sun, 22 Nov 2026 12:37:15 +0000` (RFC 5322 §3.3), always 31 bytes; seconds beyond the

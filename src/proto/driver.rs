@@ -138,7 +138,8 @@ impl<S: Session, F: FnMut(S::Ask) -> S::Answer> Driver<S, F> {
 
 /// Plays a dialog: `C: ` lines are sent with CRLF, each run of them at once; `S: ` lines are what
 /// the run must be answered with, to the byte; `S: <close>` is the end of the connection, and a
-/// connection that ends must have it. `! shutdown` and `! timeout` are events. `#` begins a
+/// connection that ends must have it. `C| ` lines are sent as they are, with the escapes `\\r`, `\\n`,
+/// `\\t`, `\\\\` and `\\xHH`, and no CRLF behind them. `! shutdown` and `! timeout` are events. `#` begins a
 /// comment. The dialog is played again and again, in smaller and smaller pieces.
 pub(super) fn play<S: Session, F: FnMut(S::Ask) -> S::Answer>(
     dialog: &str,
@@ -153,14 +154,13 @@ pub(super) fn play<S: Session, F: FnMut(S::Ask) -> S::Answer>(
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .peekable();
         while let Some(line) = lines.peek().copied() {
-            let known = ["C: ", "S: ", "! "]
+            let known = ["C: ", "C| ", "S: ", "! "]
                 .iter()
                 .any(|kind| line.starts_with(kind));
             assert!(known, "cannot read {line:?}");
-            let mut sent = String::new();
-            while let Some(text) = lines.peek().and_then(|line| line.strip_prefix("C: ")) {
-                sent.push_str(text);
-                sent.push_str("\r\n");
+            let mut sent = Vec::new();
+            while let Some(bytes) = lines.peek().and_then(|line| sent_bytes(line)) {
+                sent.extend_from_slice(&bytes);
                 lines.next();
             }
             let mut expected = String::new();
@@ -175,7 +175,7 @@ pub(super) fn play<S: Session, F: FnMut(S::Ask) -> S::Answer>(
                     _ => panic!("unknown event {event:?}"),
                 });
             } else {
-                driver.receive(sent.as_bytes(), piece_bytes);
+                driver.receive(&sent, piece_bytes);
             }
             let before = lines.peek().copied();
             while let Some(text) = lines.peek().and_then(|line| line.strip_prefix("S: ")) {
@@ -199,4 +199,35 @@ pub(super) fn play<S: Session, F: FnMut(S::Ask) -> S::Answer>(
             );
         }
     }
+}
+
+/// What a line of a dialog sends, if it is the client's.
+fn sent_bytes(line: &str) -> Option<Vec<u8>> {
+    if let Some(text) = line.strip_prefix("C: ") {
+        return Some([text.as_bytes(), b"\r\n"].concat());
+    }
+    let mut bytes = Vec::new();
+    let mut rest = line.strip_prefix("C| ")?;
+    while let Some(found) = rest.chars().next() {
+        rest = &rest[found.len_utf8()..];
+        if found != '\\' {
+            bytes.extend_from_slice(found.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        let (escape, behind) = rest.split_at(1);
+        rest = behind;
+        bytes.push(match escape {
+            "r" => b'\r',
+            "n" => b'\n',
+            "t" => b'\t',
+            "\\" => b'\\',
+            "x" => {
+                let (digits, behind) = rest.split_at(2);
+                rest = behind;
+                u8::from_str_radix(digits, 16).unwrap()
+            }
+            _ => panic!("unknown escape in {line:?}"),
+        });
+    }
+    Some(bytes)
 }

@@ -251,9 +251,7 @@ impl<D: Disk> Queue<D> {
     /// # Errors
     /// `Missing`, `Damaged`, `Read`.
     pub async fn message(&self, uid: Uid) -> Result<Vec<u8>, StoreError> {
-        self.partition
-            .read(&self.account, uid, 0, usize::MAX)
-            .await
+        self.partition.read(&self.account, uid, 0, usize::MAX).await
     }
 
     /// Writes back what is left to do for an entry; nothing left: removes it.

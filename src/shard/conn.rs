@@ -308,19 +308,20 @@ impl Conn {
                 Step::Ask(ask) => {
                     self.asked = (ask.kind(), now);
                     match services::ask(shard, key, ask) {
-                    services::Asked::Answer(answer) => {
-                        shard.probe.asks[self.asked.0 as usize].record(Duration::ZERO);
-                        step = guarded(|| self.session.answer(answer, now, &mut self.out));
+                        services::Asked::Answer(answer) => {
+                            shard.probe.asks[self.asked.0 as usize].record(Duration::ZERO);
+                            step = guarded(|| self.session.answer(answer, now, &mut self.out));
+                        }
+                        services::Asked::Later => {
+                            self.asking = true;
+                            return;
+                        }
+                        services::Asked::Elsewhere(owner, ask) => {
+                            self.moving = Some(Box::new((owner, ask)));
+                            return;
+                        }
                     }
-                    services::Asked::Later => {
-                        self.asking = true;
-                        return;
-                    }
-                    services::Asked::Elsewhere(owner, ask) => {
-                        self.moving = Some(Box::new((owner, ask)));
-                        return;
-                    }
-                }},
+                }
             }
         }
     }
@@ -337,9 +338,7 @@ impl Conn {
         if !self.sending && !self.out.is_empty() {
             let bytes = std::mem::replace(&mut self.out, shard.fresh_buffer());
             self.sending = true;
-            shard
-                .ring
-                .send(key.token(), self.socket.as_raw_fd(), bytes);
+            shard.ring.send(key.token(), self.socket.as_raw_fd(), bytes);
         }
         let quiet = !self.sending && self.out.is_empty() && !self.asking;
         let leaves = quiet && (self.closing || self.moving.is_some());

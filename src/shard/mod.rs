@@ -4,7 +4,8 @@
 //! queue; nobody else touches them. What it needs of another shard it asks through the mesh.
 //!
 //! ```text
-//! start      from the configuration to running shards, and back
+//! start      from the configuration to running shards, and back; signals
+//! life       a shard from its ring and its recovery to its end
 //! pump       the loop: completions, jobs, answers
 //! conn       one connection
 //! session    one type for the sessions of all services
@@ -21,6 +22,7 @@
 
 mod backend;
 mod conn;
+mod life;
 mod logging;
 mod maillog;
 mod mesh;
@@ -38,8 +40,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
@@ -128,7 +130,7 @@ pub(crate) struct Shard {
     ended: Cell<bool>,
     /// How closing the partitions went.
     closed: Cell<Option<Result<(), String>>>,
-    reports: Sender<(usize, start::Report)>,
+    reports: Sender<(usize, life::Report)>,
 }
 
 /// Milliseconds since 1970.
@@ -205,8 +207,17 @@ impl Shard {
         Arc::clone(&self.site.borrow())
     }
 
-    /// Replaces the snapshot.
+    /// Replaces the snapshot. Sessions from now on complete bare user names by its default domain.
     pub(crate) fn set_site(&self, site: Arc<Site>) {
+        let default = site
+            .default_domain(self.config.default_domain.as_deref())
+            .unwrap_or_default();
+        let mut settings = self.session_settings.pop3.borrow_mut();
+        if settings.default_domain != default {
+            let mut changed = pop3::Settings::clone(&settings);
+            changed.default_domain = default.to_owned();
+            *settings = Arc::new(changed);
+        }
         self.site.replace(site);
     }
 
@@ -257,8 +268,7 @@ impl Shard {
 
     /// Counts bytes of bodies on their way to the store.
     pub(crate) fn memory_in_flight(&self, bytes: i64) {
-        self.in_flight_bytes
-            .set(self.in_flight_bytes.get() + bytes);
+        self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
     }
 
     /// A message of this size does not fit in what a shard may hold at once.

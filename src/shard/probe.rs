@@ -152,11 +152,7 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
             "Recipients put off because message bodies in flight had reached their bound",
             &probe.memory_refusals,
         ),
-        (
-            "ringpost_logins_total",
-            "Maildrops opened",
-            &probe.logins,
-        ),
+        ("ringpost_logins_total", "Maildrops opened", &probe.logins),
         (
             "ringpost_login_failures_total",
             "Logins refused for a wrong name or password",
@@ -219,6 +215,8 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
     }
     shard.ring.probe().expose(out, &[]);
     for (number, partition) in shard.own_partitions() {
-        partition.probe().expose(out, &[("partition", &number.to_string())]);
+        partition
+            .probe()
+            .expose(out, &[("partition", &number.to_string())]);
     }
 }

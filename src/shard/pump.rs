@@ -84,7 +84,11 @@ impl Connections {
     fn with(&self, shard: &Rc<Shard>, key: ConnKey, act: impl FnOnce(&mut Conn) -> Fate) {
         let index = key.index as usize;
         let taken = match self.places.borrow_mut().get_mut(index) {
-            Some(place) if place.as_ref().is_some_and(|p| p.generation == key.generation) => {
+            Some(place)
+                if place
+                    .as_ref()
+                    .is_some_and(|p| p.generation == key.generation) =>
+            {
                 place.take()
             }
             _ => None,
@@ -302,9 +306,7 @@ fn take_answers(shard: &Rc<Shard>) -> usize {
 pub(crate) fn begin_drain(shard: &Rc<Shard>) {
     for (index, listener) in shard.listeners.borrow_mut().iter_mut().enumerate() {
         if listener.armed {
-            shard
-                .ring
-                .cancel_accept(Token(LISTENER_BIT | index as u64));
+            shard.ring.cancel_accept(Token(LISTENER_BIT | index as u64));
         }
     }
     shard

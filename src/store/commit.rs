@@ -350,12 +350,12 @@ impl<D: Disk> Partition<D> {
             Some(next) => next,
             None => {
                 // The background must not make the same file meanwhile.
-                let making = Done::new();
-                self.log.borrow_mut().preparing = Some(making.clone());
-                let made = self.next_now().await;
+                let done = Done::new();
+                self.log.borrow_mut().preparing = Some(done.clone());
+                let next = self.next_now().await;
                 self.log.borrow_mut().preparing = None;
-                making.finish(Ok(()));
-                made?
+                done.finish(Ok(()));
+                next?
             }
         };
         let mut log = self.log.borrow_mut();

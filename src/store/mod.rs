@@ -2,12 +2,13 @@
 
 mod background;
 pub mod batch;
-mod commit;
 mod change;
+mod commit;
 pub mod disk;
 pub mod index;
 pub mod layout;
 pub mod manifest;
+mod mapped;
 mod mutate;
 mod partition;
 mod probe;

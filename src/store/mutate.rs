@@ -236,7 +236,22 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// `TooLarge`, or what the disk says.
     pub async fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), StoreError> {
-        let bytes = SMALL_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
+        self.put_all(vec![(key, value)]).await
+    }
+
+    /// Sets several keys in one batch: after a crash all of them are there or none.
+    ///
+    /// # Errors
+    /// `TooLarge` when they do not fit into one batch, or what the disk says.
+    pub async fn put_all(
+        &self,
+        entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        let value_bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+        let bytes = entries
+            .iter()
+            .map(|(key, value)| SMALL_BYTES + key.len() + value_bytes(value))
+            .sum();
         let sync = &self.settings.sync;
         let level = match self.identity.partition {
             SITE_PARTITION => sync.database,
@@ -244,7 +259,9 @@ impl<D: Disk> Partition<D> {
             _ => sync.envelope.max(sync.store),
         };
         self.mutate(bytes, level, Space::Gives, |this, pending| {
-            this.add_key(pending, key, value);
+            for (key, value) in entries {
+                this.add_key(pending, key, value);
+            }
             Ok(())
         })
         .await
@@ -283,15 +300,20 @@ impl<D: Disk> Partition<D> {
     pub async fn append_stream(&self, stream: StreamId, bytes: Vec<u8>) -> Result<(), StoreError> {
         let disk_bytes = record::body_disk_bytes(bytes.len(), 0);
         // Synced with the body that names it: what is written earlier in the log is durable then.
-        let queued = self.queue(disk_bytes, SyncLevel::None, Space::Takes, |this, pending| {
-            let mut streams = this.streams.borrow_mut();
-            let open = streams.get_mut(&stream).ok_or(StoreError::Missing)?;
-            let seq = this.add(pending, Pended::Chunk { stream }, |out, seq| {
-                encode::chunk(out, seq, &bytes);
-            });
-            open.chunks.push((seq, bytes.len() as u32, None));
-            Ok(())
-        });
+        let queued = self.queue(
+            disk_bytes,
+            SyncLevel::None,
+            Space::Takes,
+            |this, pending| {
+                let mut streams = this.streams.borrow_mut();
+                let open = streams.get_mut(&stream).ok_or(StoreError::Missing)?;
+                let seq = this.add(pending, Pended::Chunk { stream }, |out, seq| {
+                    encode::chunk(out, seq, &bytes);
+                });
+                open.chunks.push((seq, bytes.len() as u32, None));
+                Ok(())
+            },
+        );
         match queued.await {
             Ok(_) => Ok(()),
             Err(error) => {

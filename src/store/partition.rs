@@ -135,8 +135,7 @@ impl<D: Disk> Partition<D> {
         now_ms: u64,
         progress: impl Fn(Progress),
     ) -> Result<(Rc<Partition<D>>, RecoveryReport), OpenError> {
-        let (found, report) =
-            recovery::open(&disk, dir, identity, &settings, &progress).await?;
+        let (found, report) = recovery::open(&disk, dir, identity, &settings, &progress).await?;
         let probe = Probe::default();
         probe.damage.add(report.damage.len() as u64);
         probe.segments.set(found.log.segments.len() as i64);

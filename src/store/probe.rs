@@ -128,11 +128,7 @@ impl Probe {
                 "Bytes waiting for the next batch",
                 &self.queued_bytes,
             ),
-            (
-                "ringpost_store_segments",
-                "Segments in use",
-                &self.segments,
-            ),
+            ("ringpost_store_segments", "Segments in use", &self.segments),
             (
                 "ringpost_store_free_bytes",
                 "Bytes free where the partition is",

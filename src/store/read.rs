@@ -168,9 +168,7 @@ impl<D: Disk> Partition<D> {
             Some(prefix) if prefix > location.bytes as usize => {
                 Err(damaged(location, "its tables are longer than it is"))
             }
-            Some(prefix) if prefix > head.len() => {
-                self.read_bytes(file, location, 0, prefix).await
-            }
+            Some(prefix) if prefix > head.len() => self.read_bytes(file, location, 0, prefix).await,
             Some(_) => Ok(head),
         }
     }

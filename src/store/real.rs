@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use memmap2::Mmap;
+use super::mapped::Mapped;
 
 use super::disk::{DirEntry, Disk, OpenMode};
 use crate::config::SyncLevel;
@@ -44,7 +44,7 @@ pub type RealFile = Rc<OwnedFd>;
 
 impl Disk for RealDisk {
     type File = RealFile;
-    type Map = Mmap;
+    type Map = Mapped;
 
     async fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.ring.mkdir(path, 0o700).await
@@ -143,12 +143,13 @@ impl Disk for RealDisk {
         self.ring.unlink(path).await
     }
 
-    async fn map(&self, file: &RealFile) -> io::Result<Mmap> {
+    async fn map(&self, file: &RealFile) -> io::Result<Mapped> {
+        // Only sealed index files are mapped. The store never writes to or truncates one after it
+        // is complete, only unlinks it, which leaves a mapping as it is; and no other process may
+        // have the store open (`Layout` holds its lock).
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let file = File::from(file.try_clone()?);
-        // SAFETY: only sealed index files are mapped. The store never writes to or truncates one
-        // after it is complete, only unlinks it, which leaves a mapping as it is; and no other
-        // process may have the store open (`Layout` holds its lock).
-        unsafe { Mmap::map(&file) }
+        Mapped::new(&file, &path.unwrap_or_default())
     }
 
     async fn free_bytes(&self, path: &Path) -> io::Result<u64> {

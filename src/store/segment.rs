@@ -95,9 +95,8 @@ pub fn decode_header(block: &[u8], identity: Identity, generation: u64) -> Found
     let Some(block) = block.get(..BLOCK_BYTES) else {
         return Found::None;
     };
-    let u32_at = |at: usize| {
-        u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
-    };
+    let u32_at =
+        |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
     if u32_at(4) != MAGIC || u32_at(0) != crc32c::crc32c(&block[4..]) {
         return Found::None;

@@ -220,8 +220,7 @@ impl Session {
         if !refusal.is_empty() {
             return self.refuse(refusal, out);
         }
-        if let Phase::Open(mut incoming) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            incoming.reserve();
+        if let Phase::Open(incoming) = std::mem::replace(&mut self.phase, Phase::Idle) {
             self.phase = Phase::Data(incoming);
         }
         self.accept(replies::GO_AHEAD, out)

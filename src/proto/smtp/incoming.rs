@@ -73,13 +73,6 @@ impl Incoming {
         }
     }
 
-    /// Makes room for the body as far as the client has said how large it is.
-    pub(super) fn reserve(&mut self) {
-        let declared_bytes = self.transaction.envelope.declared_bytes.unwrap_or(0);
-        let bytes = declared_bytes.min(BODY_INLINE_BYTES_MAX as u64) as usize;
-        self.transaction.body.reserve_exact(bytes);
-    }
-
     /// Takes bytes between DATA and its end.
     pub(super) fn take_data(&mut self, input: &[u8], message_bytes_max: u64) -> (usize, Took) {
         let mut used = 0;
@@ -104,7 +97,8 @@ impl Incoming {
                 continue;
             };
             let piece = &rest[..rest.len().min(room_bytes)];
-            self.grow(piece.len(), room_bytes);
+            let declared_bytes = self.transaction.envelope.declared_bytes.unwrap_or(0);
+            self.grow(piece.len(), declared_bytes, room_bytes);
             let (bytes, ended) = self.unstuffer.feed(piece, Some(&mut self.transaction.body));
             used += bytes;
             if self.unstuffer.saw_bare() {
@@ -122,9 +116,6 @@ impl Incoming {
         self.chunk_is_last = is_last;
         if self.message_bytes().saturating_add(octets) > message_bytes_max {
             self.fail(replies::message_too_large());
-        } else if self.stream == Stream::None {
-            let wanted = octets.min((BODY_INLINE_BYTES_MAX - self.transaction.body.len()) as u64);
-            self.transaction.body.reserve(wanted as usize);
         }
     }
 
@@ -153,7 +144,7 @@ impl Incoming {
                     continue;
                 };
                 piece = &piece[..piece.len().min(room_bytes)];
-                self.grow(piece.len(), room_bytes);
+                self.grow(piece.len(), self.chunk_bytes_left, room_bytes);
                 self.transaction.body.extend_from_slice(piece);
                 if self.transaction.envelope.body_type != BodyType::BinaryMime {
                     self.line_ends.feed(piece);
@@ -228,11 +219,16 @@ impl Incoming {
         (room_bytes > 0).then_some(room_bytes)
     }
 
-    /// Doubles the body's memory where `bytes` do not fit, but never beyond its bound.
-    fn grow(&mut self, bytes: usize, room_bytes: usize) {
+    /// Makes room in the body for `bytes` more where there is none: for as many as the client has
+    /// said will come, or twice what there was, but never beyond `room_bytes`. What was merely
+    /// announced costs nothing before the first byte.
+    fn grow(&mut self, bytes: usize, announced_bytes: u64, room_bytes: usize) {
         let body = &mut self.transaction.body;
         if body.capacity() - body.len() < bytes {
-            body.reserve_exact(body.capacity().clamp(bytes, room_bytes));
+            let announced_bytes = usize::try_from(announced_bytes).unwrap_or(usize::MAX);
+            let wanted_bytes = announced_bytes.saturating_sub(body.len());
+            let wanted_bytes = wanted_bytes.max(body.capacity());
+            body.reserve_exact(wanted_bytes.clamp(bytes, room_bytes));
         }
     }
 

@@ -1,4 +1,26 @@
 //! SMTP (RFC 5321) and LMTP (RFC 2033), server side.
+//!
+//! ```text
+//! session   the conversation: lines in, replies out, which ask is out
+//! handlers  what each command does
+//! command   the grammar of command lines
+//! incoming  one message on its way in: failures, chunks, bounds
+//! body      dots and line ends
+//! replies   the fixed replies
+//! ```
+//!
+//! Announced and kept: PIPELINING (RFC 2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531),
+//! ENHANCEDSTATUSCODES (2034), CHUNKING and BINARYMIME (3030), LIMITS (9422), HELP.
+//!
+//! Decided here, where the RFCs leave it open:
+//! - Only CRLF ends a line. A command line with a bare CR is refused (500); a bare LF closes the
+//!   connection, since what stands behind it may be somebody's message and not a command.
+//! - A message with a bare CR or LF is read to its true end and refused (550 5.6.0), by DATA and by
+//!   BDAT, unless it was declared BODY=BINARYMIME, which has no lines.
+//! - A BDAT whose length cannot be read closes the connection. One that fails, or has no
+//!   recipients, ends the transaction.
+//! - Extensions may be used after HELO; what the client does not know of it does not use.
+//! - VRFY says 252 to everything, EXPN 502; RCPT is the only way to ask.
 
 pub mod body;
 pub mod command;

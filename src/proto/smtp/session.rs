@@ -353,6 +353,9 @@ impl crate::proto::Session for Session {
     }
 
     fn feed(&mut self, input: &[u8], now: Instant, out: &mut Vec<u8>) -> (usize, Step<Ask>) {
+        if self.asked != Asked::Nothing {
+            return (0, Step::NeedInput);
+        }
         self.advance(input, now, out)
     }
 
@@ -420,3 +423,6 @@ impl Replies {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,12 @@ pub(super) fn abort(shard: &Rc<Shard>, key: ConnKey) {
 /// Takes a whole message.
 pub(super) fn deliver(shard: &Rc<Shard>, key: ConnKey, transaction: Transaction) -> Asked {
     let streams = if transaction.streamed_bytes > 0 {
-        shard.streams.0.borrow_mut().remove(&key).unwrap_or_default()
+        shard
+            .streams
+            .0
+            .borrow_mut()
+            .remove(&key)
+            .unwrap_or_default()
     } else {
         Vec::new()
     };
@@ -203,9 +208,9 @@ async fn run(
                     .err()
             }
         };
-        replies.push(answer.unwrap_or_else(|| {
-            reply(250, (2, 0, 0), format!("OK: queued as {queue_id}"))
-        }));
+        replies.push(
+            answer.unwrap_or_else(|| reply(250, (2, 0, 0), format!("OK: queued as {queue_id}"))),
+        );
     }
     log(shard, &transaction, &queue_id, bytes, started, &replies);
     replies

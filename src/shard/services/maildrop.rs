@@ -216,7 +216,9 @@ async fn read_piece(
 /// QUIT: removes what was marked, durably, then gives the lock back.
 pub(super) fn expunge(shard: &Rc<Shard>, key: ConnKey, indexes: &[u32]) -> Asked {
     let Some(held) = shard.maildrops.of(key) else {
-        return Asked::Answer(wrap(Answer::Expunged(Err("no maildrop is open".to_owned()))));
+        return Asked::Answer(wrap(Answer::Expunged(
+            Err("no maildrop is open".to_owned()),
+        )));
     };
     let uids: Vec<Uid> = indexes
         .iter()

@@ -43,7 +43,11 @@ impl RecipientCache {
 }
 
 /// A reply by code, enhanced status and text.
-pub(super) fn reply(code: u16, status: (u8, u16, u16), text: impl Into<Cow<'static, str>>) -> Reply {
+pub(super) fn reply(
+    code: u16,
+    status: (u8, u16, u16),
+    text: impl Into<Cow<'static, str>>,
+) -> Reply {
     Reply {
         code,
         status: Some(EnhancedStatus(status.0, status.1, status.2)),
@@ -74,7 +78,11 @@ pub(super) fn check(
     };
     if shard.memory_is_short(declared_bytes) {
         shard.probe.memory_refusals.add(1);
-        return Asked::Answer(wrap(Err(reply(452, (4, 3, 1), "Too busy, try again later"))));
+        return Asked::Answer(wrap(Err(reply(
+            452,
+            (4, 3, 1),
+            "Too busy, try again later",
+        ))));
     }
     if let Some(result) = locate_at_once(shard, &path) {
         return Asked::Answer(wrap(result));

@@ -30,7 +30,11 @@ pub(super) async fn enqueue(
             uid,
         } => copy(shard, partition, address, uid).await?,
     };
-    let keeper = if shard.queue.get().is_some() { shard.id } else { 0 };
+    let keeper = if shard.queue.get().is_some() {
+        shard.id
+    } else {
+        0
+    };
     shard
         .mesh
         .call(shard, keeper, move |keeper| {

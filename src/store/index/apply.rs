@@ -9,7 +9,8 @@
 //! has chunks) is taken as far as it makes sense.
 
 use super::bodies::Body;
-use super::layer::{Entry, Fields, KeyEntry, Message, Profile};
+use super::layer::{Entry, Fields, KeyEntry, Profile};
+use super::message::Message;
 use super::usage::{ACCOUNT_BYTES, APPEND_BYTES, KEY_BYTES, NO_SEGMENT, RESERVE_BYTES};
 use super::{Change, Index, Location};
 use crate::mail::Address;
@@ -92,7 +93,7 @@ impl Index {
         if uid < fields.uid_next {
             known = match entry.message(uid) {
                 Some(known) => known,
-                None => self.message_below(address, uid),
+                None => self.message_below(address, self.base_row(address), uid),
             };
             match known {
                 Some(old) if old.seq() == seq => {
@@ -136,7 +137,7 @@ impl Index {
         entry.put_message(message);
         entry.fields.uid_next = fields.uid_next.max(uid.saturating_add(1));
         entry.fields.count += 1;
-        entry.fields.bytes += message.bytes();
+        entry.fields.bytes = entry.fields.bytes.saturating_add(message.bytes());
         self.messages += 1;
         self.segments.add(message.segment, APPEND_BYTES);
         if let Some(body_seq) = message.body_seq() {
@@ -165,8 +166,9 @@ impl Index {
         }
         let mut killed = Vec::with_capacity(uids.len());
         let mut dead = Vec::new();
+        let base_row = self.base_row(address);
         for &uid in uids {
-            let below = self.message_below(address, uid);
+            let below = self.message_below(address, base_row, uid);
             let entry = &self.active.entries[number];
             let known = match entry.message(uid) {
                 Some(known) => known,
@@ -283,7 +285,7 @@ impl Index {
             fields.put_segment = NO_SEGMENT;
             entry.profile = None;
         }
-        if fields.reserve_segment != NO_SEGMENT && fields.reserve_seq < seq {
+        if fields.has_reserve() && fields.reserve_seq < seq {
             self.segments.sub(fields.reserve_segment, RESERVE_BYTES);
             fields.reserve_segment = NO_SEGMENT;
             fields.reserve_uid = 0;
@@ -311,7 +313,7 @@ impl Index {
         };
         let segment = self.segments.number(at.segment);
         let fields = self.active.entries[number].fields;
-        let has_reserve = fields.reserve_segment != NO_SEGMENT;
+        let has_reserve = fields.has_reserve();
         if seq < fields.removed_seq {
             return;
         }
@@ -375,7 +377,12 @@ impl Index {
         let segment = self.segments.number(location.segment);
         let body = match self.body_in_active(body_seq).map(|body| *body) {
             Some(body) => body,
-            None if self.is_covered(body_seq) => return,
+            None if self.is_covered(body_seq) => {
+                // Dead, or a chunk that was told of only when its final record named it.
+                let mut body = Body::new(body_seq);
+                body.release();
+                body
+            }
             None => {
                 self.unnamed.push(body_seq);
                 Body::new(body_seq)

@@ -105,7 +105,6 @@ impl Body {
 
     /// One less names it.
     pub(super) fn unname(&mut self) {
-        debug_assert!(self.is_live(), "body named less than never");
         if self.is_live() && self.uses & COUNT < COUNT {
             self.uses -= 1;
         }
@@ -128,18 +127,19 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bodies {
     blocks: Vec<Vec<Body>>,
+    /// Number of the first body of each block, side by side for the search.
+    firsts: Vec<u64>,
 }
 
 impl Bodies {
     /// The block in which `seq` is or belongs.
     fn block_index(&self, seq: u64) -> usize {
-        let last = self.blocks.len().saturating_sub(1);
-        match self.blocks.last() {
-            Some(block) if block[0].seq() > seq => self
-                .blocks
-                .partition_point(|block| block[0].seq() <= seq)
+        match self.firsts.last() {
+            Some(first) if *first > seq => self
+                .firsts
+                .partition_point(|first| *first <= seq)
                 .saturating_sub(1),
-            _ => last,
+            _ => self.firsts.len().saturating_sub(1),
         }
     }
 
@@ -170,7 +170,7 @@ impl Bodies {
     pub(super) fn insert(&mut self, body: Body) {
         let block_index = self.block_index(body.seq());
         let Some(block) = self.blocks.get_mut(block_index) else {
-            self.blocks.push(vec![body]);
+            self.push_block(block_index, vec![body]);
             return;
         };
         let place = match Self::position(block, body.seq()) {
@@ -182,13 +182,14 @@ impl Bodies {
         };
         if block.len() < BLOCK {
             block.insert(place, body);
+            self.firsts[block_index] = block[0].seq();
             return;
         }
         // A full block at the end stays full; one in the middle is halved.
         if place == BLOCK {
             let mut next = Vec::with_capacity(BLOCK);
             next.push(body);
-            self.blocks.insert(block_index + 1, next);
+            self.push_block(block_index + 1, next);
             return;
         }
         let mut upper = block.split_off(BLOCK / 2);
@@ -197,7 +198,13 @@ impl Bodies {
         } else {
             upper.insert(place - BLOCK / 2, body);
         }
-        self.blocks.insert(block_index + 1, upper);
+        self.firsts[block_index] = block[0].seq();
+        self.push_block(block_index + 1, upper);
+    }
+
+    fn push_block(&mut self, index: usize, block: Vec<Body>) {
+        self.firsts.insert(index, block[0].seq());
+        self.blocks.insert(index, block);
     }
 
     /// All bodies in the order of their numbers.
@@ -227,6 +234,7 @@ impl Bodies {
     /// Approximate bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.blocks.capacity() * size_of::<Vec<Body>>()
+            + self.firsts.capacity() * size_of::<u64>()
             + self
                 .blocks
                 .iter()

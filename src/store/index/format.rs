@@ -42,7 +42,8 @@
 
 use super::IndexError;
 use super::bodies::Body;
-use super::layer::{Fields, Message};
+use super::layer::Fields;
+use super::message::Message;
 use super::usage::NO_SEGMENT;
 use crate::store::{Identity, Sequence};
 
@@ -344,7 +345,8 @@ impl Footer {
         if u64::from(crc32c::crc32c(&bytes[..236])) != number(bytes, 236, 4) {
             return Err(IndexError("the footer's checksum is wrong".into()));
         }
-        if number(bytes, 224, 8) != file.len() as u64 || number(bytes, 232, 4) != VERSION.into() {
+        if number(bytes, 224, 8) != file.len() as u64 || number(bytes, 232, 4) != u64::from(VERSION)
+        {
             return Err(IndexError("the footer is of another file".into()));
         }
         let mut sections = [Section::default(); SECTIONS];

@@ -12,224 +12,11 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::bodies::Bodies;
+use super::message::Message;
+use super::tombstones::Tombstones;
 use super::usage::NO_SEGMENT;
 use crate::mail::Address;
-use crate::store::{MessageInfo, Sequence, Uid, UidValidity};
-
-/// Dates are kept in 48 bits: up to the year 10889.
-const DATE_MAX: u64 = (1 << 48) - 1;
-/// Sizes are kept in 40 bits.
-const BYTES_MAX: u64 = (1 << 40) - 1;
-const _: () = assert!(crate::limits::MESSAGE_BYTES_MAX < BYTES_MAX / 2);
-/// A body so far from its append that the distance does not fit: never in a log that we wrote.
-const BODY_UNKNOWN: u32 = u32::MAX;
-
-/// A live message, 32 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Message {
-    /// Its UID.
-    pub(super) uid: Uid,
-    /// Number of the segment in which its append record is.
-    pub(super) segment: u32,
-    seq: [u32; 2],
-    /// How far the body's number is below that of the append.
-    pub(super) body_distance: u32,
-    date_low: u32,
-    bytes_low: u32,
-    date_high: u16,
-    bytes_high: u16,
-}
-
-impl Message {
-    /// A message as its append record says it. A date of more than 48
-    /// bits or a size of more than 40 is cut down to that.
-    pub(super) fn new(
-        uid: Uid,
-        segment: u32,
-        seq: Sequence,
-        body_seq: Sequence,
-        bytes: u64,
-        date_ms: u64,
-    ) -> Message {
-        let body_distance = seq
-            .checked_sub(body_seq)
-            .and_then(|distance| u32::try_from(distance).ok())
-            .unwrap_or(BODY_UNKNOWN);
-        Message::from_parts(uid, segment, seq, body_distance, bytes, date_ms)
-    }
-
-    /// As stored.
-    pub(super) fn from_parts(
-        uid: Uid,
-        segment: u32,
-        seq: Sequence,
-        body_distance: u32,
-        bytes: u64,
-        date_ms: u64,
-    ) -> Message {
-        let (bytes, date_ms) = (bytes.min(BYTES_MAX), date_ms.min(DATE_MAX));
-        Message {
-            uid,
-            segment,
-            seq: [seq as u32, (seq >> 32) as u32],
-            body_distance,
-            date_low: date_ms as u32,
-            bytes_low: bytes as u32,
-            date_high: (date_ms >> 32) as u16,
-            bytes_high: (bytes >> 32) as u16,
-        }
-    }
-
-    /// Sequence number of its append record.
-    pub(super) fn seq(&self) -> Sequence {
-        u64::from(self.seq[0]) | u64::from(self.seq[1]) << 32
-    }
-
-    /// The body's sequence number, if it can be told.
-    pub(super) fn body_seq(&self) -> Option<Sequence> {
-        if self.body_distance == BODY_UNKNOWN {
-            return None;
-        }
-        self.seq().checked_sub(u64::from(self.body_distance))
-    }
-
-    /// Bytes of trace header and body.
-    pub(super) fn bytes(&self) -> u64 {
-        u64::from(self.bytes_low) | u64::from(self.bytes_high) << 32
-    }
-
-    /// Internal date.
-    pub(super) fn date_ms(&self) -> u64 {
-        u64::from(self.date_low) | u64::from(self.date_high) << 32
-    }
-
-    /// As listed.
-    pub(super) fn info(&self) -> MessageInfo {
-        MessageInfo {
-            uid: self.uid,
-            modseq: self.seq(),
-            bytes: self.bytes(),
-            date_ms: self.date_ms(),
-        }
-    }
-}
-
-/// UIDs that an expunge record named: appends of a lower number stay dead, whenever they come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tombstone {
-    first: Uid,
-    last: Uid,
-    seq: Sequence,
-}
-
-/// Expunged UIDs since the last sealed index: disjoint ranges in ascending order.
-///
-/// A sealed index needs none: what it does not list, up to the number it covers, is dead. So
-/// their number is bounded by the expunge records of the log behind the sealed index.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tombstones {
-    ranges: Vec<Tombstone>,
-}
-
-impl Tombstones {
-    /// The highest number of an expunge record that names this UID.
-    pub(super) fn seq_of(&self, uid: Uid) -> Option<Sequence> {
-        let index = self.ranges.partition_point(|range| range.last < uid);
-        let range = self.ranges.get(index)?;
-        (range.first <= uid).then_some(range.seq)
-    }
-
-    /// The highest UID named by a record above `seq`.
-    pub(super) fn last_uid(&self, seq: Sequence) -> Option<Uid> {
-        let range = self.ranges.iter().rev().find(|range| range.seq > seq)?;
-        Some(range.last)
-    }
-
-    /// Forgets the records up to `seq`.
-    pub(super) fn drop_to(&mut self, seq: Sequence) {
-        self.ranges.retain(|range| range.seq > seq);
-    }
-
-    /// Takes in ascending UIDs of one record; where ranges overlap, the higher number stays.
-    pub(super) fn insert_all(&mut self, uids: &[Uid], seq: Sequence) {
-        for run in uids.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
-            self.insert(Tombstone {
-                first: run[0],
-                last: run[run.len() - 1],
-                seq,
-            });
-        }
-    }
-
-    fn insert(&mut self, new: Tombstone) {
-        let start = self.ranges.partition_point(|range| range.last < new.first);
-        let count = self.ranges[start..].partition_point(|range| range.first <= new.last);
-        if count == 0 {
-            self.ranges.insert(start, new);
-            return;
-        }
-        let mut pieces = Vec::with_capacity(2 * count + 1);
-        let mut next = Some(new.first);
-        for old in &self.ranges[start..start + count] {
-            // Before the overlap: only one of the two is there.
-            if old.first < new.first {
-                pieces.push(Tombstone {
-                    last: new.first - 1,
-                    ..*old
-                });
-            }
-            if let Some(first) = next
-                && first < old.first
-            {
-                pieces.push(Tombstone {
-                    first,
-                    last: old.first - 1,
-                    ..new
-                });
-            }
-            pieces.push(Tombstone {
-                first: old.first.max(new.first),
-                last: old.last.min(new.last),
-                seq: old.seq.max(new.seq),
-            });
-            if old.last > new.last {
-                pieces.push(Tombstone {
-                    first: new.last + 1,
-                    ..*old
-                });
-            }
-            next = old.last.checked_add(1);
-        }
-        if let Some(first) = next
-            && first <= new.last
-        {
-            pieces.push(Tombstone { first, ..new });
-        }
-        pieces.dedup_by(|b, a| {
-            let joins = a.seq == b.seq && a.last.checked_add(1) == Some(b.first);
-            if joins {
-                a.last = b.last;
-            }
-            joins
-        });
-        self.ranges.splice(start..start + count, pieces);
-    }
-
-    /// Takes in all of another set.
-    pub(super) fn merge(&mut self, other: Tombstones) {
-        if self.ranges.is_empty() {
-            *self = other;
-            return;
-        }
-        for range in other.ranges {
-            self.insert(range);
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.ranges.capacity() * size_of::<Tombstone>()
-    }
-}
+use crate::store::{Sequence, Uid, UidValidity};
 
 /// What an operator set on an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -288,12 +75,17 @@ impl Fields {
         self.put_segment != NO_SEGMENT
     }
 
+    /// A reserve record counts.
+    pub(super) fn has_reserve(&self) -> bool {
+        self.reserve_segment != NO_SEGMENT
+    }
+
     /// UIDVALIDITY of the INBOX.
     pub(super) fn validity(&self) -> UidValidity {
-        if self.reserve_segment == NO_SEGMENT {
-            self.put_validity
-        } else {
+        if self.has_reserve() {
             self.reserve_validity
+        } else {
+            self.put_validity
         }
     }
 }
@@ -485,6 +277,9 @@ impl Layer {
     /// Adds an account that is not there.
     pub(super) fn add(&mut self, entry: Entry) -> usize {
         let number = self.entries.len();
+        if number == self.entries.capacity() {
+            self.entries.reserve_exact(number / 4 + 16);
+        }
         self.numbers
             .insert(Rc::clone(&entry.address), number as u32);
         self.entries.push(entry);

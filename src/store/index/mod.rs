@@ -3,26 +3,42 @@
 //! The newest changes are in memory (the *overlay*), the rest in a sealed index file (the *base*),
 //! immutable and mapped. The log is the truth: an index can be rebuilt from it at any time.
 //!
+//! ```text
+//! apply    what each record changes          layer, bodies, message, tombstones: the overlay
+//! lookup   the layers seen as one            format   the sealed file, byte by byte
+//! needs    what compaction has to keep       seal     writes it
+//! usage    live bytes of segments            sealed   reads it
+//! ```
+//!
 //! Guarantees: [`Index::apply`] is idempotent and may see records in another order than they were
-//! written, as compaction leaves them: the highest sequence number of a thing wins.
+//! written, as compaction leaves them: the highest sequence number of a thing wins, and of two
+//! places of one record the one in the segment of the higher generation.
 //! Does not know: files, disks, segments' contents, time.
+//! On failure: only a sealed file can be wrong; then [`Index::open`] says so, and the log is
+//! replayed from its beginning into [`Index::new`].
 
 mod apply;
 mod bodies;
 mod format;
 mod layer;
+mod lookup;
+mod message;
+mod needs;
 mod seal;
 mod sealed;
+mod tombstones;
 mod usage;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 pub use self::seal::SealWriter;
 
-use self::bodies::Body;
 use self::format::Header;
-use self::layer::{Entry, Fields, KeyEntry, Layer, Message};
-use self::sealed::Sealed;
+use self::layer::{Fields, Layer};
+use self::lookup::over;
+use self::message::Message;
+use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
 use super::{Account, Identity, MessageInfo, Sequence, Uid, UidValidity};
 use crate::mail::Address;
@@ -132,8 +148,8 @@ pub struct Index {
     active: Layer,
     frozen: Option<Rc<Layer>>,
     base: Option<Rc<Sealed>>,
-    /// What the running seal is of.
-    sealing: Option<Header>,
+    /// What the running seal is of, and whether its file was compared with what was written.
+    sealing: Option<(Header, Rc<Cell<bool>>)>,
     segments: Segments,
     /// Live messages.
     messages: u64,
@@ -163,7 +179,7 @@ impl Index {
         identity: Identity,
     ) -> Result<(Index, Sequence, (u64, u64)), IndexError> {
         let mut segments = Segments::default();
-        let base = Sealed::open(base, &mut segments, true)?;
+        let base = Sealed::open(base, Check::AtStart, &mut segments)?;
         let header = *base.header();
         if header.identity != identity {
             return Err(IndexError(format!(
@@ -216,7 +232,8 @@ impl Index {
         };
         let frozen = Rc::new(std::mem::take(&mut self.active));
         self.frozen = Some(Rc::clone(&frozen));
-        self.sealing = Some(header);
+        let compared = Rc::new(Cell::new(false));
+        self.sealing = Some((header, Rc::clone(&compared)));
         let mut unnamed = std::mem::take(&mut self.unnamed);
         unnamed.retain(|seq| self.body_entry(*seq).is_some_and(|body| body.is_unnamed()));
         self.unnamed = unnamed;
@@ -226,19 +243,28 @@ impl Index {
             header,
             self.segments.used().collect(),
             self.messages,
+            compared,
         )
     }
 
-    /// The sealed file is durable and mapped: what it holds leaves the overlay.
+    /// The sealed file is durable and mapped: what it holds leaves the overlay. All of it is
+    /// checked here at one go, some milliseconds for each ten megabytes, unless
+    /// [`SealWriter::compare`] has done so before.
     ///
     /// # Errors
     /// When the bytes are not what the writer gave. The overlay keeps everything then, and the
     /// seal is over, as after [`Index::abandon_seal`].
     pub fn finish_seal(&mut self, base: Rc<dyn AsRef<[u8]>>) -> Result<(), IndexError> {
-        let sealing = self.sealing;
-        let opened = Sealed::open(base, &mut self.segments, false);
-        let opened = opened.and_then(|base| {
-            if Some(*base.header()) == sealing {
+        let Some((header, compared)) = self.sealing.take() else {
+            return Err(IndexError("no seal is running".into()));
+        };
+        let check = if compared.get() {
+            Check::Compared
+        } else {
+            Check::Whole
+        };
+        let opened = Sealed::open(base, check, &mut self.segments).and_then(|base| {
+            if *base.header() == header {
                 Ok(base)
             } else {
                 Err(IndexError("not the one that was being written".into()))
@@ -248,7 +274,6 @@ impl Index {
             Ok(base) => {
                 self.base = Some(Rc::new(base));
                 self.frozen = None;
-                self.sealing = None;
                 Ok(())
             }
             Err(error) => {
@@ -341,24 +366,36 @@ impl Index {
         Some(messages.iter().map(Message::info).collect())
     }
 
-    /// One message. `None` also for a listed one whose body no record has told of: the log is
-    /// damaged there.
+    /// One message. When no record has told of its body, for the log is damaged there, its
+    /// location is in segment 0 and has no bytes: it can be expunged, but not read.
     pub fn find(&self, address: &Address, uid: Uid) -> Option<Found> {
-        let known = match self.active.entry(address) {
-            Some(entry) if !entry.fields.exists() => return None,
-            Some(entry) => entry.message(uid),
-            None if !self.has_account(address) => return None,
-            None => None,
-        };
-        let message = match known {
+        let own = [self.active.entry(address), self.frozen_entry(address)];
+        let mut own = own.into_iter().flatten().peekable();
+        if own.peek().is_some_and(|entry| !entry.fields.exists()) {
+            return None;
+        }
+        let only_base = own.peek().is_none();
+        let message = match own.find_map(|entry| entry.message(uid)) {
             Some(known) => known?,
-            None => self.message_below(address, uid)?,
+            None => {
+                let base = self.base.as_ref()?;
+                let (account, fields) = base.account(address.as_str())?;
+                if only_base && !fields.exists() {
+                    return None;
+                }
+                base.message(account, uid)?
+            }
         };
-        let body_seq = message.body_seq()?;
+        // Records have numbers above 0.
+        let body_seq = message.body_seq().unwrap_or(0);
         Some(Found {
             info: message.info(),
             body_seq,
-            location: self.body(body_seq)?,
+            location: self.body(body_seq).unwrap_or(Location {
+                segment: 0,
+                offset: 0,
+                bytes: 0,
+            }),
         })
     }
 
@@ -421,118 +458,6 @@ impl Index {
             self.base.as_ref().map_or(0, |base| base.len() as u64),
         )
     }
-
-    // The layers, the newest that knows first.
-
-    fn frozen_entry(&self, address: &Address) -> Option<&Entry> {
-        self.frozen.as_ref()?.entry(address)
-    }
-
-    fn fields(&self, address: &Address) -> Option<Fields> {
-        match self.active.entry(address) {
-            Some(entry) => Some(entry.fields),
-            None => self.fields_below(address),
-        }
-    }
-
-    fn fields_below(&self, address: &Address) -> Option<Fields> {
-        if let Some(entry) = self.frozen_entry(address) {
-            return Some(entry.fields);
-        }
-        let (_, fields) = self.base.as_ref()?.account(address.as_str())?;
-        Some(fields)
-    }
-
-    /// A live message of the layers below the newest.
-    fn message_below(&self, address: &Address, uid: Uid) -> Option<Message> {
-        if let Some(entry) = self.frozen_entry(address)
-            && let Some(known) = entry.message(uid)
-        {
-            return known;
-        }
-        let base = self.base.as_ref()?;
-        let (account, _) = base.account(address.as_str())?;
-        base.message(account, uid)
-    }
-
-    /// All live messages, in UID order.
-    fn messages_of(&self, address: &Address) -> Vec<Message> {
-        let active = self.active.entry(address);
-        let frozen = self.frozen_entry(address);
-        let hidden = [active, frozen]
-            .iter()
-            .flatten()
-            .any(|entry| entry.hides_below);
-        let mut messages = match &self.base {
-            Some(base) if !hidden => base
-                .account(address.as_str())
-                .map_or_else(Vec::new, |(account, _)| base.messages(account)),
-            _ => Vec::new(),
-        };
-        for entry in [frozen, active].into_iter().flatten() {
-            messages = entry.over(messages);
-        }
-        messages
-    }
-
-    fn body_entry(&self, seq: Sequence) -> Option<Body> {
-        match self.active.bodies.get(seq) {
-            Some(body) => Some(*body),
-            None => self.body_below(seq),
-        }
-    }
-
-    fn body_below(&self, seq: Sequence) -> Option<Body> {
-        if let Some(body) = self.frozen.as_ref().and_then(|f| f.bodies.get(seq)) {
-            return Some(*body);
-        }
-        self.base.as_ref()?.body(seq)
-    }
-
-    /// Chunks of a streamed body; empty for all others.
-    fn chunks_of(&self, seq: Sequence) -> Vec<Sequence> {
-        let frozen = self.frozen.as_ref();
-        if let Some(chunks) = self.active.chunks.get(&seq) {
-            return chunks.to_vec();
-        }
-        if let Some(chunks) = frozen.and_then(|frozen| frozen.chunks.get(&seq)) {
-            return chunks.to_vec();
-        }
-        let base = self.base.as_ref().and_then(|base| base.chunks(seq));
-        base.unwrap_or_default()
-    }
-
-    fn key_entry(&self, key: &[u8]) -> Option<KeyEntry> {
-        if let Some(entry) = self.active.keys.get(key) {
-            return Some(entry.clone());
-        }
-        if let Some(entry) = self.frozen.as_ref().and_then(|f| f.keys.get(key)) {
-            return Some(entry.clone());
-        }
-        self.base.as_ref()?.key(key)
-    }
-}
-
-/// Two sorted runs of keys as one; of equal keys the one of `upper` counts.
-fn over<'a>(
-    upper: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-    lower: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-    let mut upper = upper.peekable();
-    let mut lower = lower.peekable();
-    std::iter::from_fn(move || {
-        let Some((high, _)) = upper.peek() else {
-            return lower.next();
-        };
-        match lower.peek() {
-            Some((low, _)) if low < high => lower.next(),
-            Some((low, _)) if low == high => {
-                lower.next();
-                upper.next()
-            }
-            _ => upper.next(),
-        }
-    })
 }
 
 #[cfg(test)]

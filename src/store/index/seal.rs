@@ -5,25 +5,29 @@
 //! never a wrong one.
 //! Does not know: the layer that goes on meanwhile, files.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::rc::Rc;
 
-use super::Usage;
 use super::bodies::{Body, Place};
 use super::format::{
     ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS, KeyRow,
     MESSAGES, Rows, SECTIONS, Section, TEXT,
 };
-use super::layer::{Fields, Layer, Message};
+use super::layer::{Fields, Layer};
+use super::message::Message;
 use super::sealed::Sealed;
+use super::{IndexError, Usage};
 use crate::mail::Address;
 use crate::store::Sequence;
 
 /// A piece ends once it has so many bytes.
 const PIECE_BYTES: usize = 128 * 1024;
-/// Or after so many rows were looked at and some written.
-const PIECE_STEPS: usize = 8 * 1024;
+/// Or after so many rows were looked at.
+const PIECE_STEPS: usize = 4 * 1024;
+/// Bytes compared at a time.
+const COMPARE_BYTES: u64 = 1 << 20;
 /// Accounts put in order with each piece of bodies.
 const ORDER_STEPS: usize = 512;
 
@@ -44,6 +48,11 @@ pub struct SealWriter {
     sorted_count: usize,
     sorted: BTreeMap<Rc<Address>, u32>,
     order: Vec<u32>,
+    /// Told to the index when the whole file was compared.
+    compared: Rc<Cell<bool>>,
+    compared_section: usize,
+    compared_bytes: u64,
+    compared_crc: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +102,7 @@ impl SealWriter {
         header: Header,
         used: Vec<(u32, u64, Usage)>,
         messages: u64,
+        compared: Rc<Cell<bool>>,
     ) -> SealWriter {
         let mut used = used;
         used.sort_unstable_by_key(|(_, segment, _)| *segment);
@@ -115,11 +125,16 @@ impl SealWriter {
             sorted_count: 0,
             sorted: BTreeMap::new(),
             order: Vec::new(),
+            compared,
+            compared_section: 0,
+            compared_bytes: 0,
+            compared_crc: 0,
         }
     }
 
-    /// The next piece (at most about 256 KiB, made in well under a millisecond, and never empty);
-    /// `None`: done. A single key with its value is not divided, however large.
+    /// The next piece (at most about 256 KiB, made in well under a millisecond); `None`: done.
+    /// A piece is empty when many dead rows were passed over: there is nothing to write then, but
+    /// it is time to let others work. A single key with its value is not divided, however large.
     pub fn next_piece(&mut self) -> Option<Vec<u8>> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         while piece.len() < PIECE_BYTES {
@@ -142,10 +157,7 @@ impl SealWriter {
                     own.crc = crc32c::crc32c_append(own.crc, &piece[start..]);
                     own.length += (piece.len() - start) as u64;
                     if !done {
-                        if piece.is_empty() {
-                            continue;
-                        }
-                        break;
+                        return Some(piece);
                     }
                     let end = own.offset + own.length;
                     if section + 1 < SECTIONS {
@@ -159,10 +171,49 @@ impl SealWriter {
                         self.stage = Stage::Done;
                     }
                 }
+                Stage::Done if piece.is_empty() => return None,
                 Stage::Done => break,
             }
         }
-        (!piece.is_empty()).then_some(piece)
+        Some(piece)
+    }
+
+    /// Compares some more of the written file with what was given out (a megabyte, well under a
+    /// millisecond if it is in memory); true: all of it is as it should be, and
+    /// [`super::Index::finish_seal`] need not look again. To be called after the last piece.
+    ///
+    /// # Errors
+    /// The file is not what was given out: the seal is to be abandoned.
+    pub fn compare(&mut self, file: &[u8]) -> Result<bool, IndexError> {
+        if self.stage != Stage::Done || self.rows.overflow {
+            return Err(IndexError("not written to its end".into()));
+        }
+        let Some(section) = self.sections.get(self.compared_section) else {
+            let footer = Footer::decode(file)?;
+            if Header::decode(file)? != self.header || footer.sections != self.sections {
+                return Err(IndexError("not the one that was being written".into()));
+            }
+            self.compared.set(true);
+            return Ok(true);
+        };
+        let length = (section.length - self.compared_bytes).min(COMPARE_BYTES);
+        let start = section.offset + self.compared_bytes;
+        let Some(part) = file.get(start as usize..(start + length) as usize) else {
+            return Err(IndexError("shorter than it was written".into()));
+        };
+        self.compared_crc = crc32c::crc32c_append(self.compared_crc, part);
+        self.compared_bytes += length;
+        if self.compared_bytes == section.length {
+            if self.compared_crc != section.crc {
+                let section = self.compared_section;
+                return Err(IndexError(format!(
+                    "section {section} is not as it was written"
+                )));
+            }
+            (self.compared_bytes, self.compared_crc) = (0, 0);
+            self.compared_section += 1;
+        }
+        Ok(false)
     }
 
     fn open_section(&mut self, section: usize, offset: u64) {

@@ -14,7 +14,8 @@ use super::format::{
     self, ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS,
     KeyRow, MESSAGES, NO_ROW, ROW_BYTES, SECTIONS, SEGMENTS, TEXT, number,
 };
-use super::layer::{Fields, KeyEntry, Message, Profile};
+use super::layer::{Fields, KeyEntry, Profile};
+use super::message::Message;
 use super::usage::Segments;
 use super::{IndexError, Usage};
 use crate::mail::Address;
@@ -28,19 +29,35 @@ pub(super) struct Sealed {
     sections: [Range<usize>; SECTIONS],
     /// Numbers of the segments in memory, by their rows in the file.
     numbers: Vec<u32>,
+    /// Number of every [`STRIDE`]th body: a search goes to one stretch of the file.
+    body_seqs: Vec<Sequence>,
 }
+
+/// How a file comes to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// At the start of the program: every byte, and the usage of segments is taken over.
+    AtStart,
+    /// Just written: every byte.
+    Whole,
+    /// Just written, and [`super::SealWriter::compare`] has seen every byte.
+    Compared,
+}
+
+/// Bodies of a stretch of the file, 5 KiB.
+const STRIDE: usize = 256;
 
 fn wrong(section: &str, row: usize, what: &str) -> IndexError {
     IndexError(format!("{section}, row {row}: {what}"))
 }
 
 impl Sealed {
-    /// Takes over the bytes of a file after checking all of them. `segments` gets a number for
-    /// each segment named, and with `restore` their usage.
+    /// Takes over the bytes of a file after checking them. `segments` gets a number for each
+    /// segment named, and at the start their usage.
     pub(super) fn open(
         bytes: Rc<dyn AsRef<[u8]>>,
+        check: Check,
         segments: &mut Segments,
-        restore: bool,
     ) -> Result<Sealed, IndexError> {
         let file = bytes.as_ref().as_ref();
         let header = Header::decode(file)?;
@@ -49,7 +66,9 @@ impl Sealed {
         for (index, section) in footer.sections.iter().enumerate() {
             let start = section.offset as usize;
             sections[index] = start..start + section.length as usize;
-            if crc32c::crc32c(&file[sections[index].clone()]) != section.crc {
+            if check != Check::Compared
+                && crc32c::crc32c(&file[sections[index].clone()]) != section.crc
+            {
                 return Err(IndexError(format!(
                     "the checksum of section {index} is wrong"
                 )));
@@ -61,8 +80,13 @@ impl Sealed {
             messages: footer.messages,
             sections,
             numbers: Vec::new(),
+            body_seqs: Vec::new(),
         };
-        sealed.check()?;
+        if check != Check::Compared {
+            sealed.check()?;
+        }
+        let strides = sealed.all(BODIES).step_by(STRIDE);
+        sealed.body_seqs = strides.map(|row| number(row, 0, 6)).collect();
         sealed.numbers = (0..sealed.rows(SEGMENTS))
             .map(|index| {
                 let row = sealed.row(SEGMENTS, index);
@@ -70,7 +94,7 @@ impl Sealed {
                     live_bytes: number(row, 8, 8),
                     youngest_expunge_ms: number(row, 16, 8),
                 };
-                if restore {
+                if check == Check::AtStart {
                     segments.restore(number(row, 0, 8), usage)
                 } else {
                     segments.number(number(row, 0, 8))
@@ -335,10 +359,12 @@ impl Sealed {
 
     /// A body by its number.
     pub(super) fn body(&self, seq: Sequence) -> Option<Body> {
-        let count = self.rows(BODIES);
-        let index = self.search(BODIES, 0..count, |row| number(row, 0, 6) < seq);
+        let stretch = self.body_seqs.partition_point(|first| *first <= seq);
+        let start = stretch.checked_sub(1)? * STRIDE;
+        let rows = start..self.rows(BODIES).min(start + STRIDE);
+        let index = self.search(BODIES, rows.clone(), |row| number(row, 0, 6) < seq);
         let body = self.body_at(index);
-        (index < count && body.seq() == seq).then_some(body)
+        (rows.contains(&index) && body.seq() == seq).then_some(body)
     }
 
     /// Number of the final record of a row of chunk lists.

@@ -1,3 +1,4 @@
+mod damage;
 mod model;
 
 use super::*;
@@ -159,6 +160,34 @@ fn chunks_live_as_long_as_their_message() {
 }
 
 #[test]
+fn a_chunk_may_be_told_of_late() {
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    // Chunk 2 is in the log when the file is written, but its message is still arriving.
+    let bytes = seal(&mut index, 3);
+    index = Index::open(Rc::new(bytes), IDENTITY).unwrap().0;
+    body(&mut index, 2, at(1, 500), &[]);
+    assert_eq!(index.body(2), None);
+    body(&mut index, 4, at(1, 700), &[2]);
+    append(&mut index, 5, 1, 1, 1, 4);
+    assert_eq!(index.body(2), Some(at(1, 500)));
+    seal(&mut index, 5);
+    assert_eq!(index.body(2), Some(at(1, 500)));
+}
+
+#[test]
+fn a_message_without_its_body_can_be_expunged() {
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    append(&mut index, 3, 1, 1, 1, 2);
+    let found = index.find(&address(1), 1).unwrap();
+    assert_eq!((found.location.segment, found.location.bytes), (0, 0));
+    assert_eq!(index.body(2), None);
+    expunge(&mut index, 4, 1, &[1]);
+    assert_eq!(index.find(&address(1), 1), None);
+}
+
+#[test]
 fn the_later_place_of_a_body_counts() {
     let mut index = Index::new();
     put(&mut index, 1, 1);
@@ -212,4 +241,28 @@ fn keys_are_visited_in_order() {
         ]
     );
     assert_eq!(index.key(b"a/2"), None);
+}
+
+#[test]
+fn every_place_of_an_expunged_message_waits_for_the_cleanup_age() {
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    body(&mut index, 2, at(2, 0), &[]);
+    body(&mut index, 3, at(3, 0), &[2]);
+    append(&mut index, 4, 4, 1, 1, 3);
+    expunge(&mut index, 5, 1, &[1]);
+    let gone = Usage {
+        live_bytes: 0,
+        youngest_expunge_ms: 77,
+    };
+    let expected = [(2, gone), (3, gone), (4, gone)];
+    assert_eq!(index.usage()[1..], expected);
+    let bytes = seal(&mut index, 5);
+    let (mut index, ..) = Index::open(Rc::new(bytes), IDENTITY).unwrap();
+    assert_eq!(index.usage()[1..], expected);
+    index.forget_segment(3);
+    assert_eq!(index.usage()[1..], [(2, gone), (4, gone)]);
+    // What is needed is not forgotten.
+    index.forget_segment(1);
+    assert_eq!(index.usage()[0].1.live_bytes, 256);
 }

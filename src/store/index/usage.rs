@@ -54,14 +54,13 @@ impl Segments {
     /// Something of so many bytes is needed there.
     pub(super) fn add(&mut self, number: u32, bytes: u64) {
         if let Some((_, usage)) = self.rows.get_mut(number as usize) {
-            usage.live_bytes += bytes;
+            usage.live_bytes = usage.live_bytes.saturating_add(bytes);
         }
     }
 
     /// It is not needed any more.
     pub(super) fn sub(&mut self, number: u32, bytes: u64) {
         if let Some((_, usage)) = self.rows.get_mut(number as usize) {
-            debug_assert!(usage.live_bytes >= bytes, "usage below zero");
             usage.live_bytes = usage.live_bytes.saturating_sub(bytes);
         }
     }

@@ -50,7 +50,7 @@ fn all_kinds(body: &[u8]) -> (Vec<u8>, Vec<usize>) {
 
 #[test]
 fn every_kind_comes_back_as_it_was_written() {
-    let body: Vec<u8> = (0..9000u32).map(|i| i as u8).collect();
+    let body: Vec<u8> = (0..9000u32).map(|i| (i % 251) as u8).collect();
     let (out, starts) = all_kinds(&body);
     let mut seen = Vec::new();
     let mut at = 0;
@@ -121,7 +121,7 @@ fn every_kind_comes_back_as_it_was_written() {
 
 #[test]
 fn a_part_of_a_body_is_verified_without_the_rest() {
-    let body: Vec<u8> = (0..9000u32).map(|i| i as u8).collect();
+    let body: Vec<u8> = (0..9000u32).map(|i| (i % 251) as u8).collect();
     let mut out = Vec::new();
     encode::body(&mut out, 1, b"", &[], &body);
     encode::seal(&mut out, realm());

@@ -11,7 +11,7 @@ use crate::store::batch::{self, Head};
 use crate::store::change::{Chunks, apply_record};
 use crate::store::index::Location;
 use crate::store::partition::Prepared;
-use crate::store::record::{Kind, Payload, Realm, encode};
+use crate::store::record::{Kind, Realm, encode};
 use crate::store::segment::Segment;
 use crate::store::{Uid, UidValidity};
 
@@ -28,9 +28,18 @@ struct Waiting {
 }
 
 enum What {
-    Batch { head: Head, realm: Realm },
-    Broken { head: Head, realm: Realm, reason: String },
-    Gap { reason: String },
+    Batch {
+        head: Head,
+        realm: Realm,
+    },
+    Broken {
+        head: Head,
+        realm: Realm,
+        reason: String,
+    },
+    Gap {
+        reason: String,
+    },
 }
 
 /// The state of a replay.
@@ -115,7 +124,10 @@ impl<D: Disk> Recovery<'_, D> {
             .map(|(generation, file)| (*generation, file.bytes, file.end, file.header))
             .collect();
         let length = |bytes: u64, end: Option<u64>| end.map_or(bytes, |end| end.min(bytes));
-        let total_bytes = todo.iter().map(|(_, bytes, end, _)| length(*bytes, *end)).sum();
+        let total_bytes = todo
+            .iter()
+            .map(|(_, bytes, end, _)| length(*bytes, *end))
+            .sum();
         let mut done_bytes = 0;
         for (generation, file_bytes, end, header) in todo {
             (self.progress)(Progress {
@@ -172,8 +184,7 @@ impl<D: Disk> Recovery<'_, D> {
             }),
         }
         replay.ended = None;
-        for (position, stretch) in
-            scan::stretches(bytes, from as usize, self.identity, generation)
+        for (position, stretch) in scan::stretches(bytes, from as usize, self.identity, generation)
         {
             let what = match &stretch {
                 Stretch::Batch { head, realm, .. } => What::Batch {
@@ -507,7 +518,11 @@ impl<D: Disk> Recovery<'_, D> {
         clean: bool,
     ) -> Result<Recovered<D::File>, OpenError> {
         let is_empty = cut.offset <= BLOCK_BYTES as u64 && cut.segment >= replay.from.segment;
-        let beyond = if is_empty { cut.segment } else { cut.segment + 1 };
+        let beyond = if is_empty {
+            cut.segment
+        } else {
+            cut.segment + 1
+        };
         let dropped: Vec<u64> = files
             .segments
             .range(beyond..)
@@ -634,7 +649,10 @@ fn reserves(index: &Index, new_validity: bool, seq_next: &mut Sequence) -> Vec<(
         let seq = *seq_next;
         *seq_next += 1;
         let (uid_next, validity) = if new_validity {
-            (uid_next, (seq as UidValidity).max(validity.wrapping_add(1)).max(1))
+            (
+                uid_next,
+                (seq as UidValidity).max(validity.wrapping_add(1)).max(1),
+            )
         } else {
             (uid_next.saturating_add(UID_JUMP), validity)
         };

@@ -50,11 +50,7 @@ impl Stretch<'_> {
 ///
 /// # Errors
 /// When not one block of a piece can be read: that is no bad spot, but a disk that is gone.
-pub async fn read_file<D: Disk>(
-    disk: &D,
-    file: &D::File,
-    end: u64,
-) -> io::Result<(Vec<u8>, u64)> {
+pub async fn read_file<D: Disk>(disk: &D, file: &D::File, end: u64) -> io::Result<(Vec<u8>, u64)> {
     let mut bytes = Vec::new();
     let mut unreadable = 0;
     let end = end.min(disk.len(file).await?);

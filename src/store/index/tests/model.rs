@@ -22,75 +22,67 @@ enum Record {
 
 type Log = Vec<(Sequence, Location, Record)>;
 
-fn apply(index: &mut Index, (seq, at, record): &(Sequence, Location, Record)) {
+/// Shows a record to `visit` as the change that it is.
+fn with_change<T>(
+    (seq, at, record): &(Sequence, Location, Record),
+    visit: impl FnOnce(Sequence, Location, Change<'_>) -> T,
+) -> T {
     let (seq, at) = (*seq, *at);
-    match record {
-        Record::Put(number, validity, hash) => index.apply(
-            seq,
-            at,
+    let owner = match record {
+        Record::Put(number, ..)
+        | Record::Remove(number)
+        | Record::Append(number, ..)
+        | Record::Expunge(number, ..)
+        | Record::Reserve(number, ..) => address(*number),
+        Record::Key(..) | Record::Body(..) => address(0),
+    };
+    let address = &owner;
+    let account;
+    let change = match record {
+        Record::Put(_, validity, hash) => {
+            account = Account {
+                address: owner.clone(),
+                password_hash: hash.clone(),
+                quota_bytes: seq,
+            };
             Change::PutAccount {
-                account: &Account {
-                    address: address(*number),
-                    password_hash: hash.clone(),
-                    quota_bytes: seq,
-                },
+                account: &account,
                 validity: *validity,
-            },
-        ),
-        Record::Remove(number) => index.apply(
-            seq,
-            at,
-            Change::RemoveAccount {
-                address: &address(*number),
-            },
-        ),
-        Record::Append(number, uid, body_seq, bytes) => index.apply(
-            seq,
-            at,
-            Change::Append {
-                address: &address(*number),
-                uid: *uid,
-                body_seq: *body_seq,
-                bytes: *bytes,
-                date_ms: seq * 10,
-            },
-        ),
-        Record::Expunge(number, uids, now_ms) => index.apply(
-            seq,
-            at,
-            Change::Expunge {
-                address: &address(*number),
-                uids,
-                now_ms: *now_ms,
-            },
-        ),
-        Record::Reserve(number, uid_next, validity) => index.apply(
-            seq,
-            at,
-            Change::Reserve {
-                address: &address(*number),
-                uid_next: *uid_next,
-                validity: *validity,
-            },
-        ),
-        Record::Key(key, value) => index.apply(
-            seq,
-            at,
-            Change::Key {
-                key,
-                value: value.as_deref(),
-            },
-        ),
-        Record::Body(body_seq, location, chunks) => index.apply(
-            seq,
-            at,
-            Change::Body {
-                body_seq: *body_seq,
-                location: *location,
-                chunks,
-            },
-        ),
-    }
+            }
+        }
+        Record::Remove(_) => Change::RemoveAccount { address },
+        Record::Append(_, uid, body_seq, bytes) => Change::Append {
+            address,
+            uid: *uid,
+            body_seq: *body_seq,
+            bytes: *bytes,
+            date_ms: seq * 10,
+        },
+        Record::Expunge(_, uids, now_ms) => Change::Expunge {
+            address,
+            uids,
+            now_ms: *now_ms,
+        },
+        Record::Reserve(_, uid_next, validity) => Change::Reserve {
+            address,
+            uid_next: *uid_next,
+            validity: *validity,
+        },
+        Record::Key(key, value) => Change::Key {
+            key,
+            value: value.as_deref(),
+        },
+        Record::Body(body_seq, location, chunks) => Change::Body {
+            body_seq: *body_seq,
+            location: *location,
+            chunks,
+        },
+    };
+    visit(seq, at, change)
+}
+
+fn apply(index: &mut Index, record: &(Sequence, Location, Record)) {
+    with_change(record, |seq, at, change| index.apply(seq, at, change));
 }
 
 #[derive(Debug, Clone)]
@@ -431,6 +423,28 @@ impl World {
         });
         let expected: BTreeSet<_> = self.accounts.keys().map(|n| address(*n)).collect();
         assert_eq!(seen, expected, "{context}");
+        let live: BTreeSet<(Sequence, u64)> = self
+            .live()
+            .into_iter()
+            .map(|place| (self.log[place].0, self.location(place).segment))
+            .collect();
+        for (place, record) in self.log.iter().enumerate() {
+            let (seq, at, what) = record;
+            let says_gone = matches!(
+                what,
+                Record::Expunge(..) | Record::Remove(_) | Record::Key(_, None)
+            );
+            // Of two copies of a body in one segment the later counts.
+            let expected = match what {
+                Record::Body(body_seq, location, _) => {
+                    let place = self.bodies[body_seq];
+                    live.contains(&(*seq, at.segment)) && self.location(place) == *location
+                }
+                _ => says_gone || live.contains(&(*seq, at.segment)),
+            };
+            let needed = with_change(record, |seq, at, change| index.needs(seq, at, &change));
+            assert_eq!(needed, expected, "{context}: {place} {record:?}");
+        }
         let live: BTreeMap<u64, u64> = index
             .usage()
             .into_iter()
@@ -460,7 +474,7 @@ fn shuffle<T>(random: &mut Random, items: &mut [T]) {
 
 #[test]
 fn in_the_order_of_the_log_with_seals_and_reopenings() {
-    for seed in 0..300 {
+    for seed in 0..60 {
         let random = &mut Random::new(seed);
         let mut world = history(random, 0);
         let mut index = Index::new();
@@ -491,7 +505,7 @@ fn in_the_order_of_the_log_with_seals_and_reopenings() {
                     0 => index.abandon_seal(),
                     1 | 2 => {
                         while let Some(piece) = writer.next_piece() {
-                            assert!(!piece.is_empty() && piece.len() <= 256 * 1024);
+                            assert!(piece.len() <= 256 * 1024);
                             bytes.extend(piece);
                         }
                         index.finish_seal(Rc::new(bytes.clone())).expect(&context);
@@ -536,7 +550,7 @@ fn in_the_order_of_the_log_with_seals_and_reopenings() {
 
 #[test]
 fn in_any_order() {
-    for seed in 1000..1600 {
+    for seed in 1000..1200 {
         let random = &mut Random::new(seed);
         let mut world = history(random, 120);
         world.streams.clear();
@@ -554,7 +568,7 @@ fn in_any_order() {
 
 #[test]
 fn over_a_sealed_file_in_any_order() {
-    for seed in 2000..2600 {
+    for seed in 2000..2200 {
         let context = format!("seed {seed}");
         let random = &mut Random::new(seed);
         let mut world = history(random, 80);

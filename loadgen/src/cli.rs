@@ -1,0 +1,383 @@
+//! The command line: every flag, its default and its check.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::target::Target;
+
+/// Load generator and verifier for mail servers.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deliver messages over SMTP
+    Smtp(Mail),
+    /// Deliver messages over LMTP
+    Lmtp(Mail),
+    /// Read mailboxes over POP3: one session after another on every connection
+    Pop3(Pop3),
+    /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
+    Verify(Verify),
+    /// Open connections and leave them idle, to see what they cost the server
+    IdleConnections(Idle),
+}
+
+/// What all commands have.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// CPUs to run on, a thread pinned to each: all, a LIST as 0 or 0-3,6, or count:N
+    #[arg(long, default_value = "all", value_name = "LIST")]
+    pub processors: String,
+    /// Silence of the server that counts as a hang, while an answer is due
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+    /// End the run when nothing at all was completed for so long
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub give_up: Duration,
+    /// Write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// No progress display, and no table where everything went well
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// How long a run is, and what is recorded.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Connections, over all threads
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+    /// End after so many messages (POP3: sessions)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after so long, as 500ms, 10s, 5m [default: 10s, if there is no --count]
+    #[arg(long, value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Leave the first part of the run out of the figures; comes before --duration
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub warmup: Duration,
+    /// Write histograms by verb and second (HdrHistogram interval log V2)
+    #[arg(long, value_name = "FILE")]
+    pub hdr_log: Option<PathBuf>,
+}
+
+/// `smtp` and `lmtp`.
+#[derive(Debug, Args)]
+pub struct Mail {
+    /// ADDR:PORT, or the path of a Unix socket
+    #[arg(long)]
+    pub target: Target,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Run`")]
+    pub run: Run,
+    /// Bytes of a message, header and body, as 700, 4K, 50K, 1M
+    #[arg(long, default_value = "4K", value_parser = size)]
+    pub size: usize,
+    /// Recipients of every message, drawn uniformly
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub recipients: u16,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Users`")]
+    pub users: Users,
+    /// Envelope sender; may be empty
+    #[arg(long, default_value = "loadgen@bench.test", value_name = "ADDRESS")]
+    pub from: String,
+    /// Close a connection after so many messages; 0: never
+    #[arg(long, default_value_t = 0)]
+    pub messages_per_connection: u64,
+    /// Send MAIL, RCPT and DATA in one piece where the server announces PIPELINING
+    #[arg(long, default_value = "on", value_name = "WHETHER")]
+    pub pipelining: Switch,
+    /// Send bodies by BDAT; the server has to announce CHUNKING
+    #[arg(long)]
+    pub chunking: bool,
+    /// Note every message, its recipients and what the server said, for `loadgen verify`; a new file
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Send a message again, under the same id, if the connection broke or the server said 4xx; at most so many attempts
+    #[arg(long, value_name = "ATTEMPTS", num_args = 0..=1, default_value_t = 1,
+          default_missing_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
+    pub retry: u32,
+    /// End the run at the first connection that breaks
+    #[arg(long)]
+    pub stop_on_disconnect: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Common`")]
+    pub common: Common,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "on and off")]
+pub enum Switch {
+    On,
+    Off,
+}
+
+/// Whose mail it is.
+#[derive(Debug, Args)]
+pub struct Users {
+    /// Users: PREFIX0@DOMAIN to PREFIXn-1@DOMAIN
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub users: usize,
+    /// Begins the users' names
+    #[arg(long, default_value = "u")]
+    pub prefix: String,
+    /// The users' domain
+    #[arg(long, default_value = "bench.test")]
+    pub domain: String,
+    /// Take the users' addresses from a file instead, one a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["users", "prefix"])]
+    pub rcpt_file: Option<PathBuf>,
+}
+
+/// How users log in.
+#[derive(Debug, Args)]
+pub struct Login {
+    /// Login name; {address}, {local} and {domain} are replaced
+    #[arg(long, default_value = "{address}", value_name = "PATTERN")]
+    pub user_pattern: String,
+    /// Password of all users
+    #[arg(long)]
+    pub password: String,
+}
+
+/// `pop3`.
+#[derive(Debug, Args)]
+pub struct Pop3 {
+    /// ADDR:PORT
+    #[arg(long)]
+    pub target: Target,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Run`")]
+    pub run: Run,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Users`")]
+    pub users: Users,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Login`")]
+    pub login: Login,
+    /// Messages retrieved in a session, the first ones; fewer where there are fewer
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    pub retr: u32,
+    /// Send LIST in every session
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub list: bool,
+    /// Send UIDL in every session
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub uidl: bool,
+    /// Delete what was retrieved
+    #[arg(long)]
+    pub delete: bool,
+    /// RETR and DELE commands sent ahead where the server announces PIPELINING (sends CAPA first)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub window: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Common`")]
+    pub common: Common,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Ledgers of the runs whose mail is in the mailboxes; may be given several times
+    #[arg(long, required = true, value_name = "FILE")]
+    pub ledger: Vec<PathBuf>,
+    /// The POP3 server: ADDR:PORT
+    #[arg(long, value_name = "TARGET")]
+    pub pop3: Target,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Login`")]
+    pub login: Login,
+    /// Connections, over all threads
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections: u32,
+    /// Offending messages to be named, of each kind
+    #[arg(long, default_value_t = 10)]
+    pub list: usize,
+    /// Attempts to read a mailbox
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub attempts: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Common`")]
+    pub common: Common,
+}
+
+/// `idle-connections`.
+#[derive(Debug, Args)]
+pub struct Idle {
+    /// ADDR:PORT, or the path of a Unix socket
+    #[arg(long)]
+    pub target: Target,
+    /// Connections, over all threads; a loopback server is reached from a source address each 20000
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+    /// What the server greets with; a connection is up when it has
+    #[arg(long, default_value = "smtp", value_name = "WHICH")]
+    pub protocol: Protocol,
+    /// How long to hold them, once all are up or failed
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub hold: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Common`")]
+    pub common: Common,
+}
+
+/// What a server greets with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// 220 (SMTP, LMTP)
+    Smtp,
+    /// +OK
+    Pop3,
+    /// nothing is waited for
+    None,
+}
+
+/// `4096`, `4K`, `50K`, `1M`.
+fn size(text: &str) -> Result<usize, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let factor = match &text[split..] {
+        "" | "B" => 1,
+        "K" | "k" | "KiB" => 1 << 10,
+        "M" | "m" | "MiB" => 1 << 20,
+        _ => 0,
+    };
+    text[..split]
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "wanted is a number of bytes, as 700, 4K (4096) or 1M (1048576)".to_owned())
+}
+
+/// `500ms`, `10s`, `5m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let unit = match &text[split..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    text[..split]
+        .parse::<f64>()
+        .ok()
+        .map(|number| number * unit)
+        // A year is more than anybody waits.
+        .filter(|seconds| (0.0..=31_536_000.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "wanted is a time, as 500ms, 10s, 5m or 1h, at most a year".to_owned())
+}
+
+/// The CPUs that `text` names, of those that are `allowed`.
+///
+/// # Errors
+/// Says what is wrong and which CPUs there are.
+pub fn processors(text: &str, allowed: &[usize]) -> Result<Vec<usize>, String> {
+    let wrong = |why: String| {
+        format!(
+            "--processors {text}: {why}; wanted is all, a LIST as 0 or 0-3,6, or count:N, of the \
+             CPUs this process may use: {allowed:?}"
+        )
+    };
+    if text == "all" {
+        return Ok(allowed.to_vec());
+    }
+    if let Some(count) = text.strip_prefix("count:") {
+        return match count.parse::<usize>() {
+            Ok(count) if (1..=allowed.len()).contains(&count) => Ok(allowed[..count].to_vec()),
+            Ok(count) => Err(wrong(format!("there are {}, not {count}", allowed.len()))),
+            Err(_) => Err(wrong(format!("'{count}' is not a number"))),
+        };
+    }
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| {
+            text.parse::<usize>()
+                .map_err(|_| wrong(format!("'{part}' is not a CPU or a range")))
+        };
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last > 100_000 {
+            return Err(wrong(format!("'{part}' is not a range")));
+        }
+        for cpu in first..=last {
+            if !allowed.contains(&cpu) {
+                return Err(wrong(format!("CPU {cpu} does not exist or is not allowed")));
+            }
+            if cpus.contains(&cpu) {
+                return Err(wrong(format!("CPU {cpu} is named twice")));
+            }
+            cpus.push(cpu);
+        }
+    }
+    Ok(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        assert_eq!(size("700"), Ok(700));
+        assert_eq!(size("4K"), Ok(4096));
+        assert_eq!(size("1M"), Ok(1 << 20));
+        for wrong in ["", "K", "0", "4X", "-1", "99999999999999999999"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "s", "1y", "1d", "-1s", "1e99h", "..s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn processor_lists() {
+        let allowed = [0, 1, 2, 5];
+        assert_eq!(processors("all", &allowed), Ok(vec![0, 1, 2, 5]));
+        assert_eq!(processors("count:2", &allowed), Ok(vec![0, 1]));
+        assert_eq!(processors("5,0-1", &allowed), Ok(vec![5, 0, 1]));
+        for wrong in [
+            "", "3", "0-3", "x", "1,1", "2-1", "count:0", "count:5", "count:x", "0-",
+        ] {
+            let error = processors(wrong, &allowed).expect_err(wrong);
+            assert!(error.contains("[0, 1, 2, 5]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn retry_has_a_value_or_not() {
+        let parse = |text: &str| match Cli::try_parse_from(text.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Smtp(mail)) => Ok(mail.retry),
+            other => Err(format!("{other:?}")),
+        };
+        assert_eq!(parse("loadgen smtp --target 127.0.0.1:25"), Ok(1));
+        assert_eq!(parse("loadgen smtp --target 127.0.0.1:25 --retry"), Ok(100));
+        assert_eq!(parse("loadgen smtp --target 127.0.0.1:25 --retry 7"), Ok(7));
+        assert!(parse("loadgen smtp --target 127.0.0.1:25 --retry 0").is_err());
+    }
+}

@@ -1,0 +1,441 @@
+//! POP3 from the client's side (RFC 1939, RFC 2449): sessions that read like a user's program,
+//! and the verifier's, which read whole mailboxes.
+//!
+//! Guarantees: what a session read counts only when the session has read all it wanted.
+//! On failure: a session that breaks is noted; the verifier reads its mailbox again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::lines::{DotReader, Lines};
+use super::{Dialogue, End, Next, Work, note_fault};
+use crate::message::{Checker, Verdict};
+use crate::pool::{Pool, user_name};
+use crate::recorder::{Fault, FaultKey, Recorder, Verb};
+use crate::schedule::Schedule;
+
+/// What the run asks for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Login name, see [`user_name`].
+    pub user_pattern: String,
+    /// Of all users.
+    pub password: String,
+    /// Of STAT, LIST and UIDL, those to be sent. STAT is sent always: it tells how many there are.
+    pub list: bool,
+    /// UIDL as well.
+    pub uidl: bool,
+    /// Messages to be retrieved, the first ones; `None`: all.
+    pub retrieve: Option<u32>,
+    /// Delete what was retrieved.
+    pub delete: bool,
+    /// RETR and DELE commands sent ahead, if the server announces PIPELINING; 1: none ahead.
+    pub window: u32,
+    /// Look at every message with a [`Checker`], and try a broken session again so many times.
+    pub check: Option<u32>,
+}
+
+/// What was found in a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Number of the mailbox in the pool.
+    pub mailbox: u32,
+    /// What it is.
+    pub verdict: Verdict,
+}
+
+/// A mailbox to be read.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    mailbox: u32,
+    attempt: u32,
+}
+
+/// What the connections of one thread share.
+#[derive(Debug)]
+pub struct Pop3Work {
+    options: Arc<Options>,
+    schedule: Arc<Schedule>,
+    pool: Arc<Pool>,
+    recorder: Recorder,
+    again: VecDeque<Job>,
+    /// With `check`: mailboxes that were read whole.
+    pub mailboxes_read: u64,
+    /// With `check`: everything that was read.
+    pub found: Vec<Found>,
+    /// With `check`: mailboxes that could not be read.
+    pub unread: Vec<u32>,
+}
+
+impl Pop3Work {
+    /// For one thread.
+    pub fn new(
+        options: Arc<Options>,
+        schedule: Arc<Schedule>,
+        pool: Arc<Pool>,
+        recorder: Recorder,
+    ) -> Pop3Work {
+        Pop3Work {
+            options,
+            schedule,
+            pool,
+            recorder,
+            again: VecDeque::new(),
+            mailboxes_read: 0,
+            found: Vec::new(),
+            unread: Vec::new(),
+        }
+    }
+
+    fn next_job(&mut self, now: Instant) -> Option<Job> {
+        if let Some(job) = self.again.pop_front() {
+            return Some(job);
+        }
+        // One after another, so that two connections seldom want the same mailbox's lock.
+        let mailbox = self.schedule.next(now)?.sequence % self.pool.len() as u64;
+        Some(Job {
+            mailbox: mailbox as u32,
+            attempt: 1,
+        })
+    }
+}
+
+impl Work for Pop3Work {
+    fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.recorder.tick(now);
+    }
+
+    fn is_cut(&self, _now: Instant) -> bool {
+        self.schedule.is_cut()
+    }
+
+    fn failure(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What comes next from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Await {
+    Greeting,
+    Capa,
+    User,
+    Pass,
+    Stat,
+    List,
+    Uidl,
+    Retr,
+    Dele,
+    Quit,
+}
+
+impl Await {
+    fn verb(self) -> Verb {
+        match self {
+            Await::Greeting => Verb::Greeting,
+            Await::Capa => Verb::Capa,
+            Await::User => Verb::User,
+            Await::Pass => Verb::Pass,
+            Await::Stat => Verb::Stat,
+            Await::List => Verb::List,
+            Await::Uidl => Verb::Uidl,
+            Await::Retr => Verb::Retr,
+            Await::Dele => Verb::Dele,
+            Await::Quit => Verb::Quit,
+        }
+    }
+}
+
+/// One connection's conversation: one session.
+#[derive(Debug)]
+pub struct Pop3 {
+    job: Job,
+    awaiting: Await,
+    lines: Lines,
+    dots: DotReader,
+    checker: Checker,
+    /// The status line was seen, the text behind it goes on.
+    in_text: bool,
+    session_began: Instant,
+    step_began: Instant,
+    pipelining: bool,
+    /// Messages wanted; known after STAT.
+    wanted: u32,
+    sent: u32,
+    answered: u32,
+    found: Vec<Found>,
+    /// Something was refused: the session counts as failed.
+    refused: bool,
+    over: bool,
+}
+
+impl Dialogue for Pop3 {
+    type Work = Pop3Work;
+
+    fn open(work: &mut Pop3Work, now: Instant) -> Option<Pop3> {
+        Some(Pop3 {
+            job: work.next_job(now)?,
+            awaiting: Await::Greeting,
+            lines: Lines::default(),
+            dots: DotReader::default(),
+            checker: Checker::default(),
+            in_text: false,
+            session_began: now,
+            step_began: now,
+            pipelining: false,
+            wanted: 0,
+            sent: 0,
+            answered: 0,
+            found: Vec::new(),
+            refused: false,
+            over: false,
+        })
+    }
+
+    fn connected(&mut self, _work: &mut Pop3Work, now: Instant, _out: &mut Vec<u8>) -> Next {
+        self.step_began = now;
+        Next::Wait
+    }
+
+    fn received(
+        &mut self,
+        work: &mut Pop3Work,
+        mut input: &[u8],
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Next {
+        while !input.is_empty() {
+            if self.in_text {
+                if self.text(work, &mut input) {
+                    self.in_text = false;
+                    match self.answered(work, now, out) {
+                        Next::Wait => {}
+                        other => return other,
+                    }
+                }
+                continue;
+            }
+            let (good, sample) = match self.lines.next(&mut input) {
+                Ok(None) => return Next::Wait,
+                Ok(Some(line)) if line.starts_with(b"+OK") => {
+                    if self.awaiting == Await::Stat {
+                        let Some(count) = stat_count(line) else {
+                            let sample = line.to_vec();
+                            return self.nonsense(work, &sample);
+                        };
+                        self.wanted = work.options.retrieve.map_or(count, |max| max.min(count));
+                    }
+                    (true, Vec::new())
+                }
+                Ok(Some(line)) if line.starts_with(b"-ERR") => (false, line.to_vec()),
+                Ok(Some(line)) => {
+                    let sample = line.to_vec();
+                    return self.nonsense(work, &sample);
+                }
+                Err(nonsense) => return self.nonsense(work, &nonsense.sample),
+            };
+            let next = match (good, self.awaiting) {
+                (true, Await::Capa | Await::List | Await::Uidl | Await::Retr) => {
+                    self.in_text = true;
+                    Next::Wait
+                }
+                // A server that does not know CAPA (RFC 2449) is no worse for it.
+                (true, _) | (false, Await::Capa) => self.answered(work, now, out),
+                (false, _) => self.refused(work, &sample, now, out),
+            };
+            if next != Next::Wait {
+                return next;
+            }
+        }
+        Next::Wait
+    }
+
+    fn ended(self, work: &mut Pop3Work, end: End<'_>, now: Instant) {
+        if let End::Fault(fault, text) = end
+            && (self.awaiting != Await::Quit || matches!(fault, Fault::Timeout))
+        {
+            let verb = match fault {
+                Fault::Refused | Fault::Unreachable => Verb::Connect,
+                _ => self.awaiting.verb(),
+            };
+            note_fault(&mut work.recorder, fault, verb, text);
+        }
+        // Without --delete nothing hangs on the reply to QUIT.
+        let read_all = self.awaiting == Await::Quit && !self.refused;
+        let whole = read_all && (self.over || !work.options.delete);
+        let measured = work.recorder.measures(self.session_began);
+        let reached = self.awaiting != Await::Greeting;
+        let counts = work.recorder.counts();
+        counts.ended_ever += u64::from(reached);
+        if whole {
+            counts.done_ever += 1;
+            counts.done += u64::from(measured);
+            counts.items += if measured { u64::from(self.wanted) } else { 0 };
+            work.recorder.time(Verb::Session, self.session_began, now);
+        } else if reached {
+            counts.failed += u64::from(measured);
+        }
+        if let Some(attempts_max) = work.options.check {
+            if whole {
+                work.mailboxes_read += 1;
+                work.found.extend(self.found);
+            } else if self.job.attempt < attempts_max && !matches!(end, End::Cut) {
+                work.again.push_back(Job {
+                    attempt: self.job.attempt + 1,
+                    ..self.job
+                });
+            } else {
+                work.unread.push(self.job.mailbox);
+            }
+        }
+    }
+}
+
+/// The number of messages in the reply to STAT (RFC 1939 §5).
+fn stat_count(line: &[u8]) -> Option<u32> {
+    let line = std::str::from_utf8(line).ok()?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+impl Pop3 {
+    fn nonsense(&self, work: &mut Pop3Work, sample: &[u8]) -> Next {
+        let key = FaultKey {
+            fault: Fault::Nonsense,
+            verb: self.awaiting.verb(),
+            code: 0,
+        };
+        work.recorder.fault(key, sample);
+        Next::Fail
+    }
+
+    /// Takes the text behind a status line; `true` at its end.
+    fn text(&mut self, work: &Pop3Work, input: &mut &[u8]) -> bool {
+        match self.awaiting {
+            Await::Retr if work.options.check.is_some() => {
+                let checker = &mut self.checker;
+                let whole = self.dots.feed(input, |bytes| checker.feed(bytes));
+                if whole {
+                    let verdict = self.checker.finish();
+                    self.found.push(Found {
+                        mailbox: self.job.mailbox,
+                        verdict,
+                    });
+                }
+                whole
+            }
+            Await::Capa => {
+                let mut pipelining = self.pipelining;
+                // Capabilities come a line at a time; one cut in two is not recognized, which
+                // costs speed and nothing else.
+                let whole = self.dots.feed(input, |line| {
+                    pipelining |= line.trim_ascii().eq_ignore_ascii_case(b"PIPELINING");
+                });
+                self.pipelining = pipelining;
+                whole
+            }
+            _ => self.dots.feed(input, |_| {}),
+        }
+    }
+
+    fn refused(
+        &mut self,
+        work: &mut Pop3Work,
+        sample: &[u8],
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Next {
+        let key = FaultKey {
+            fault: Fault::Permanent,
+            verb: self.awaiting.verb(),
+            code: 0,
+        };
+        work.recorder.fault(key, sample);
+        self.refused = true;
+        match self.awaiting {
+            Await::Greeting | Await::Quit => Next::Fail,
+            // The rest of the window is still to come.
+            Await::Retr | Await::Dele => self.answered(work, now, out),
+            _ => self.command(b"QUIT", Await::Quit, now, out),
+        }
+    }
+
+    fn command(&mut self, text: &[u8], awaiting: Await, now: Instant, out: &mut Vec<u8>) -> Next {
+        out.extend_from_slice(text);
+        out.extend_from_slice(b"\r\n");
+        self.awaiting = awaiting;
+        self.step_began = now;
+        Next::Wait
+    }
+
+    /// The answer to what was awaited is there, whole; on to the next command.
+    fn answered(&mut self, work: &mut Pop3Work, now: Instant, out: &mut Vec<u8>) -> Next {
+        let options = work.options.clone();
+        work.recorder
+            .time(self.awaiting.verb(), self.step_began, now);
+        match self.awaiting {
+            Await::Greeting if options.window > 1 => self.command(b"CAPA", Await::Capa, now, out),
+            Await::Greeting | Await::Capa => {
+                let address = work.pool.get(self.job.mailbox);
+                let name = user_name(&options.user_pattern, address);
+                self.command(format!("USER {name}").as_bytes(), Await::User, now, out)
+            }
+            Await::User => {
+                let pass = format!("PASS {}", options.password);
+                self.command(pass.as_bytes(), Await::Pass, now, out)
+            }
+            Await::Pass => self.command(b"STAT", Await::Stat, now, out),
+            Await::Stat if options.list => self.command(b"LIST", Await::List, now, out),
+            Await::Stat | Await::List if options.uidl => {
+                self.command(b"UIDL", Await::Uidl, now, out)
+            }
+            Await::Stat | Await::List | Await::Uidl => self.window(work, Await::Retr, now, out),
+            Await::Retr | Await::Dele => {
+                self.answered += 1;
+                if self.answered == self.sent {
+                    self.window(work, self.awaiting, now, out)
+                } else {
+                    Next::Wait
+                }
+            }
+            Await::Quit => {
+                self.over = true;
+                Next::Close
+            }
+        }
+    }
+
+    /// Sends the next RETR or DELE commands, or what comes after them.
+    fn window(
+        &mut self,
+        work: &Pop3Work,
+        awaiting: Await,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Next {
+        if self.sent == self.wanted || self.refused {
+            if awaiting == Await::Retr && work.options.delete && !self.refused && self.wanted > 0 {
+                (self.sent, self.answered) = (0, 0);
+                return self.window(work, Await::Dele, now, out);
+            }
+            return self.command(b"QUIT", Await::Quit, now, out);
+        }
+        let ahead = if self.pipelining {
+            work.options.window
+        } else {
+            1
+        };
+        let last = self.wanted.min(self.sent.saturating_add(ahead));
+        let verb = awaiting.verb().name();
+        while self.sent < last {
+            self.sent += 1;
+            let text = format!("{verb} {}", self.sent);
+            self.command(text.as_bytes(), awaiting, now, out);
+        }
+        Next::Wait
+    }
+}

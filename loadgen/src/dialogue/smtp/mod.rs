@@ -1,0 +1,202 @@
+//! What the SMTP or LMTP connections of one thread share: which message is next and to whom, what
+//! became of it, and whether it is sent again.
+//!
+//! Guarantees: every attempt gets exactly one line in the ledger.
+//! Does not know: commands and replies; those are `session`'s.
+
+mod session;
+
+pub use session::Smtp;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Work;
+use crate::ledger::{self, Outcome};
+use crate::message::{Builder, Framing, MessageId};
+use crate::pool::Pool;
+use crate::recorder::Recorder;
+use crate::schedule::Schedule;
+
+/// What the run asks for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// LMTP instead of SMTP.
+    pub lmtp: bool,
+    /// Recipients of a message.
+    pub recipients: usize,
+    /// Messages of one connection; 0: as many as there are.
+    pub messages_per_connection: u64,
+    /// Send envelopes in one piece where the server announces PIPELINING.
+    pub pipelining: bool,
+    /// Send bodies by BDAT; the run ends if the server does not announce CHUNKING.
+    pub chunking: bool,
+    /// Attempts per message; 1: never again.
+    pub attempts_max: u32,
+    /// End the run when a connection breaks.
+    pub stop_on_disconnect: bool,
+    /// `MAIL FROM`.
+    pub sender: String,
+    /// Said in EHLO or LHLO.
+    pub hello: String,
+    /// Names the run in message ids.
+    pub run: u32,
+}
+
+impl Options {
+    /// How bodies are sent.
+    pub fn framing(&self) -> Framing {
+        if self.chunking {
+            Framing::Chunk
+        } else {
+            Framing::Dots
+        }
+    }
+}
+
+/// A message to be sent, perhaps again.
+#[derive(Debug)]
+struct Job {
+    id: MessageId,
+    attempt: u32,
+    due: Instant,
+    recipients: Vec<u32>,
+}
+
+/// What the connections of one thread share.
+#[derive(Debug)]
+pub struct SmtpWork {
+    options: Arc<Options>,
+    schedule: Arc<Schedule>,
+    pool: Arc<Pool>,
+    builder: Builder,
+    recorder: Recorder,
+    ledger: Option<ledger::Writer>,
+    random: fastrand::Rng,
+    again: VecDeque<Job>,
+    /// Recipient lists to be used again.
+    spare: Vec<Vec<u32>>,
+    failure: Option<String>,
+}
+
+impl SmtpWork {
+    /// For one thread; `builder` must make messages of [`Options::framing`].
+    pub fn new(
+        options: Arc<Options>,
+        schedule: Arc<Schedule>,
+        pool: Arc<Pool>,
+        builder: Builder,
+        recorder: Recorder,
+        ledger: Option<ledger::Writer>,
+        seed: u64,
+    ) -> SmtpWork {
+        SmtpWork {
+            options,
+            schedule,
+            pool,
+            builder,
+            recorder,
+            ledger,
+            random: fastrand::Rng::with_seed(seed),
+            again: VecDeque::new(),
+            spare: Vec::new(),
+            failure: None,
+        }
+    }
+
+    fn next_job(&mut self, now: Instant) -> Option<Job> {
+        if self.schedule.is_over(now) {
+            return None;
+        }
+        if let Some(job) = self.again.pop_front() {
+            return Some(job);
+        }
+        let start = self.schedule.next(now)?;
+        let mut recipients = self.spare.pop().unwrap_or_default();
+        self.pool
+            .pick(self.options.recipients, &mut self.random, &mut recipients);
+        Some(Job {
+            id: MessageId {
+                run: self.options.run,
+                sequence: start.sequence,
+            },
+            attempt: 1,
+            due: start.due,
+            recipients,
+        })
+    }
+
+    /// Notes the end of an attempt.
+    fn finish(&mut self, job: Job, outcomes: &[Outcome], now: Instant) {
+        if let Some(ledger) = &mut self.ledger {
+            let pool = &self.pool;
+            let rows = job.recipients.iter().zip(outcomes);
+            let rows = rows.map(|(&index, &outcome)| (pool.get(index), outcome));
+            ledger.note(job.id, job.attempt, rows, now);
+        }
+        let acknowledged = outcomes
+            .iter()
+            .filter(|outcome| outcome.is_acknowledged())
+            .count();
+        let unknown = outcomes
+            .iter()
+            .filter(|&&outcome| outcome == Outcome::Unknown)
+            .count();
+        let measured = self.recorder.measures(job.due);
+        let counts = self.recorder.counts();
+        counts.ended_ever += 1;
+        if acknowledged == outcomes.len() {
+            counts.done_ever += 1;
+            counts.done += u64::from(measured);
+        } else {
+            counts.failed += u64::from(measured);
+        }
+        if measured {
+            counts.items += acknowledged as u64;
+            counts.unknown += unknown as u64;
+        }
+        // Only what may succeed another time: not what was refused for good.
+        let passing = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Unknown | Outcome::Unsent | Outcome::Code(400..=499)
+            )
+        };
+        if job.attempt < self.options.attempts_max && outcomes.iter().any(passing) {
+            let mut index = 0;
+            let mut job = job;
+            job.recipients.retain(|_| {
+                index += 1;
+                passing(&outcomes[index - 1])
+            });
+            job.attempt += 1;
+            job.due = now;
+            self.again.push_back(job);
+        } else {
+            self.spare.push(job.recipients);
+        }
+    }
+}
+
+impl Work for SmtpWork {
+    fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.recorder.tick(now);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.tick(now);
+        }
+    }
+
+    fn is_cut(&self, _now: Instant) -> bool {
+        self.schedule.is_cut()
+    }
+
+    fn failure(&self) -> Option<String> {
+        let ledger = self.ledger.as_ref().and_then(ledger::Writer::failure);
+        self.failure.clone().or_else(|| ledger.map(str::to_owned))
+    }
+}

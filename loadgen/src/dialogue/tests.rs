@@ -1,0 +1,540 @@
+//! Recorded dialogues, every reply in pieces of one byte and whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam::channel::Receiver;
+
+use super::pop3::{self, Pop3, Pop3Work};
+use super::smtp::{self, Smtp, SmtpWork};
+use super::*;
+use crate::ledger::{Ledger, Outcome, read};
+use crate::message::{Builder, Framing, MessageId, Shape, Verdict};
+use crate::pool::Pool;
+use crate::recorder::Interval;
+use crate::schedule::Schedule;
+
+fn recorder() -> (Recorder, Receiver<Interval>) {
+    let (to, from) = crossbeam::channel::unbounded();
+    (Recorder::new(Instant::now(), to), from)
+}
+
+fn shape(framing: Framing) -> Shape {
+    Shape {
+        bytes: 600,
+        framing,
+        sender: "s@x".to_owned(),
+        domain: "x".to_owned(),
+    }
+}
+
+/// Two users, so that two recipients are always both of them.
+struct Mail {
+    work: SmtpWork,
+    intervals: Receiver<Interval>,
+    ledger: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+fn mail(count: u64, change: impl FnOnce(&mut smtp::Options)) -> Mail {
+    let mut options = smtp::Options {
+        lmtp: false,
+        recipients: 2,
+        messages_per_connection: 0,
+        pipelining: true,
+        chunking: false,
+        attempts_max: 1,
+        stop_on_disconnect: false,
+        sender: "s@x".to_owned(),
+        hello: "h".to_owned(),
+        run: 1,
+    };
+    change(&mut options);
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = dir.path().join("ledger");
+    let (recorder, intervals) = recorder();
+    let work = SmtpWork::new(
+        Arc::new(options.clone()),
+        Arc::new(Schedule::new(Some(count), None)),
+        Arc::new(Pool::generate("u", 2, "x").expect("a pool")),
+        Builder::new(&shape(options.framing()), 1).expect("large enough"),
+        recorder,
+        Some(Ledger::create(&ledger, "").expect("created").writer()),
+        1,
+    );
+    Mail {
+        work,
+        intervals,
+        ledger,
+        _dir: dir,
+    }
+}
+
+impl Mail {
+    /// Ends the thread's work; what was measured, and the outcomes in the ledger.
+    fn end(mut self) -> (Interval, Vec<(u64, u32, Outcome)>) {
+        self.work.recorder().finish();
+        drop(self.work);
+        let mut sum = Interval::default();
+        self.intervals
+            .try_iter()
+            .for_each(|interval| sum.add(interval));
+        let mut outcomes = Vec::new();
+        read(&self.ledger, |entry| {
+            outcomes.push((entry.id.sequence, entry.attempt, entry.outcome));
+        })
+        .expect("a ledger");
+        (sum, outcomes)
+    }
+}
+
+/// Plays the server's lines, in pieces of `piece` bytes: after each, what the client sends must be
+/// what stands behind `C: `; `C: *RCPT` is any recipient. Returns the last step.
+fn play<D: Dialogue>(dialogue: &mut D, work: &mut D::Work, piece: usize, script: &str) -> Next {
+    let mut out = Vec::new();
+    let now = Instant::now();
+    let mut next = dialogue.connected(work, now, &mut out);
+    for line in script
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        if let Some(text) = line.strip_prefix("S: ") {
+            let text = text.replace('|', "\r\n") + "\r\n";
+            for bytes in text.as_bytes().chunks(piece) {
+                assert!(matches!(next, Next::Wait), "{next:?} before: {line}");
+                next = dialogue.received(work, bytes, now, &mut out);
+            }
+        } else if let Some(wanted) = line.strip_prefix("C: ") {
+            let sent = String::from_utf8_lossy(&out).into_owned();
+            match wanted {
+                "*RCPT" => assert!(sent.starts_with("RCPT TO:<u"), "{sent}"),
+                _ => assert_eq!(sent, wanted.replace('|', "\r\n") + "\r\n"),
+            }
+            out.clear();
+        }
+    }
+    next
+}
+
+const OK: Outcome = Outcome::Code(250);
+
+/// Plays a script at both piece sizes, ends the connection, and returns counts and outcomes.
+fn smtp_case(
+    count: u64,
+    change: impl Fn(&mut smtp::Options),
+    script: &str,
+    last: Next,
+    end: End<'_>,
+) -> (Interval, Vec<(u64, u32, Outcome)>) {
+    let mut results = Vec::new();
+    for piece in [1, usize::MAX] {
+        let mut mail = mail(count, &change);
+        let now = Instant::now();
+        let mut dialogue = Smtp::open(&mut mail.work, now).expect("work to do");
+        assert_eq!(play(&mut dialogue, &mut mail.work, piece, script), last);
+        dialogue.ended(&mut mail.work, end, now);
+        results.push(mail.end());
+    }
+    let whole = results.pop().expect("two results");
+    let bytewise = results.pop().expect("two results");
+    assert_eq!(whole.1, bytewise.1);
+    assert_eq!(whole.0.counts, bytewise.0.counts);
+    assert_eq!(whole.0.faults, bytewise.0.faults);
+    whole
+}
+
+/// Both recipients are drawn for every message, in any order: scripts say `U`.
+fn rcpts(mail_and: &str) -> [String; 2] {
+    [("u0", "u1"), ("u1", "u0")].map(|(a, b)| mail_and.replace("U1", a).replace("U2", b))
+}
+
+/// As [`smtp_case`] with one recipient, whichever it is.
+fn one(options: &mut smtp::Options) {
+    options.recipients = 1;
+}
+
+#[test]
+fn a_message_pipelined() {
+    // RFC 2920 §3.1: MAIL, RCPT and DATA in one piece, the body after 354.
+    let mut mail = mail(1, |_| {});
+    let now = Instant::now();
+    let mut smtp = Smtp::open(&mut mail.work, now).expect("work to do");
+    let mut out = Vec::new();
+    smtp.connected(&mut mail.work, now, &mut out);
+    smtp.received(&mut mail.work, b"220 hi\r\n", now, &mut out);
+    assert_eq!(out, b"EHLO h\r\n");
+    out.clear();
+    smtp.received(
+        &mut mail.work,
+        b"250-x\r\n250 PIPELINING\r\n",
+        now,
+        &mut out,
+    );
+    let sent = String::from_utf8(out.clone()).expect("ASCII");
+    let wanted = rcpts("MAIL FROM:<s@x>\r\nRCPT TO:<U1@x>\r\nRCPT TO:<U2@x>\r\nDATA\r\n");
+    assert!(wanted.contains(&sent), "{sent}");
+    out.clear();
+    smtp.received(
+        &mut mail.work,
+        b"250 a\r\n250 b\r\n250 c\r\n354 d\r\n",
+        now,
+        &mut out,
+    );
+    assert!(out.starts_with(b"From: ") && out.ends_with(b"\r\n.\r\n"));
+    out.clear();
+    smtp.received(&mut mail.work, b"250 queued\r\n", now, &mut out);
+    assert_eq!(out, b"QUIT\r\n");
+    assert_eq!(
+        smtp.received(&mut mail.work, b"221 bye\r\n", now, &mut out),
+        Next::Close
+    );
+    smtp.ended(&mut mail.work, End::Asked, now);
+    let (sum, outcomes) = mail.end();
+    assert_eq!(outcomes, [(0, 1, OK), (0, 1, OK)]);
+    assert_eq!(
+        (sum.counts.done, sum.counts.items, sum.counts.failed),
+        (1, 2, 0)
+    );
+    for verb in [
+        Verb::Greeting,
+        Verb::Hello,
+        Verb::Envelope,
+        Verb::Body,
+        Verb::Message,
+        Verb::Quit,
+    ] {
+        assert_eq!(
+            sum.histogram(verb).map(hdrhistogram::Histogram::len),
+            Some(1),
+            "{verb:?}"
+        );
+    }
+}
+
+#[test]
+fn step_by_step_without_pipelining() {
+    let (sum, outcomes) = smtp_case(
+        2,
+        |options| {
+            one(options);
+            options.messages_per_connection = 1;
+        },
+        "S: 220 hi
+         C: EHLO h
+         S: 500 what
+         C: HELO h
+         S: 250 hi
+         C: MAIL FROM:<s@x>
+         S: 250 ok
+         C: *RCPT
+         S: 452 4.2.2 full
+         C: RSET
+         S: 250 ok
+         C: QUIT
+         S: 221 bye",
+        Next::Close,
+        End::Asked,
+    );
+    assert_eq!(outcomes, [(0, 1, Outcome::Code(452))]);
+    assert_eq!((sum.counts.done, sum.counts.failed), (0, 1));
+    assert_eq!(sum.faults.len(), 2, "EHLO and RCPT: {:?}", sum.faults);
+}
+
+const OPENING: &str = "S: 220 hi
+    C: EHLO h
+    S: 250-x|250 PIPELINING
+    ";
+
+fn after_opening(rest: &str) -> String {
+    format!("{OPENING}{rest}")
+}
+
+#[test]
+fn one_recipient_of_two_is_refused() {
+    let (sum, outcomes) = smtp_case(
+        1,
+        |_| {},
+        &after_opening("S: 250 a|550 5.1.1 b|250 c|354 d\nS: 250 e\nS: 221 bye"),
+        Next::Close,
+        End::Asked,
+    );
+    assert_eq!(outcomes, [(0, 1, Outcome::Code(550)), (0, 1, OK)]);
+    assert_eq!((sum.counts.items, sum.counts.failed), (1, 1));
+}
+
+#[test]
+fn all_recipients_refused_and_data_taken_all_the_same() {
+    // RFC 2920 §3.1: the client ends the empty message with a dot and expects a refusal.
+    let (_, outcomes) = smtp_case(
+        1,
+        |_| {},
+        &after_opening(
+            "S: 250 a|550 b|551 c|354 d\nS: 554 no recipients\nS: 250 reset\nS: 221 bye",
+        ),
+        Next::Close,
+        End::Asked,
+    );
+    assert_eq!(
+        outcomes,
+        [(0, 1, Outcome::Code(550)), (0, 1, Outcome::Code(551))]
+    );
+}
+
+#[test]
+fn mail_refused_pipelined_counts_once() {
+    let (sum, outcomes) = smtp_case(
+        1,
+        |_| {},
+        &after_opening("S: 451 later|503 b|503 c|503 d\nS: 221 bye"),
+        Next::Close,
+        End::Asked,
+    );
+    assert_eq!(outcomes, [(0, 1, Outcome::Code(451)); 2]);
+    assert_eq!(sum.faults.values().map(|fault| fault.count).sum::<u64>(), 1);
+}
+
+#[test]
+fn lmtp_has_a_reply_for_each_recipient() {
+    // RFC 2033 §4.2.
+    let (sum, outcomes) = smtp_case(
+        1,
+        |options| options.lmtp = true,
+        "S: 220 hi
+         C: LHLO h
+         S: 250-x|250 PIPELINING
+         S: 250 a|250 b|250 c|354 d
+         S: 250 for the first|452 not for the second
+         S: 221 bye",
+        Next::Close,
+        End::Asked,
+    );
+    assert_eq!(outcomes, [(0, 1, OK), (0, 1, Outcome::Code(452))]);
+    assert_eq!(sum.counts.items, 1);
+}
+
+#[test]
+fn chunking_goes_out_in_one_piece() {
+    let mut mail = mail(1, |options| options.chunking = true);
+    let now = Instant::now();
+    let mut smtp = Smtp::open(&mut mail.work, now).expect("work to do");
+    let mut out = Vec::new();
+    smtp.connected(&mut mail.work, now, &mut out);
+    smtp.received(&mut mail.work, b"220 hi\r\n", now, &mut out);
+    out.clear();
+    smtp.received(
+        &mut mail.work,
+        b"250-CHUNKING\r\n250 PIPELINING\r\n",
+        now,
+        &mut out,
+    );
+    let at = out
+        .windows(15)
+        .position(|w| w == b"BDAT 600 LAST\r\n")
+        .expect("BDAT");
+    assert_eq!(out.len(), at + 15 + 600);
+    smtp.received(
+        &mut mail.work,
+        b"250 a\r\n250 b\r\n250 c\r\n250 d\r\n",
+        now,
+        &mut out,
+    );
+    assert!(out.ends_with(b"QUIT\r\n"));
+    smtp.ended(&mut mail.work, End::Asked, now);
+    assert_eq!(mail.end().1, [(0, 1, OK); 2]);
+}
+
+#[test]
+fn chunking_needs_to_be_announced() {
+    let mut mail = mail(1, |options| options.chunking = true);
+    let now = Instant::now();
+    let mut smtp = Smtp::open(&mut mail.work, now).expect("work to do");
+    assert_eq!(
+        play(&mut smtp, &mut mail.work, 1, "S: 220 hi\nS: 250 x"),
+        Next::Fail
+    );
+    assert!(mail.work.failure().expect("a reason").contains("CHUNKING"));
+}
+
+#[test]
+fn a_broken_connection_leaves_what_is_known() {
+    let reset = End::Fault(Fault::Reset, "reset by peer");
+    // Before the body was out: it cannot have arrived.
+    let unsent = smtp_case(1, one, &after_opening("S: 250 a"), Next::Wait, reset);
+    assert_eq!(unsent.1, [(0, 1, Outcome::Unsent)]);
+    // After that: nobody knows.
+    let script = after_opening("S: 250 a|250 b|354 c");
+    let unknown = smtp_case(1, one, &script, Next::Wait, reset);
+    assert_eq!(unknown.1, [(0, 1, Outcome::Unknown)]);
+    assert_eq!(unknown.0.counts.unknown, 1);
+    let key = unknown.0.faults.keys().next().expect("a fault");
+    assert_eq!((key.fault, key.verb), (Fault::Reset, Verb::Body));
+    // Before the envelope: no attempt at all.
+    assert_eq!(smtp_case(1, one, "S: 220 hi", Next::Wait, reset).1, []);
+    // After QUIT: nobody's fault.
+    let script = after_opening("S: 250 a|250 b|354 c\nS: 250 d");
+    let done = smtp_case(
+        1,
+        one,
+        &script,
+        Next::Wait,
+        End::Fault(Fault::Closed, "closed"),
+    );
+    assert_eq!(done.1, [(0, 1, OK)]);
+    assert!(done.0.faults.is_empty());
+}
+
+#[test]
+fn a_421_ends_the_connection_and_decides_the_message() {
+    let script = after_opening("S: 250 a|250 b|354 c\nS: 421 4.3.2 shutting down");
+    let (sum, outcomes) = smtp_case(1, one, &script, Next::Fail, End::Asked);
+    assert_eq!(outcomes, [(0, 1, Outcome::Code(421))]);
+    assert_eq!(sum.faults.len(), 1);
+}
+
+#[test]
+fn other_protocols_are_named_as_such() {
+    for script in [
+        "S: +OK POP3 here",
+        "S: HTTP/1.1 400 Bad Request",
+        "S: \x16\x03\x01",
+    ] {
+        let (sum, outcomes) = smtp_case(1, one, script, Next::Fail, End::Asked);
+        assert_eq!(outcomes, []);
+        let (key, _) = sum.faults.iter().next().expect("a fault");
+        assert_eq!((key.fault, key.verb), (Fault::Nonsense, Verb::Greeting));
+    }
+}
+
+#[test]
+fn retry_sends_the_same_id_to_whom_it_did_not_reach() {
+    let mut mail = mail(1, |options| {
+        options.attempts_max = 3;
+        options.lmtp = true;
+    });
+    let now = Instant::now();
+    let opening = "S: 220 hi\nS: 250-x|250 PIPELINING\n";
+    let mut first = Smtp::open(&mut mail.work, now).expect("work to do");
+    let script = format!("{opening}S: 250 a|250 b|250 c|354 d\nS: 250 first only");
+    play(&mut first, &mut mail.work, 1, &script);
+    first.ended(&mut mail.work, End::Fault(Fault::Closed, "gone"), now);
+    let mut second = Smtp::open(&mut mail.work, now).expect("the same again");
+    let script = format!("{opening}S: 250 a|250 b|354 c\nS: 250 d\nS: 221 bye");
+    assert_eq!(play(&mut second, &mut mail.work, 1, &script), Next::Close);
+    second.ended(&mut mail.work, End::Asked, now);
+    assert!(Smtp::open(&mut mail.work, now).is_none());
+    let outcomes = mail.end().1;
+    assert_eq!(outcomes, [(0, 1, OK), (0, 1, Outcome::Unknown), (0, 2, OK)]);
+}
+
+fn read_mail(check: Option<u32>, window: u32, delete: bool) -> (Pop3Work, Receiver<Interval>) {
+    let (recorder, intervals) = recorder();
+    let options = pop3::Options {
+        user_pattern: "{local}".to_owned(),
+        password: "pw".to_owned(),
+        list: check.is_none(),
+        uidl: false,
+        retrieve: check.is_none().then_some(2),
+        delete,
+        window,
+        check,
+    };
+    let pool = Arc::new(Pool::generate("u", 1, "x").expect("a pool"));
+    let schedule = Arc::new(Schedule::new(Some(1), None));
+    (
+        Pop3Work::new(Arc::new(options), schedule, pool, recorder),
+        intervals,
+    )
+}
+
+#[test]
+fn a_pop3_session() {
+    for piece in [1, 3, usize::MAX] {
+        let (mut work, intervals) = read_mail(None, 1, true);
+        let now = Instant::now();
+        let mut session = Pop3::open(&mut work, now).expect("work to do");
+        let script = "S: +OK hi
+            C: USER u0
+            S: +OK
+            C: PASS pw
+            S: +OK
+            C: STAT
+            S: +OK 3 900
+            C: LIST
+            S: +OK|1 300|2 300|3 300|.
+            C: RETR 1
+            S: +OK 300|A: b||..|.
+            C: RETR 2
+            S: +OK 300|A: b||-ERR no error, this|.
+            C: DELE 1
+            S: +OK
+            C: DELE 2
+            S: +OK
+            C: QUIT
+            S: +OK";
+        assert_eq!(play(&mut session, &mut work, piece, script), Next::Close);
+        session.ended(&mut work, End::Asked, now);
+        work.recorder().finish();
+        let mut sum = Interval::default();
+        intervals.try_iter().for_each(|interval| sum.add(interval));
+        assert_eq!((sum.counts.done, sum.counts.items), (1, 2));
+        assert_eq!(
+            sum.histogram(Verb::Retr).map(hdrhistogram::Histogram::len),
+            Some(2)
+        );
+        assert!(sum.faults.is_empty());
+    }
+}
+
+/// A message as POP3 sends it.
+fn retr(sequence: u64) -> String {
+    let mut wire = Vec::new();
+    let id = MessageId { run: 1, sequence };
+    Builder::new(&shape(Framing::Dots), 9)
+        .expect("large enough")
+        .build(id, &mut wire);
+    let text = String::from_utf8(wire).expect("ASCII");
+    format!("S: +OK|{}", text.trim_end().replace("\r\n", "|"))
+}
+
+#[test]
+fn the_verifier_reads_whole_mailboxes_and_again_if_broken() {
+    for piece in [1, 5, usize::MAX] {
+        let (mut work, _intervals) = read_mail(Some(2), 10, false);
+        let now = Instant::now();
+        let login = "S: +OK hi\nC: CAPA\nS: -ERR what?\nS: +OK\nS: +OK\nS: +OK 2 1200";
+        let mut broken = Pop3::open(&mut work, now).expect("work to do");
+        let script = format!("{login}\n{}", retr(5));
+        assert_eq!(play(&mut broken, &mut work, piece, &script), Next::Wait);
+        broken.ended(&mut work, End::Fault(Fault::Reset, "reset"), now);
+        assert!(work.found.is_empty(), "half a mailbox does not count");
+        let mut whole = Pop3::open(&mut work, now).expect("the same again");
+        let script = format!("{login}\n{}\n{}\nS: +OK bye", retr(5), retr(6));
+        assert_eq!(play(&mut whole, &mut work, piece, &script), Next::Close);
+        whole.ended(&mut work, End::Asked, now);
+        let verdicts: Vec<Verdict> = work.found.iter().map(|found| found.verdict).collect();
+        let wanted = [5, 6].map(|sequence| Verdict::Whole(MessageId { run: 1, sequence }));
+        assert_eq!(verdicts, wanted);
+        assert_eq!((work.mailboxes_read, work.unread.len()), (1, 0));
+        assert!(Pop3::open(&mut work, now).is_none());
+    }
+}
+
+#[test]
+fn a_mailbox_that_cannot_be_opened_is_unread() {
+    let (mut work, intervals) = read_mail(Some(1), 10, false);
+    let now = Instant::now();
+    let mut session = Pop3::open(&mut work, now).expect("work to do");
+    let script = "S: +OK hi\nS: -ERR\nC: CAPA|USER u0\nS: +OK\nC: PASS pw\nS: -ERR [AUTH] no\nC: QUIT\nS: +OK";
+    assert_eq!(play(&mut session, &mut work, 1, script), Next::Close);
+    session.ended(&mut work, End::Asked, now);
+    assert_eq!((work.mailboxes_read, work.unread.clone()), (0, vec![0]));
+    work.recorder().finish();
+    let interval = intervals.recv().expect("shipped");
+    let (key, fault) = interval.faults.iter().next().expect("a fault");
+    assert_eq!(
+        (key.verb, fault.sample.as_str()),
+        (Verb::Pass, "-ERR [AUTH] no")
+    );
+}

@@ -1,0 +1,372 @@
+//! The whole program against a small server with faults to order.
+
+mod fake;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fake::{Fault, Manner, Store};
+use serde_json::Value;
+
+struct Outcome {
+    status: i32,
+    json: Value,
+    text: String,
+}
+
+/// Runs `loadgen` on one CPU with a JSON result.
+fn loadgen(dir: &Path, arguments: &str) -> Outcome {
+    let json = dir.join("result.json");
+    let _ = std::fs::remove_file(&json);
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(arguments.split_ascii_whitespace())
+        .args(["--processors", "count:1", "--json"])
+        .arg(&json)
+        .output()
+        .expect("it starts");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Outcome {
+        status: output
+            .status
+            .code()
+            .unwrap_or_else(|| panic!("killed: {text}")),
+        json: std::fs::read(&json)
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or(Value::Null),
+        text,
+    }
+}
+
+fn send(dir: &Path, command: &str, target: SocketAddr, more: &str) -> Outcome {
+    let ledger = dir.join("ledger");
+    let _ = std::fs::remove_file(&ledger);
+    loadgen(
+        dir,
+        &format!(
+            "{command} --target {target} --users 20 --connections 4 --size 2K --ledger {} {more}",
+            ledger.display()
+        ),
+    )
+}
+
+fn verify(dir: &Path, target: SocketAddr, more: &str) -> Outcome {
+    let ledger = dir.join("ledger");
+    loadgen(
+        dir,
+        &format!(
+            "verify --ledger {} --pop3 {target} {more}",
+            ledger.display()
+        ),
+    )
+}
+
+/// Sends `count` messages to a server with `faults` and verifies them.
+fn round(command: &str, faults: &[Fault], more: &str) -> (Outcome, Outcome) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::default();
+    let (inbound, outbound) = (fake::smtp(&store, faults), fake::pop3(&store));
+    let sent = send(dir.path(), command, inbound, more);
+    let verified = verify(dir.path(), outbound, "--password pw");
+    (sent, verified)
+}
+
+fn numbers(outcome: &Outcome) -> [i64; 6] {
+    [
+        "acknowledged",
+        "found",
+        "found_unacknowledged",
+        "missing",
+        "doubled",
+        "corrupt",
+    ]
+    .map(|name| {
+        outcome.json[name]
+            .as_i64()
+            .unwrap_or_else(|| panic!("{}", outcome.text))
+    })
+}
+
+#[test]
+fn all_arrives() {
+    let (sent, verified) = round("smtp", &[], "--count 300");
+    assert_eq!(sent.status, 0, "{}", sent.text);
+    assert_eq!(sent.json["done"], 300);
+    assert!(
+        sent.text.contains("body->250") && sent.text.contains("no errors"),
+        "{}",
+        sent.text
+    );
+    assert_eq!(verified.status, 0, "{}", verified.text);
+    assert_eq!(numbers(&verified), [300, 300, 0, 0, 0, 0]);
+}
+
+#[test]
+fn lmtp_with_several_recipients_and_without_pipelining() {
+    let (sent, verified) = round(
+        "lmtp",
+        &[],
+        "--count 100 --recipients 3 --pipelining off --messages-per-connection 7",
+    );
+    assert_eq!(sent.status, 0, "{}", sent.text);
+    assert_eq!(
+        (&sent.json["items"], verified.status),
+        (&300.into(), 0),
+        "{}",
+        verified.text
+    );
+    assert_eq!(numbers(&verified), [300, 300, 0, 0, 0, 0]);
+    assert!(sent.json["verbs"]["RCPT"]["count"] == 300 && sent.json["connections"] == 16);
+}
+
+#[test]
+fn a_dropped_a_doubled_and_a_corrupted_message_are_found() {
+    let faults = [Fault::Drop(10), Fault::Double(20), Fault::Corrupt(30)];
+    let (sent, verified) = round("smtp", &faults, "--count 60");
+    assert_eq!(
+        sent.status, 0,
+        "the server said nothing of it: {}",
+        sent.text
+    );
+    assert_eq!(verified.status, 1);
+    assert_eq!(numbers(&verified), [60, 58, 0, 1, 1, 1]);
+    let offences: Vec<_> = verified.json["offenders"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|offender| offender["offence"].as_str().expect("a name").to_owned())
+        .collect();
+    assert_eq!(offences, ["missing", "doubled", "corrupt"]);
+    assert!(verified.text.contains("missing: ") && verified.text.contains("@bench.test"));
+}
+
+#[test]
+fn a_lost_reply_is_unknown_without_retry_and_doubled_by_nobody_with_it() {
+    let (sent, verified) = round("smtp", &[Fault::Mute(5)], "--count 40");
+    assert_eq!(sent.status, 1, "{}", sent.text);
+    assert_eq!(
+        (&sent.json["unknown"], &sent.json["done"]),
+        (&1.into(), &39.into())
+    );
+    assert_eq!(
+        (verified.status, numbers(&verified)),
+        (0, [39, 40, 1, 0, 0, 0])
+    );
+    // Sent again: two copies, of one acknowledged attempt and one unknown.
+    let (sent, verified) = round("smtp", &[Fault::Mute(5)], "--count 40 --retry");
+    assert_eq!(sent.json["done"], 40, "{}", sent.text);
+    assert_eq!(
+        (verified.status, numbers(&verified)),
+        (0, [40, 40, 0, 0, 0, 0])
+    );
+}
+
+#[test]
+fn refusals_are_counted_by_code() {
+    let (sent, verified) = round("smtp", &[Fault::Refuse(4, 452)], "--count 40");
+    assert_eq!(sent.status, 1);
+    let error = &sent.json["errors"][0];
+    assert_eq!(
+        (&error["code"], &error["count"]),
+        (&452.into(), &10.into()),
+        "{}",
+        sent.text
+    );
+    assert_eq!(
+        (verified.status, numbers(&verified)),
+        (0, [30, 30, 0, 0, 0, 0])
+    );
+    let (sent, _) = round("smtp", &[Fault::RefuseRcpt(550)], "--count 10");
+    assert_eq!(
+        (&sent.json["failed"], sent.status),
+        (&10.into(), 1),
+        "{}",
+        sent.text
+    );
+    assert!(
+        sent.text.contains("refused 550 at RCPT: 550 no"),
+        "{}",
+        sent.text
+    );
+}
+
+#[test]
+fn servers_that_do_not_behave_are_named() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let closed_address = closed.local_addr().expect("an address");
+    drop(closed);
+    let cases = [
+        (closed_address, "connection refused", "connect"),
+        (fake::rude(Manner::Hangs), "timed out", "greeting"),
+        (fake::rude(Manner::Resets), "connection reset", "EHLO"),
+        (fake::rude(Manner::Nonsense), "not the protocol", "greeting"),
+        (
+            fake::rude(Manner::Busy),
+            "refused for now (4xx)",
+            "greeting",
+        ),
+    ];
+    for (target, kind, verb) in cases {
+        let dir = tempfile::tempdir().expect("a folder");
+        let began = Instant::now();
+        let sent = send(
+            dir.path(),
+            "smtp",
+            target,
+            "--count 10 --timeout 500ms --give-up 1s",
+        );
+        assert_eq!(sent.status, 1, "{kind}: {}", sent.text);
+        let error = &sent.json["errors"][0];
+        assert_eq!(
+            (&error["kind"], &error["verb"]),
+            (&kind.into(), &verb.into()),
+            "{}",
+            sent.text
+        );
+        assert!(sent.text.contains("given up"), "{}", sent.text);
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{kind}: an endless wait"
+        );
+        // Reconnecting is bounded: four connections, some twenty attempts a second at first.
+        assert!(
+            error["count"].as_u64().expect("a count") < 200,
+            "{}",
+            sent.text
+        );
+        let idle = loadgen(
+            dir.path(),
+            &format!(
+                "idle-connections --target {target} --connections 5 --timeout 500ms --hold 1s"
+            ),
+        );
+        assert_eq!(idle.status, 1, "{kind}: {}", idle.text);
+    }
+}
+
+#[test]
+fn the_wrong_protocol_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let target = fake::pop3(&Store::default());
+    let sent = send(dir.path(), "smtp", target, "--count 10 --give-up 1s");
+    assert!(
+        sent.text.contains("not the protocol at greeting: +OK fake"),
+        "{}",
+        sent.text
+    );
+}
+
+#[test]
+fn a_wrong_password_makes_a_bad_verdict() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::default();
+    let (inbound, outbound) = (fake::smtp(&store, &[]), fake::pop3(&store));
+    send(dir.path(), "smtp", inbound, "--count 10");
+    let verified = verify(dir.path(), outbound, "--password wrong --attempts 2");
+    assert_eq!(verified.status, 1);
+    assert!(
+        verified.text.contains("[AUTH] wrong password"),
+        "{}",
+        verified.text
+    );
+    assert!(
+        verified.text.contains("could not be read"),
+        "{}",
+        verified.text
+    );
+}
+
+#[test]
+fn pop3_sessions_are_counted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::default();
+    let (inbound, outbound) = (fake::smtp(&store, &[]), fake::pop3(&store));
+    send(dir.path(), "smtp", inbound, "--count 400");
+    let log = dir.path().join("hdr");
+    let read = loadgen(
+        dir.path(),
+        &format!(
+            "pop3 --target {outbound} --users 20 --connections 3 --count 60 --retr 2 --password pw \
+             --hdr-log {}",
+            log.display()
+        ),
+    );
+    assert_eq!(read.status, 0, "{}", read.text);
+    assert_eq!(
+        (&read.json["done"], &read.json["items"]),
+        (&60.into(), &120.into())
+    );
+    assert_eq!(read.json["verbs"]["RETR"]["count"], 120);
+    let log = std::fs::read_to_string(log).expect("an HDR log");
+    assert!(log.contains("Tag=RETR,") && log.contains("HISTF"), "{log}");
+}
+
+#[test]
+fn idle_connections_are_held() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let target = fake::smtp(&Store::default(), &[]);
+    let began = Instant::now();
+    let idle = loadgen(
+        dir.path(),
+        &format!("idle-connections --target {target} --connections 60 --hold 1s"),
+    );
+    assert_eq!(
+        (idle.status, &idle.json["up"]),
+        (0, &60.into()),
+        "{}",
+        idle.text
+    );
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn wrong_flags_say_what_is_allowed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let none = "127.0.0.1:9";
+    for (arguments, wanted) in [
+        ("smtp --target nowhere".to_owned(), "ADDR:PORT"),
+        (
+            format!("smtp --target {none} --size 10"),
+            "--size: a message of 10 bytes",
+        ),
+        (format!("smtp --target {none} --size 4X"), "700, 4K"),
+        (
+            format!("smtp --target {none} --users 2 --recipients 3"),
+            "there are only 2 users",
+        ),
+        (
+            format!("smtp --target {none} --from nobody"),
+            "local-part@domain",
+        ),
+        (
+            format!("smtp --target {none} --rcpt-file /does/not/exist"),
+            "/does/not/exist",
+        ),
+        (
+            format!("smtp --target {none} --ledger /does/not/exist"),
+            "/does/not/exist",
+        ),
+        (
+            format!("smtp --target {none} --duration soon"),
+            "500ms, 10s",
+        ),
+        (
+            "verify --ledger /does/not/exist --pop3 127.0.0.1:9 --password x".to_owned(),
+            "/does/not",
+        ),
+    ] {
+        let outcome = loadgen(dir.path(), &arguments);
+        assert_eq!(outcome.status, 2, "{arguments}: {}", outcome.text);
+        assert!(
+            outcome.text.contains(wanted),
+            "{arguments}: {}",
+            outcome.text
+        );
+    }
+}

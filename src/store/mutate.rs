@@ -394,18 +394,16 @@ impl<D: Disk> Partition<D> {
 
     /// Waits until everything that waits now is written.
     pub(super) async fn settle(&self) -> Result<(), StoreError> {
+        // Both as they are now: what waits is in flight when the first await is over.
         let in_flight = self.in_flight.borrow().clone();
-        if let Some(done) = in_flight {
-            done.wait().await?;
-        }
-        let done = {
+        let waiting = {
             let pending = self.pending.borrow();
             (pending.records > 0).then(|| pending.done.clone())
         };
-        match done {
-            Some(done) => done.wait().await,
-            None => Ok(()),
+        for done in [in_flight, waiting].into_iter().flatten() {
+            done.wait().await?;
         }
+        Ok(())
     }
 
     /// `None`: it was delivered before, or is being so.

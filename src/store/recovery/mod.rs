@@ -255,7 +255,13 @@ impl<D: Disk> Recovery<'_, D> {
         }
         self.cut(&mut files);
         for generation in &manifest.live {
-            if !files.segments.contains_key(generation) {
+            // A header that leaves it out was written by a recovery whose manifest did not follow.
+            let is_replaced = files.segments.values().any(|file| {
+                file.header.is_some_and(|header| {
+                    (header.previous.segment + 1..header.generation).contains(generation)
+                })
+            });
+            if !files.segments.contains_key(generation) && !is_replaced {
                 let path = segment::file_path(self.dir, *generation);
                 self.damage(path, 0, 0, "segment is missing".to_owned(), true);
             }

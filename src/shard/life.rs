@@ -36,8 +36,14 @@ use crate::store::{Identity, Partition, Progress, RecoveryReport, Settings};
 /// Sessions and deliveries get at least this share of time against the rest.
 const SESSION_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 50;
-/// Preemption interval of the sessions: at most this long until the ring is looked at.
-const SESSION_LATENCY: Duration = Duration::from_micros(500);
+/// How long glommio may run tasks before it looks at its own rings, which have timers and the
+/// eventfd of a parked pump. It must not be short: a timer that fires before the first task of a
+/// round has run makes glommio 0.9 park although tasks are ready (`run_task_queues` reports that
+/// nothing ran). The pump sees to the latency of sessions itself, see [`super::pump`].
+const PREEMPT_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two wake-ups of a shard that has nothing to do: deadlines are looked at, and should
+/// glommio ever park in spite of ready tasks, it ends so soon.
+const TICK: Duration = Duration::from_millis(250);
 /// Between two looks at what is left while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Segments of the site log and the queue, which are seldom written.
@@ -87,7 +93,7 @@ pub(super) fn spawn_shard(plan: Plan) -> Result<glommio::ExecutorJoinHandle<()>,
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("shard-{id}"))
         .io_memory(EXECUTOR_MEMORY_BYTES)
-        .preempt_timer(SESSION_LATENCY)
+        .preempt_timer(PREEMPT_INTERVAL)
         .spawn(move || run_shard(plan))
         .map_err(|error| ServeError::new(format!("shard {id} on processor {cpu}: {error}")))
 }
@@ -103,7 +109,7 @@ async fn run_shard(plan: Plan) {
     let executor = glommio::executor();
     let sessions = executor.create_task_queue(
         Shares::Static(SESSION_SHARES),
-        Latency::Matters(SESSION_LATENCY),
+        Latency::NotImportant,
         "sessions",
     );
     let life = glommio::spawn_local_into(live(plan), sessions);
@@ -126,6 +132,7 @@ async fn live(plan: Plan) -> Result<(), String> {
     };
     // The pump runs from here on: without it no read of the recovery would ever complete.
     let pump = glommio::spawn_local(pump::run(Rc::clone(&shard)));
+    spawn(tick(Rc::clone(&shard)));
     let opened = open_partitions(&shard, &recovery).await;
     let report = match &opened {
         Ok(()) => Report::Ready,
@@ -140,6 +147,14 @@ async fn live(plan: Plan) -> Result<(), String> {
     pump.await
         .map_err(|error| format!("shard {id}: its ring has failed: {error}"))?;
     shard.closed.take().unwrap_or(Ok(()))
+}
+
+/// Wakes the pump now and then, for the life of the shard.
+async fn tick(shard: Rc<Shard>) {
+    while !shard.has_ended() {
+        sleep(TICK).await;
+        shard.ring.nudge();
+    }
 }
 
 fn make_shard(plan: Plan) -> Result<Rc<Shard>, String> {
@@ -355,14 +370,6 @@ impl Shard {
     pub(super) fn open_doors(self: &Rc<Self>) {
         self.doors_open.set(true);
         self.spawn_background(services::run_queue(Rc::clone(self)));
-        let shard = Rc::clone(self);
-        // Deadlines are looked at once a second, also when nothing else happens.
-        spawn(async move {
-            while !shard.has_ended() {
-                sleep(Duration::from_secs(1)).await;
-                shard.ring.nudge();
-            }
-        });
         self.ring.nudge();
     }
 

@@ -91,7 +91,8 @@ impl<'a> MakeWriter<'a> for MakeLineWriter {
 
 /// Writes to standard error until it is asked to stop.
 fn write_lines(lines: &Receiver<Option<Vec<u8>>>) {
-    let mut stderr = io::stderr().lock();
+    // Not locked between the lines: a panic wants to be able to say why.
+    let mut stderr = io::stderr();
     while let Ok(Some(bytes)) = lines.recv() {
         // Nobody can be told when standard error itself fails.
         let _ = stderr.write_all(&bytes);

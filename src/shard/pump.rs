@@ -2,7 +2,8 @@
 //!
 //! A turn takes completions from the ring, jobs from the mesh and answers from the services, in
 //! bounded numbers, lets the shard's tasks run, and parks when nothing is left to do. It awaits
-//! nothing but that: no disk, no other shard, no lock.
+//! nothing but that: no disk, no other shard, no lock. A pump that stays busy gives the other task
+//! queues their share every [`YIELD_INTERVAL`].
 
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,6 +22,8 @@ use crate::ring::{Completion, Token};
 
 /// Completions taken in one turn, so that tasks get their share.
 const COMPLETIONS_PER_TURN: usize = 256;
+/// So long a busy pump runs before the queues beside it get their share.
+const YIELD_INTERVAL: Duration = Duration::from_micros(500);
 /// Between two looks at the sessions' deadlines.
 const DEADLINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries of an accept that failed for want of descriptors.
@@ -263,6 +266,7 @@ fn dispatch(shard: &Rc<Shard>, completion: Completion) {
 pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
     let mut completions = Vec::with_capacity(COMPLETIONS_PER_TURN);
     let mut next_deadlines = Instant::now() + DEADLINE_INTERVAL;
+    let mut next_yield = Instant::now() + YIELD_INTERVAL;
     loop {
         let mut done = shard.ring.turn(&mut completions, COMPLETIONS_PER_TURN)?;
         for completion in completions.drain(..) {
@@ -287,6 +291,10 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
         if done == 0 && !shard.has_answers() {
             shard.flush_log();
             shard.ring.park().await;
+            next_yield = Instant::now() + YIELD_INTERVAL;
+        } else if now >= next_yield {
+            glommio::executor().yield_task_queue_now().await;
+            next_yield = Instant::now() + YIELD_INTERVAL;
         }
     }
 }

@@ -15,7 +15,7 @@
 //! Does not know: clients. Nothing is served before it is done.
 
 mod replay;
-mod scan;
+pub(super) mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +52,8 @@ pub(super) struct Recovered<F> {
     pub log: Log<F>,
     pub manifest: Manifest,
     pub seq_next: Sequence,
+    /// What the index file covers.
+    pub covered: Position,
 }
 
 /// An error with the path it is about.
@@ -146,8 +148,12 @@ struct File {
 struct Files {
     segments: BTreeMap<u64, File>,
     indexes: Vec<u64>,
-    /// Not part of the partition: removed at the end.
+    /// Never were part of the log: removed first, as space may be short.
+    spare: Vec<PathBuf>,
+    /// Not part of the log any more: removed once the manifest says so, too.
     dead: Vec<PathBuf>,
+    /// Generations that headers have cut off, from and to (exclusive).
+    cut: Vec<(u64, u64)>,
     has_reserve: bool,
     generation_max: u64,
 }
@@ -241,7 +247,7 @@ impl<D: Disk> Recovery<'_, D> {
             if entry.path.ends_with(RESERVE) {
                 files.has_reserve = true;
             } else if entry.path.ends_with(UNFINISHED) || entry.path.ends_with(MANIFEST_NEW) {
-                files.dead.push(entry.path);
+                files.spare.push(entry.path);
             } else if let Some((generation, is_segment)) = segment::parse_path(&entry.path) {
                 files.generation_max = files.generation_max.max(generation);
                 if is_segment {
@@ -255,7 +261,8 @@ impl<D: Disk> Recovery<'_, D> {
         }
         self.cut(&mut files);
         for generation in &manifest.live {
-            if !files.segments.contains_key(generation) {
+            let is_cut = |(from, to): &(u64, u64)| (*from..*to).contains(generation);
+            if !files.segments.contains_key(generation) && !files.cut.iter().any(is_cut) {
                 let path = segment::file_path(self.dir, *generation);
                 self.damage(path, 0, 0, "segment is missing".to_owned(), true);
             }
@@ -310,7 +317,7 @@ impl<D: Disk> Recovery<'_, D> {
                 .any(|(_, stretch)| matches!(stretch, scan::Stretch::Batch { .. }))
         };
         if !counts {
-            files.dead.push(path);
+            files.spare.push(path);
             return Ok(());
         }
         let file = File {
@@ -327,6 +334,7 @@ impl<D: Disk> Recovery<'_, D> {
         let headers: Vec<Header> = files.segments.values().filter_map(|f| f.header).collect();
         for header in headers {
             let previous = header.previous;
+            files.cut.push((previous.segment + 1, header.generation));
             let between: Vec<u64> = files
                 .segments
                 .range(previous.segment + 1..header.generation)

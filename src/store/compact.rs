@@ -6,6 +6,7 @@
 //!
 //! Order: an index covers the segment, the copies are durable, a newer index no longer names the
 //! segment, the manifest does not list it, its file is removed. Readers that have it open keep it.
+//! On a full disk there may be no room for an index; then the copies are enough, see `reclaim`.
 //!
 //! On failure: a segment with damage in it stays, as evidence and for another attempt.
 
@@ -109,7 +110,8 @@ impl<D: Disk> Partition<D> {
         self.reclaim(aim).await
     }
 
-    fn candidates(&self, aim: Aim) -> Vec<u64> {
+    /// Segments worth reclaiming, with their live bytes.
+    fn candidates(&self, aim: Aim) -> Vec<(u64, u64)> {
         self.release_unnamed();
         let usage: rustc_hash::FxHashMap<u64, Usage> =
             self.index.borrow().usage().into_iter().collect();
@@ -128,46 +130,53 @@ impl<D: Disk> Partition<D> {
                     .borrow()
                     .contains(&segment.generation)
         })
-        .map(|segment| segment.generation)
+        .map(|segment| {
+            let live = usage.get(&segment.generation);
+            (live.map_or(0, |usage| usage.live_bytes), segment.generation)
+        })
         .collect()
     }
 
     async fn reclaim(&self, aim: Aim) -> Result<u64, StoreError> {
-        let candidates = self.candidates(aim);
-        let Some(last) = candidates.last().copied() else {
+        let mut candidates = self.candidates(aim);
+        let Some(last) = candidates.iter().map(|(_, generation)| *generation).max() else {
             return Ok(0);
         };
-        // A record of what is gone may be dropped only when the index does not need it either.
-        if self.background.covered.get().segment <= last {
-            self.checkpoint().await.map_err(|error| failed(&error))?;
-        }
-        let mut moved = Vec::new();
-        let mut moved_bytes = 0;
-        for generation in candidates {
-            if self.closing.get() {
-                break;
-            }
-            match self.move_segment(generation).await? {
-                Some(bytes) => {
-                    moved.push(generation);
-                    moved_bytes += bytes;
-                }
-                None => {
-                    self.background.damaged.borrow_mut().insert(generation);
-                }
-            }
-        }
-        if moved.is_empty() {
-            return Ok(0);
-        }
-        // On a full disk there may be no room for an index. The copies are in the log, which the
-        // next start replays over the old index: nothing needs the segments even so.
-        if let Err(error) = self.checkpoint().await
+        // A record of what is gone may be dropped only when no index needs it either. On a full
+        // disk there may be no room for an index: then those records are copied, too.
+        if self.background.covered.get().segment <= last
+            && let Err(error) = self.checkpoint().await
             && !is_full(&error)
         {
             return Err(failed(&error));
         }
-        let freed = self.remove_segments(&moved).await?;
+        let short = self.full.get();
+        if short {
+            // What gives most for the least copying comes first.
+            candidates.sort_unstable();
+        }
+        let mut moved = Vec::new();
+        let (mut moved_bytes, mut freed) = (0, 0);
+        for (_, generation) in candidates {
+            if self.closing.get() {
+                break;
+            }
+            let Some(bytes) = self.move_segment(generation).await? else {
+                self.background.damaged.borrow_mut().insert(generation);
+                continue;
+            };
+            moved_bytes += bytes;
+            moved.push(generation);
+            if short {
+                // The copies are in the log, which the next start replays over the old index:
+                // nothing needs the segment, and its space is needed now.
+                freed += self.remove_segments(&std::mem::take(&mut moved)).await?;
+            }
+        }
+        if !moved.is_empty() {
+            self.checkpoint().await.map_err(|error| failed(&error))?;
+            freed += self.remove_segments(&moved).await?;
+        }
         self.probe.reclaimed_bytes.add(freed);
         Ok(freed.saturating_sub(moved_bytes))
     }
@@ -177,9 +186,10 @@ impl<D: Disk> Partition<D> {
         let Some((path, end, is_oldest)) = ({
             let log = self.log.borrow();
             let oldest = log.segments.keys().next().copied();
+            let covered = self.background.covered.get().segment > generation;
             log.segments.get(&generation).map(|segment| {
                 let path = segment::file_path(&self.dir, generation);
-                (path, segment.end, oldest == Some(generation))
+                (path, segment.end, covered && oldest == Some(generation))
             })
         }) else {
             return Ok(Some(0));

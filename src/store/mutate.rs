@@ -386,7 +386,7 @@ impl<D: Disk> Partition<D> {
 
     /// Waits until everything that waits now is written.
     pub(super) async fn settle(&self) -> Result<(), StoreError> {
-        // The waiting batch is in flight by the time the one in flight now is done.
+        // Both as they are now: what waits is in flight when the first await is over.
         let in_flight = self.in_flight.borrow().clone();
         let waiting = {
             let pending = self.pending.borrow();

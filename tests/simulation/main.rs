@@ -8,14 +8,18 @@
 //!   optimizations, 20000 with), `RINGPOST_SIMULATION_FIRST_SEED` the first of them.
 //! - `RINGPOST_SIMULATION_SEED=17` runs that one alone and prints all it did; with
 //!   `RINGPOST_SIMULATION_CUTS=40,7` its lives are cut at these steps.
+//! - `RINGPOST_SIMULATION_SURVEY=1` does not stop at the first broken promise.
 //!
 //! That the simulation bites is tested too: drives that lie are found here, faults planted in the
 //! store itself by `tests/mutants/run`.
 
 mod actor;
+mod delivery;
+mod keeper;
 mod message;
 mod model;
 mod plan;
+mod register;
 mod schedule;
 mod space;
 
@@ -95,8 +99,11 @@ fn run_one(trial: &Trial, traced: bool) -> Result<(Tally, Trace), (String, Trace
 }
 
 /// Runs trials on all processors; ends at the first broken promise.
+///
+/// With `RINGPOST_SIMULATION_SURVEY` set it goes on, and prints every one in a line.
 fn run_many(count: u64, trial: impl Fn(u64) -> Trial + Sync) -> (Tally, Option<(Trial, String)>) {
     keep_panics();
+    let survey = std::env::var_os("RINGPOST_SIMULATION_SURVEY").is_some();
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let results: Vec<(Tally, Option<(Trial, String)>)> = std::thread::scope(|scope| {
@@ -107,17 +114,22 @@ fn run_many(count: u64, trial: impl Fn(u64) -> Trial + Sync) -> (Tally, Option<(
                     .name("simulation".to_owned())
                     .spawn_scoped(scope, move || {
                         let mut tally = Tally::default();
+                        let mut broken = None;
                         loop {
                             let index = next.fetch_add(1, Ordering::Relaxed);
                             if index >= count {
-                                return (tally, None);
+                                return (tally, broken);
                             }
                             let trial = trial(index);
                             match run_one(&trial, false) {
                                 Ok((one, _)) => tally.add(&one),
                                 Err((panic, _)) => {
-                                    next.store(count, Ordering::Relaxed);
-                                    return (tally, Some((trial, panic)));
+                                    if survey {
+                                        println!("{trial:?}: {}", panic.replace('\n', " "));
+                                    } else {
+                                        next.store(count, Ordering::Relaxed);
+                                    }
+                                    broken = broken.or(Some((trial, panic)));
                                 }
                             }
                         }

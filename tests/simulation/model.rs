@@ -19,84 +19,10 @@ use ringpost::config::{SyncLevel, SyncLevels};
 use ringpost::mail::Address;
 use ringpost::store::{Account, MessageInfo, RecoveryReport, Sequence, Uid, UidValidity};
 
+use crate::register::Register;
+
 /// An account of one name can be removed and made again; its mail belongs to one of those.
 pub type Incarnation = u64;
-
-/// A value with one writer: what was acknowledged, and what may have come after it.
-#[derive(Debug, Clone, Default)]
-pub struct Register<T> {
-    acknowledged: T,
-    unanswered: Vec<T>,
-    /// What a loss of power may bring back where nothing was synced.
-    history: Vec<T>,
-}
-
-impl<T: Clone + PartialEq + std::fmt::Debug + Default> Register<T> {
-    /// A change is asked for.
-    pub fn begin(&mut self, value: T) {
-        self.unanswered.push(value);
-    }
-
-    /// The last change asked for was acknowledged.
-    pub fn acknowledge(&mut self) {
-        if let Some(value) = self.unanswered.pop() {
-            self.settle(value);
-        }
-    }
-
-    /// The last change asked for was refused before anything was written.
-    pub fn refuse(&mut self) {
-        self.unanswered.pop();
-    }
-
-    pub fn value(&self) -> &T {
-        &self.acknowledged
-    }
-
-    fn settle(&mut self, value: T) {
-        let old = std::mem::replace(&mut self.acknowledged, value);
-        self.history.push(old);
-        self.unanswered.clear();
-    }
-
-    /// The store shows this value: it must be one that it may have, and what is shown is durable.
-    pub fn observe(&mut self, value: &T, what: impl Fn() -> String) {
-        if *value == self.acknowledged {
-            return;
-        }
-        match self.unanswered.iter().position(|v| v == value) {
-            Some(index) => {
-                let rest = self.unanswered.split_off(index + 1);
-                self.settle(value.clone());
-                self.unanswered = rest;
-            }
-            None => panic!(
-                "{} is {value:?}, but {:?} was acknowledged, {:?} unanswered",
-                what(),
-                self.acknowledged,
-                self.unanswered
-            ),
-        }
-    }
-
-    /// Whatever it is, it is so: used after damage that was reported.
-    fn accept(&mut self, value: &T) {
-        self.settle(value.clone());
-    }
-
-    /// What had no answer happened or did not; `observe` has said which.
-    fn forget_unanswered(&mut self) {
-        self.unanswered.clear();
-    }
-
-    /// Nothing of it was synced, and power is gone.
-    fn loosen(&mut self) {
-        let mut values = std::mem::take(&mut self.history);
-        values.push(T::default());
-        values.append(&mut self.unanswered);
-        self.unanswered = values;
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
@@ -124,6 +50,8 @@ struct Copy {
     date_ms: u64,
     /// All copies of one delivery appear together.
     delivery: u64,
+    /// Its bytes were streamed: they may lie in any segment.
+    streamed: bool,
     /// Its stored bytes were reported as damaged.
     damaged: bool,
 }
@@ -156,7 +84,8 @@ struct Mailbox {
 pub struct Excuse {
     /// Messages whose stored bytes lay in a file that was damaged.
     pub messages: BTreeSet<u64>,
-    /// A log segment was damaged: records of accounts, keys and expunges may be lost.
+    /// A log segment was damaged: records of accounts, keys and expunges may be lost, and pieces of
+    /// messages that were streamed.
     pub records: bool,
 }
 
@@ -236,6 +165,15 @@ impl Model {
 
     // Deliveries.
 
+    /// Message `id` was streamed to these mailboxes.
+    pub fn note_streamed(&mut self, id: u64, recipients: &[(Address, Incarnation)]) {
+        for (address, incarnation) in recipients {
+            if let Some(copy) = self.mailbox(address, *incarnation).copies.get_mut(&id) {
+                copy.streamed = true;
+            }
+        }
+    }
+
     /// Message `id` is on its way to these mailboxes.
     pub fn begin_delivery(
         &mut self,
@@ -251,6 +189,7 @@ impl Model {
             bytes,
             date_ms,
             delivery: self.next_delivery,
+            streamed: false,
             damaged: false,
         };
         for (address, incarnation) in recipients {
@@ -314,7 +253,13 @@ impl Model {
                 let copy = self.mailbox(address, *incarnation).copies.get_mut(&id)?;
                 match copy.presence {
                     Presence::Owed => Some(true),
-                    Presence::Either => None,
+                    Presence::Either => {
+                        // If it is delivered now, an expunge of before says nothing of it.
+                        if copy.expunge == Expunge::Done {
+                            copy.expunge = Expunge::Asked;
+                        }
+                        None
+                    }
                     Presence::Never => {
                         copy.presence = Presence::Either;
                         Some(false)
@@ -364,7 +309,7 @@ impl Model {
                 copy.expunge != Expunge::No || copy.presence != Presence::Owed || copy.damaged
             })
             || self.accounts.get(address).is_some_and(|register| {
-                !register.unanswered.is_empty()
+                register.is_uncertain()
                     || register.value().as_ref().map(crate::model::incarnation) != Some(incarnation)
             })
     }
@@ -539,6 +484,10 @@ impl Model {
         if self.levels_are_loose() {
             self.sequences.clear();
             self.sequence_highest = 0;
+            // UIDs may begin anew, under another UIDVALIDITY: `uids` knows them apart.
+            for mailbox in self.mailboxes.values_mut() {
+                mailbox.uid_highest = 0;
+            }
         }
     }
 
@@ -627,7 +576,8 @@ impl Model {
                 let owed = copy.presence == Presence::Owed && copy.expunge == Expunge::No;
                 if owed && !copy.damaged {
                     let excused = if listed_damaged.contains(id) {
-                        excuse.is_some_and(|e| e.messages.contains(id))
+                        excuse
+                            .is_some_and(|e| e.messages.contains(id) || e.records && copy.streamed)
                     } else {
                         records_excused
                     };
@@ -639,9 +589,17 @@ impl Model {
                     );
                     copy.damaged = true;
                 }
-                damaged_ids += usize::from(copy.damaged || copy.presence == Presence::Either);
+                damaged_ids += usize::from(
+                    copy.damaged
+                        || copy.presence == Presence::Either
+                        || copy.expunge == Expunge::Asked,
+                );
                 match (copy.presence, copy.expunge) {
-                    (Presence::Either, Expunge::No) => copy.presence = Presence::Never,
+                    (Presence::Either, Expunge::No) => {
+                        // One of those that are listed and cannot be read, perhaps.
+                        copy.damaged |= damaged_count > 0;
+                        copy.presence = Presence::Never;
+                    }
                     // Lost or expunged: a mark of its delivery may be there or not.
                     (_, Expunge::Asked) => copy.expunge = Expunge::Done,
                     _ => {}

@@ -44,6 +44,8 @@ pub struct Plan {
     pub fails: bool,
     pub flips: bool,
     pub closes_early: bool,
+    /// The filesystem writes every time to a new place: reserving space has no effect there.
+    pub copy_on_write: bool,
 }
 
 impl Plan {
@@ -77,6 +79,7 @@ impl Plan {
             fails: trouble == Trouble::Fails,
             flips: trouble == Trouble::Flips,
             closes_early: random.one_in(8),
+            copy_on_write: random.one_in(8),
         }
     }
 

@@ -5,20 +5,16 @@
 //! nothing of a process outlives it but the disk.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use ringpost::store::disk::Disk;
-use ringpost::store::sim::yield_now;
 use ringpost::store::sim::{Crash, Executor, Lie, Outcome, Random, SimDisk, block_on};
-use ringpost::store::{
-    Account, Health, Identity, OpenError, Partition, RecoveryReport, StoreError,
-};
+use ringpost::store::{Identity, Partition};
 
-use crate::actor::{Client, Marked};
-use crate::message::identify;
-use crate::model::{Excuse, Model, Shown};
+use crate::delivery::Marked;
+use crate::keeper::{Keeper, Life, Place};
+use crate::model::{Excuse, Model};
 use crate::plan::{Plan, Span, fail_something};
 
 /// Turns of the executor that no life needs.
@@ -73,30 +69,6 @@ pub struct Trial {
     pub cuts: Option<Vec<u64>>,
 }
 
-/// How far a life came.
-#[derive(Debug, Clone, Default)]
-struct Life {
-    /// Recovered and checked.
-    served: bool,
-    /// The start was refused.
-    refused: Option<String>,
-    /// All clients are done, and so is the close if there was one.
-    ended: bool,
-    /// The close was acknowledged.
-    closed: bool,
-    damages: u64,
-}
-
-/// One partition and what is known of it.
-struct Place {
-    dir: PathBuf,
-    identity: Identity,
-    model: Rc<RefCell<Model>>,
-    /// Closed without a crash since: the next start is a clean one.
-    closed: Cell<bool>,
-    marked: Rc<RefCell<Vec<Marked>>>,
-}
-
 struct Schedule {
     trial: Trial,
     /// How many of the trial's cuts were used.
@@ -126,7 +98,7 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
         disk.lie(lie);
     }
     disk.set_delay_max(random.below(4));
-    if random.one_in(8) {
+    if plan.copy_on_write {
         disk.set_copy_on_write();
     }
     let store = Path::new("/store");
@@ -359,267 +331,4 @@ fn messages_in(bytes: &[u8]) -> impl Iterator<Item = u64> {
             .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
             .flatten()
     })
-}
-
-/// Looks after one partition for one life.
-struct Keeper {
-    place: Rc<Place>,
-    plan: Rc<Plan>,
-    disk: SimDisk,
-    clock: Rc<Cell<u64>>,
-    last_id: Rc<Cell<u64>>,
-    random: Random,
-    executor: Executor,
-    life: Rc<RefCell<Life>>,
-    excuse: Option<Excuse>,
-    first: bool,
-    disturbed: bool,
-    closing: bool,
-    last: bool,
-}
-
-impl Keeper {
-    async fn keep(mut self) {
-        let opened = Partition::open(
-            self.disk.clone(),
-            &self.place.dir,
-            self.place.identity,
-            self.plan.settings.clone(),
-            self.clock.get(),
-            |progress| assert!(progress.done_bytes <= progress.total_bytes),
-        )
-        .await;
-        let (partition, report) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.refused(&error);
-                return;
-            }
-        };
-        self.disk.note(|| format!("{report:?}"));
-        self.check(&partition, &report).await;
-        {
-            let mut life = self.life.borrow_mut();
-            life.served = true;
-            life.damages = report.damage.len() as u64;
-        }
-        let client = Client {
-            partition: partition.clone(),
-            disk: self.disk.clone(),
-            model: self.place.model.clone(),
-            plan: self.plan.clone(),
-            clock: self.clock.clone(),
-            last_id: self.last_id.clone(),
-            marked: self.place.marked.clone(),
-        };
-        self.executor.spawn(partition.clone().run());
-        let clock = self.clock.clone();
-        self.executor
-            .spawn(partition.clone().background(move || clock.get()));
-        if self.first {
-            self.make_accounts(&client).await;
-        }
-        self.serve(&client).await;
-        let mut closed = false;
-        if self.closing {
-            let answer = partition.close().await;
-            self.disk.note(|| format!("close: {answer:?}"));
-            match answer {
-                Ok(()) => closed = true,
-                Err(error) => assert!(
-                    self.plan.fails || self.plan.fills_up,
-                    "a close failed by itself: {error}"
-                ),
-            }
-        }
-        let mut life = self.life.borrow_mut();
-        life.closed = closed;
-        life.ended = true;
-    }
-
-    /// A start may be refused only where something failed, and must leave everything as it was.
-    fn refused(&self, error: &OpenError) {
-        let excused = match error {
-            OpenError::Io { .. } => self.plan.fails && self.disturbed,
-            OpenError::Newer { .. } | OpenError::Foreign { .. } => false,
-        };
-        assert!(excused, "a start is refused: {error}");
-        let mut life = self.life.borrow_mut();
-        life.refused = Some(error.to_string());
-        life.ended = true;
-    }
-
-    /// Everything owed is there, and nothing else.
-    async fn check(&self, partition: &Partition<SimDisk>, report: &RecoveryReport) {
-        if self.place.closed.get() && self.excuse.is_none() {
-            assert!(report.clean, "a clean close was not recognized");
-        }
-        if !self.plan.flips && !self.plan.fails && !self.plan.is_loose() {
-            for damage in &report.damage {
-                assert!(
-                    !damage.acknowledged,
-                    "crashes alone look like corruption: {damage:?}"
-                );
-            }
-        }
-        let mut accounts: BTreeMap<_, Account> = BTreeMap::new();
-        partition.for_each_account(|account| {
-            let old = accounts.insert(account.address.clone(), account.clone());
-            assert!(old.is_none(), "account {} twice", account.address);
-        });
-        let mut keys = BTreeMap::new();
-        partition.for_each_key(b"client", |key, value| {
-            keys.insert(key.to_vec(), value.to_vec());
-        });
-        let mut mail = BTreeMap::new();
-        for address in accounts.keys() {
-            let (validity, infos) = partition
-                .inbox(address)
-                .unwrap_or_else(|error| panic!("{address}: {error}"));
-            let mut shown: Shown = Vec::new();
-            for info in infos {
-                let id = loop {
-                    let result = partition
-                        .read(address, info.uid, 0, info.bytes as usize)
-                        .await;
-                    match result {
-                        Ok(bytes) => {
-                            break Some(identify(&bytes).unwrap_or_else(|reason| {
-                                panic!("{address} UID {}: {reason}", info.uid)
-                            }));
-                        }
-                        Err(StoreError::Damaged(reason)) => {
-                            assert!(self.plan.flips, "damaged by itself: {reason}");
-                            break None;
-                        }
-                        // Reads fail at random: the next one will do.
-                        Err(StoreError::Read(_)) if self.plan.fails => {}
-                        Err(error) => panic!("{address} UID {}: {error}", info.uid),
-                    }
-                };
-                shown.push((info, id));
-            }
-            mail.insert(address.clone(), (validity, shown));
-        }
-        self.place.model.borrow_mut().check_recovered(
-            &accounts,
-            &keys,
-            &mail,
-            report,
-            self.excuse.as_ref(),
-        );
-    }
-
-    async fn make_accounts(&self, client: &Client) {
-        for address in &self.plan.shared {
-            let account = Account {
-                address: address.clone(),
-                password_hash: format!("{}/0", client.next_id()),
-                quota_bytes: 0,
-            };
-            client
-                .partition
-                .create_account(account.clone())
-                .await
-                .unwrap_or_else(|error| panic!("{address}: {error}"));
-            let mut model = self.place.model.borrow_mut();
-            model.account(address).begin(Some(account));
-            model.account(address).acknowledge();
-        }
-    }
-
-    /// Clients come, trouble comes, clients go.
-    async fn serve(&mut self, client: &Client) {
-        let mut tasks = Vec::new();
-        for number in 0..self.plan.clients {
-            let requests = 1 + self.random.below(self.plan.requests_max);
-            let work = client.clone().work(self.random.fork(), number, requests);
-            tasks.push(self.executor.spawn(work));
-        }
-        if self.disturbed && self.plan.fills_up && self.random.one_in(2) {
-            for _ in 0..self.random.below(100) {
-                yield_now().await;
-            }
-            let left = self.random.below(3 * self.plan.settings.segment_bytes);
-            let capacity = self.disk.used_bytes() + left;
-            self.disk.note(|| format!("capacity {capacity}"));
-            self.disk.set_capacity(Some(capacity));
-        }
-        if self.disturbed && self.plan.fails && self.random.one_in(2) {
-            for _ in 0..self.random.below(100) {
-                yield_now().await;
-            }
-            fail_something(&self.disk, &mut self.random);
-        }
-        if self.closing && !self.last && self.plan.closes_early {
-            for _ in 0..self.random.below(200) {
-                yield_now().await;
-            }
-            // The clients are still at it; they are told that the partition closes.
-            return;
-        }
-        for task in tasks {
-            task.join().await;
-        }
-        if self.plan.fills_up && self.disturbed {
-            self.check_full(client).await;
-        }
-    }
-
-    /// On a full disk reads and expunges work; with space again, deliveries do.
-    async fn check_full(&mut self, client: &Client) {
-        let target = self.plan.shared[0].clone();
-        let mut random = self.random.fork();
-        assert!(
-            !matches!(client.partition.health(), Health::ReadOnly(_)),
-            "a full disk turned the store read-only"
-        );
-        let _ = client.look(&mut random, &target).await;
-        self.expunge_one(client, &target).await;
-        self.disk.set_capacity(None);
-        if client.model.borrow().incarnation(&target).is_none() {
-            // Reported damage has taken the account: nobody can deliver to it.
-            return;
-        }
-        for _ in 0..50 {
-            let before = self.last_id.get();
-            let _ = client.deliver(&mut random, vec![target.clone()]).await;
-            let taken = client.model.borrow().is_owed(&target, before + 1);
-            if taken {
-                return;
-            }
-            for _ in 0..20 {
-                yield_now().await;
-            }
-        }
-        panic!("no mail is taken although there is space again");
-    }
-
-    async fn expunge_one(&self, client: &Client, target: &ringpost::mail::Address) {
-        let Some(incarnation) = client.model.borrow().incarnation(target) else {
-            return;
-        };
-        let Ok((validity, infos)) = client.partition.inbox(target) else {
-            return;
-        };
-        let Some((uid, id)) = infos.iter().find_map(|info| {
-            let id = client.model.borrow().known(target, validity, info.uid)?;
-            Some((info.uid, id))
-        }) else {
-            return;
-        };
-        client
-            .model
-            .borrow_mut()
-            .begin_expunge(target, incarnation, id);
-        let answer = client
-            .partition
-            .expunge(target, &[uid], self.clock.get())
-            .await;
-        assert!(answer.is_ok(), "an expunge on a full disk: {answer:?}");
-        client
-            .model
-            .borrow_mut()
-            .acknowledge_expunge(target, incarnation, id);
-    }
 }

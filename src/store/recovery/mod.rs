@@ -152,8 +152,6 @@ struct Files {
     spare: Vec<PathBuf>,
     /// Not part of the log any more: removed once the manifest says so, too.
     dead: Vec<PathBuf>,
-    /// Generations that headers have cut off, from and to (exclusive).
-    cut: Vec<(u64, u64)>,
     has_reserve: bool,
     generation_max: u64,
 }
@@ -261,8 +259,13 @@ impl<D: Disk> Recovery<'_, D> {
         }
         self.cut(&mut files);
         for generation in &manifest.live {
-            let is_cut = |(from, to): &(u64, u64)| (*from..*to).contains(generation);
-            if !files.segments.contains_key(generation) && !files.cut.iter().any(is_cut) {
+            // A header that leaves it out was written by a recovery whose manifest did not follow.
+            let is_replaced = files.segments.values().any(|file| {
+                file.header.is_some_and(|header| {
+                    (header.previous.segment + 1..header.generation).contains(generation)
+                })
+            });
+            if !files.segments.contains_key(generation) && !is_replaced {
                 let path = segment::file_path(self.dir, *generation);
                 self.damage(path, 0, 0, "segment is missing".to_owned(), true);
             }
@@ -334,7 +337,6 @@ impl<D: Disk> Recovery<'_, D> {
         let headers: Vec<Header> = files.segments.values().filter_map(|f| f.header).collect();
         for header in headers {
             let previous = header.previous;
-            files.cut.push((previous.segment + 1, header.generation));
             let between: Vec<u64> = files
                 .segments
                 .range(previous.segment + 1..header.generation)

@@ -326,16 +326,11 @@ impl<D: Disk> Recovery<'_, D> {
         mut replay: Replay,
     ) -> Result<Recovered<D::File>, OpenError> {
         let last = files.segments.keys().next_back().copied();
-        let clean = replay.ended == last && !replay.lost;
         let tail = self.tail(&mut replay).await;
-        let mut cut = tail.first().map_or(replay.end, |first| first.position);
-        // Segments that nothing is left of are dropped: the log ends before them.
-        let headers = &files.segments;
-        while cut.offset <= BLOCK_BYTES as u64
-            && let Some(header) = headers.get(&cut.segment).and_then(|file| file.header)
-        {
-            cut = header.previous;
-        }
+        let clean = replay.ended == last && !replay.lost;
+        // Not where the tail begins: what is broken before it is not part of the log any more, and
+        // a segment of which nothing stays must not be the one that is named.
+        let cut = replay.end;
         let batch_epochs = replay.epochs.values().copied();
         let headers = files.segments.values().filter_map(|file| file.header);
         let epochs = batch_epochs.chain(headers.map(|header| header.epoch));
@@ -395,21 +390,32 @@ impl<D: Disk> Recovery<'_, D> {
             .await
     }
 
-    /// The batches that wait and are sound; reports the rest.
+    /// The batches that wait, up to the first that is not sound; reports the rest. What comes behind
+    /// that one was never acknowledged at a level, as its own sync would have made all before it
+    /// durable, and may build on what is lost.
     async fn tail(&mut self, replay: &mut Replay) -> Vec<Waiting> {
         let mut tail = Vec::new();
         let waiting = std::mem::take(&mut replay.waiting);
         let last_batch = waiting
             .iter()
             .rposition(|waiting| !matches!(waiting.what, What::Gap { .. }));
+        let mut is_cut = false;
         for (index, waiting) in waiting.into_iter().enumerate() {
             let position = waiting.position;
             match &waiting.what {
                 What::Batch { head, realm } => {
                     let (head, realm) = (*head, *realm);
+                    let seq_last = head.first_seq + u64::from(head.records);
+                    replay.seq_max = replay.seq_max.max(seq_last);
                     if is_end(&waiting.bytes, head, realm) {
-                        replay.seq_max = replay.seq_max.max(head.first_seq);
+                        continue;
+                    }
+                    if is_cut {
+                        let reason = "unfinished write: what came before it is lost".to_owned();
+                        self.set_aside(position, &waiting.bytes, reason, false)
+                            .await;
                     } else if let Err(error) = batch::verify(&waiting.bytes, head, realm, true) {
+                        is_cut = true;
                         let reason = format!("unfinished write: {error}");
                         self.set_aside(position, &waiting.bytes, reason, false)
                             .await;
@@ -418,12 +424,14 @@ impl<D: Disk> Recovery<'_, D> {
                     }
                 }
                 What::Broken { reason, .. } => {
+                    is_cut = true;
                     let reason = format!("unfinished write: {reason}");
                     self.set_aside(position, &waiting.bytes, reason, false)
                         .await;
                 }
                 // What lies behind the last batch is what the file held before.
                 What::Gap { reason } if last_batch.is_some_and(|last| index < last) => {
+                    is_cut = true;
                     let reason = format!("unfinished write: {reason}");
                     self.set_aside(position, &waiting.bytes, reason, false)
                         .await;
@@ -431,6 +439,9 @@ impl<D: Disk> Recovery<'_, D> {
                 What::Gap { .. } => {}
             }
         }
+        // Torn before anybody heard of it, or acknowledged and rotten since: nobody can tell, so
+        // the UIDs in it are not given again.
+        replay.lost |= is_cut;
         tail
     }
 

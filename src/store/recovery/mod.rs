@@ -297,9 +297,10 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let file = self.disk.open(&path, OpenMode::Read).await;
         let file = file.map_err(io_error(&path))?;
-        let block = self.disk.read_at(&file, 0, BLOCK_BYTES).await;
-        // A block that cannot be read is no header; whether that matters is seen below.
-        let block = block.unwrap_or_default();
+        // A block that cannot be read, however often it is tried, is no header; whether that
+        // matters is seen below.
+        let read = scan::read_file(self.disk, &file, BLOCK_BYTES as u64).await;
+        let block = read.map_or_else(|_| Vec::new(), |(bytes, _)| bytes);
         let header = match segment::decode_header(&block, self.identity, generation) {
             Found::Header(header) => Some(header),
             Found::Newer(found) => {

@@ -244,10 +244,12 @@ impl<D: Disk> Recovery<'_, D> {
                 length = length.min(replay.durable.offset - position.offset);
             }
             let end = position.offset + length;
-            replay.end = Position {
+            let reached = Position {
                 segment: position.segment,
                 offset: end.max(BLOCK_BYTES as u64),
             };
+            // A header lies before what an index covers of its segment.
+            replay.end = replay.end.max(reached);
             match next.what {
                 What::Batch { head, realm } => {
                     replay.apply(position, &next.bytes, head, realm, true);
@@ -514,15 +516,9 @@ impl<D: Disk> Recovery<'_, D> {
         seq_next: Sequence,
         clean: bool,
     ) -> Result<Recovered<D::File>, OpenError> {
-        let is_empty = cut.offset <= BLOCK_BYTES as u64 && cut.segment >= replay.from.segment;
-        let beyond = if is_empty {
-            cut.segment
-        } else {
-            cut.segment + 1
-        };
         let dropped: Vec<u64> = files
             .segments
-            .range(beyond..)
+            .range(cut.segment + 1..)
             .map(|(generation, _)| *generation)
             .collect();
         for generation in dropped {

@@ -258,6 +258,10 @@ impl Keeper {
         let _ = client.look(&mut random, &target).await;
         self.expunge_one(client, &target).await;
         self.disk.set_capacity(None);
+        if client.model.borrow().incarnation(&target).is_none() {
+            // Level 0 or reported damage has taken the account: nobody can deliver to it.
+            return;
+        }
         for _ in 0..50 {
             let before = self.last_id.get();
             let _ = client.deliver(&mut random, vec![target.clone()]).await;

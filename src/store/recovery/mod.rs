@@ -15,7 +15,7 @@
 //! Does not know: clients. Nothing is served before it is done.
 
 mod replay;
-mod scan;
+pub(super) mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +52,8 @@ pub(super) struct Recovered<F> {
     pub log: Log<F>,
     pub manifest: Manifest,
     pub seq_next: Sequence,
+    /// What the index file covers.
+    pub covered: Position,
 }
 
 /// An error with the path it is about.
@@ -146,7 +148,9 @@ struct File {
 struct Files {
     segments: BTreeMap<u64, File>,
     indexes: Vec<u64>,
-    /// Not part of the partition: removed at the end.
+    /// Never were part of the log: removed first, as space may be short.
+    spare: Vec<PathBuf>,
+    /// Not part of the log any more: removed once the manifest says so, too.
     dead: Vec<PathBuf>,
     has_reserve: bool,
     generation_max: u64,
@@ -241,7 +245,7 @@ impl<D: Disk> Recovery<'_, D> {
             if entry.path.ends_with(RESERVE) {
                 files.has_reserve = true;
             } else if entry.path.ends_with(UNFINISHED) || entry.path.ends_with(MANIFEST_NEW) {
-                files.dead.push(entry.path);
+                files.spare.push(entry.path);
             } else if let Some((generation, is_segment)) = segment::parse_path(&entry.path) {
                 files.generation_max = files.generation_max.max(generation);
                 if is_segment {
@@ -293,9 +297,10 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let file = self.disk.open(&path, OpenMode::Read).await;
         let file = file.map_err(io_error(&path))?;
-        let block = self.disk.read_at(&file, 0, BLOCK_BYTES).await;
-        // A block that cannot be read is no header; whether that matters is seen below.
-        let block = block.unwrap_or_default();
+        // A block that cannot be read, however often it is tried, is no header; whether that
+        // matters is seen below.
+        let read = scan::read_file(self.disk, &file, BLOCK_BYTES as u64).await;
+        let block = read.map_or_else(|_| Vec::new(), |(bytes, _)| bytes);
         let header = match segment::decode_header(&block, self.identity, generation) {
             Found::Header(header) => Some(header),
             Found::Newer(found) => {
@@ -316,7 +321,7 @@ impl<D: Disk> Recovery<'_, D> {
                 .any(|(_, stretch)| matches!(stretch, scan::Stretch::Batch { .. }))
         };
         if !counts {
-            files.dead.push(path);
+            files.spare.push(path);
             return Ok(());
         }
         let file = File {

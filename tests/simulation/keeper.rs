@@ -258,14 +258,11 @@ impl Keeper {
         let _ = client.look(&mut random, &target).await;
         self.expunge_one(client, &target).await;
         self.disk.set_capacity(None);
-        if client.model.borrow().incarnation(&target).is_none() {
-            // Level 0 or reported damage has taken the account: nobody can deliver to it.
-            return;
-        }
-        for _ in 0..50 {
+        for _ in 0..200 {
             let before = self.last_id.get();
             let _ = client.deliver(&mut random, vec![target.clone()]).await;
-            let taken = client.model.borrow().is_owed(&target, before + 1);
+            let mut sent = before + 1..=self.last_id.get();
+            let taken = sent.any(|id| client.model.borrow().is_owed(&target, id));
             if taken {
                 return;
             }

@@ -431,14 +431,17 @@ impl<D: Disk> Recovery<'_, D> {
                     self.set_aside(position, &waiting.bytes, reason, false)
                         .await;
                 }
-                // What lies behind the last batch is what the file held before.
-                What::Gap { reason } if last_batch.is_some_and(|last| index < last) => {
+                // Behind the last batch a prepared segment holds zeros; anything else was to be one.
+                What::Gap { reason } => {
+                    let used = waiting.bytes.iter().rposition(|byte| *byte != 0);
+                    if used.is_none() && last_batch.is_none_or(|last| index > last) {
+                        continue;
+                    }
                     is_cut = true;
                     let reason = format!("unfinished write: {reason}");
-                    self.set_aside(position, &waiting.bytes, reason, false)
-                        .await;
+                    let bytes = &waiting.bytes[..used.map_or(0, |last| last + 1)];
+                    self.set_aside(position, bytes, reason, false).await;
                 }
-                What::Gap { .. } => {}
             }
         }
         // Torn before anybody heard of it, or acknowledged and rotten since: nobody can tell, so

@@ -286,6 +286,7 @@ impl<D: Disk> Partition<D> {
                 _ => {}
             }
         }
+        self.probe.messages.set(index.messages() as i64);
         drop((index, streams));
         self.release(&taken.changes);
         self.note_written(taken.bytes.len() as u64);

@@ -462,9 +462,9 @@ impl<D: Disk> Partition<D> {
         };
         let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
         let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
-        if let Some(account) = index.account(address)
-            && account.quota_bytes != 0
-            && used > account.quota_bytes
+        if let Some(quota_bytes) = index.quota_bytes(address)
+            && quota_bytes != 0
+            && used > quota_bytes
         {
             return Err(StoreError::OverQuota);
         }

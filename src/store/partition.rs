@@ -143,6 +143,7 @@ impl<D: Disk> Partition<D> {
         let (found, report) = recovery::open(&disk, dir, identity, &settings, &progress).await?;
         let probe = Probe::default();
         probe.damage.add(report.damage.len() as u64);
+        probe.messages.set(report.messages as i64);
         probe.segments.set(found.log.segments.len() as i64);
         let partition = Rc::new(Partition {
             disk,

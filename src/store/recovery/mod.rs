@@ -139,6 +139,8 @@ pub(super) async fn write_manifest<D: Disk>(
 struct File {
     bytes: u64,
     header: Option<Header>,
+    /// The epoch of its batches; 0: there are none.
+    epoch: u64,
     /// Where its log ends, when a later header says so.
     end: Option<u64>,
 }
@@ -313,13 +315,12 @@ impl<D: Disk> Recovery<'_, D> {
             Found::Foreign(other) => return Err(foreign(path, other)),
             Found::None => None,
         };
-        let counts = header.is_some() || is_listed || {
-            // Without a header it was prepared for later, unless there are batches in it.
-            let read = scan::read_file(self.disk, &file, u64::MAX).await;
-            let (bytes, _) = read.map_err(io_error(&path))?;
-            scan::stretches(&bytes, BLOCK_BYTES, self.identity, generation)
-                .any(|(_, stretch)| matches!(stretch, scan::Stretch::Batch { .. }))
+        let epoch = match header {
+            Some(header) => Some(header.epoch),
+            None => self.epoch_of_batches(&path, &file, generation).await?,
         };
+        // Without a header it was prepared for later, unless there are batches in it.
+        let counts = is_listed || epoch.is_some();
         if !counts {
             files.spare.push(path);
             return Ok(());
@@ -327,10 +328,27 @@ impl<D: Disk> Recovery<'_, D> {
         let file = File {
             bytes,
             header,
+            epoch: epoch.unwrap_or(0),
             end: None,
         };
         files.segments.insert(generation, file);
         Ok(())
+    }
+
+    /// The epoch that the batches of a segment without a header were written in.
+    async fn epoch_of_batches(
+        &self,
+        path: &Path,
+        file: &D::File,
+        generation: u64,
+    ) -> Result<Option<u64>, OpenError> {
+        let read = scan::read_file(self.disk, file, u64::MAX).await;
+        let (bytes, _) = read.map_err(io_error(path))?;
+        let mut stretches = scan::stretches(&bytes, BLOCK_BYTES, self.identity, generation);
+        Ok(stretches.find_map(|(_, stretch)| match stretch {
+            scan::Stretch::Batch { head, .. } => Some(head.epoch),
+            _ => None,
+        }))
     }
 
     /// Each header says where the log before it ends: what lies behind that is not part of it.

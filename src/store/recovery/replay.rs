@@ -530,11 +530,9 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut segments = BTreeMap::new();
         for (generation, found) in &files.segments {
-            let known = found.header.map(|header| header.epoch);
-            let epoch = known.or_else(|| replay.epochs.get(generation).copied());
             let segment = Segment {
                 generation: *generation,
-                epoch: epoch.unwrap_or(0),
+                epoch: found.epoch,
                 bytes: found.bytes,
                 file: None,
                 end: found.end.unwrap_or(found.bytes),

@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -77,11 +79,35 @@ pub fn listen(
     }
 }
 
+/// How long an address may stay in use: the kernel takes the rings of a process that was killed
+/// apart in its own time, and they hold its sockets until then.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Tries again for a while when the address is in use.
+fn patiently<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    in_use: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if in_use(&error) && Instant::now() < end => thread::sleep(RETRY_PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
+
 fn listen_tcp(wanted: SocketAddr, shards: usize) -> Result<Listener, Errno> {
     // With SO_REUSEPORT alone we would join another server of the same user on its port, and take
     // half of its connections. A socket without it finds out.
     if wanted.port() != 0 {
-        drop(bind_tcp(wanted, false)?);
+        let probe = patiently(
+            || bind_tcp(wanted, false),
+            |error| *error == Errno::ADDRINUSE,
+        );
+        drop(probe?);
     }
     let first = bind_tcp(wanted, true)?;
     let address = SocketAddr::try_from(rustix::net::getsockname(&first)?)?;
@@ -143,7 +169,7 @@ pub fn listen_unix(
             path.as_os_str().len()
         ))
     })?;
-    clear_stale(path).map_err(error)?;
+    patiently(|| clear_stale(path), |reason| reason == IN_USE).map_err(error)?;
     let first = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -171,6 +197,8 @@ pub fn listen_unix(
     })
 }
 
+const IN_USE: &str = "another process listens on it";
+
 /// Removes the file of a socket that nobody listens on.
 fn clear_stale(path: &Path) -> Result<(), String> {
     let kind = match std::fs::symlink_metadata(path) {
@@ -182,7 +210,7 @@ fn clear_stale(path: &Path) -> Result<(), String> {
         return Err("there is a file of this name that is not a socket".to_owned());
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err("another process listens on it".to_owned()),
+        Ok(_) => Err(IN_USE.to_owned()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(|e| format!("cannot remove the stale socket: {e}"))
         }

@@ -162,10 +162,7 @@ impl Conn {
         }
         match result {
             Ok(bytes) if bytes.is_empty() => self.ended = true,
-            Ok(bytes) => {
-                shard.probe.received_bytes.add(bytes.len() as u64);
-                self.run(bytes, key, shard);
-            }
+            Ok(bytes) => self.run(bytes, key, shard),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ECANCELED | libc::ENOBUFS) => {}
                 _ => self.lost(),
@@ -183,9 +180,8 @@ impl Conn {
         shard: &Rc<Shard>,
     ) -> Fate {
         self.sending = false;
-        match result {
-            Ok(bytes) => shard.probe.sent_bytes.add(*bytes as u64),
-            Err(_) => self.lost(),
+        if result.is_err() {
+            self.lost();
         }
         buffer.clear();
         shard.spare(buffer);

@@ -18,8 +18,6 @@ pub(crate) struct Probe {
     pub(crate) connections_refused: Counter,
     pub(crate) passed_on: Counter,
     pub(crate) moved_out: Counter,
-    pub(crate) received_bytes: Counter,
-    pub(crate) sent_bytes: Counter,
     pub(crate) messages_accepted: Counter,
     pub(crate) messages_refused: Counter,
     pub(crate) memory_refusals: Counter,
@@ -126,16 +124,6 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
             "ringpost_sessions_moved_total",
             "Sessions moved to the shard that owns their account",
             &probe.moved_out,
-        ),
-        (
-            "ringpost_received_bytes_total",
-            "Bytes received from clients",
-            &probe.received_bytes,
-        ),
-        (
-            "ringpost_sent_bytes_total",
-            "Bytes sent to clients",
-            &probe.sent_bytes,
         ),
         (
             "ringpost_messages_accepted_total",

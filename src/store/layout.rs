@@ -31,7 +31,7 @@ use crate::limits::PARTITIONS_MAX;
 use crate::mail::Address;
 
 /// Partitions per processor of a new store, unless told otherwise.
-pub const DEFAULT_PARTITIONS_PER_PROCESSOR: usize = 2;
+pub const DEFAULT_PARTITIONS_PER_PROCESSOR: usize = 1;
 /// Version of the layout and of every file below it.
 pub const FORMAT: u32 = 1;
 

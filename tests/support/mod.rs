@@ -141,8 +141,13 @@ impl Server {
 
     /// SIGTERM, and its exit status.
     pub fn stop(&mut self) -> std::process::ExitStatus {
+        signal(self.pid(), "TERM");
+        self.wait()
+    }
+
+    /// Waits for its end; its exit status.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
         let mut child = self.child.take().expect("it runs");
-        signal(child.id(), "TERM");
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("a status") {

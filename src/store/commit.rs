@@ -432,11 +432,14 @@ impl<D: Disk> Partition<D> {
             let mut log = self.log.borrow_mut();
             log.dirty.retain(|generation| *generation != dirty.0);
             if log.dirty.is_empty() {
-                let start = Position {
-                    segment: log.active,
-                    offset: 0,
-                };
-                log.durable = log.durable.max(start);
+                // Not the start of the active segment: where the log before it ends must stay
+                // known even if the active one's header is lost.
+                let before = log.segments.range(..log.active).next_back();
+                let end = before.map(|(segment, before)| Position {
+                    segment: *segment,
+                    offset: before.end,
+                });
+                log.durable = log.durable.max(end.unwrap_or_default());
             }
         }
     }

@@ -10,6 +10,7 @@
 //!
 //! On failure: a segment with damage in it stays, as evidence and for another attempt.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
@@ -52,8 +53,11 @@ pub(super) struct Moves {
     moved_bytes: u64,
     done: Rc<Done>,
     /// The same again, when they are copied.
-    result: Rc<std::cell::RefCell<Option<(FxHashSet<Address>, u64)>>>,
+    result: Rc<RefCell<Option<Moved>>>,
 }
+
+/// Accounts whose next UID is written down, and bytes of copies.
+type Moved = (FxHashSet<Address>, u64);
 
 /// Which segments to reclaim.
 #[derive(Debug, Clone, Copy)]

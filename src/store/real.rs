@@ -110,7 +110,7 @@ impl Disk for RealDisk {
 
     async fn allocate(&self, file: &RealFile, bytes: u64, zeroes: bool) -> io::Result<()> {
         // On a filesystem that does not say what it is, reserving does no harm.
-        let type_of = rustix::fs::fstatfs(file).map_or(0, |stat| stat.f_type as i64);
+        let type_of = rustix::fs::fstatfs(file).map_or(0, |stat| stat.f_type);
         if COPY_ON_WRITE.contains(&type_of) {
             return Ok(());
         }

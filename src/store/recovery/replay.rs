@@ -402,8 +402,10 @@ impl<D: Disk> Recovery<'_, D> {
             .iter()
             .rposition(|waiting| !matches!(waiting.what, What::Gap { .. }));
         let mut is_cut = false;
+        let segments: Vec<u64> = waiting.iter().map(|w| w.position.segment).collect();
         for (index, waiting) in waiting.into_iter().enumerate() {
             let position = waiting.position;
+            let is_last = segments.get(index + 1) != Some(&position.segment);
             match &waiting.what {
                 What::Batch { head, realm } => {
                     let (head, realm) = (*head, *realm);
@@ -431,17 +433,18 @@ impl<D: Disk> Recovery<'_, D> {
                     self.set_aside(position, &waiting.bytes, reason, false)
                         .await;
                 }
-                // Behind the last batch a prepared segment holds zeros; anything else was to be one.
-                What::Gap { reason } => {
-                    let used = waiting.bytes.iter().rposition(|byte| *byte != 0);
-                    if used.is_none() && last_batch.is_none_or(|last| index > last) {
-                        continue;
-                    }
-                    is_cut = true;
+                // Everything up to here is known to be durable, and what came next went to the
+                // next segment: nothing was ever written here.
+                What::Gap { .. } if is_last && position == replay.durable => {}
+                // What lies behind the last batch is what the file held before.
+                What::Gap { reason } if last_batch.is_some_and(|last| index < last) => {
+                    // A lost header takes no records with it.
+                    is_cut |= position.offset > 0;
                     let reason = format!("unfinished write: {reason}");
-                    let bytes = &waiting.bytes[..used.map_or(0, |last| last + 1)];
-                    self.set_aside(position, bytes, reason, false).await;
+                    self.set_aside(position, &waiting.bytes, reason, false)
+                        .await;
                 }
+                What::Gap { .. } => {}
             }
         }
         // Torn before anybody heard of it, or acknowledged and rotten since: nobody can tell, so

@@ -103,7 +103,10 @@ fn live<T: 'static, F: Future<Output = T> + 'static>(
     result.take()
 }
 
-async fn all(partition: &Log, name: &str) -> Vec<(Uid, Vec<u8>)> {
+/// Messages with their UIDs.
+type Mail = Vec<(Uid, Vec<u8>)>;
+
+async fn all(partition: &Log, name: &str) -> Mail {
     let (_, messages) = partition.inbox(&address(name)).unwrap();
     let mut all = Vec::new();
     for MessageInfo { uid, bytes, .. } in messages {
@@ -174,7 +177,7 @@ fn what_is_acknowledged_survives_a_crash_at_any_step() {
     let mut lives = 0;
     for seed in 0..120 {
         let mut disk = new_disk(seed);
-        let acknowledged: Rc<RefCell<Vec<(Uid, Vec<u8>)>>> = Rc::default();
+        let acknowledged: Rc<RefCell<Mail>> = Rc::default();
         for life in 0..4u64 {
             disk.crash_at(Some(3 + seed * 7 % 150 + life * 13));
             let told = acknowledged.clone();

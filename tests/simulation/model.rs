@@ -59,7 +59,7 @@ struct Copy {
 impl Copy {
     fn check_listed(&self, id: u64, address: &Address, info: &MessageInfo) {
         assert!(
-            self.presence != Presence::Never,
+            self.presence != Presence::Never || self.damaged,
             "message {id} is in {address} although it was refused or had been lost"
         );
         assert!(

@@ -342,7 +342,12 @@ struct Sleep<'a> {
 impl Sleep<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let inner = &self.ring.inner;
-        if !self.asleep {
+        if self.asleep {
+            // The signal first: one that has come but is not taken would end the next sleep.
+            if inner.parking.borrow_mut().poll_signal(context) || self.ring.has_reason_to_stay() {
+                return Poll::Ready(());
+            }
+        } else {
             self.asleep = true;
             if !inner.parking.borrow().announce() {
                 return Poll::Ready(());
@@ -357,9 +362,10 @@ impl Sleep<'_> {
             if uring.enter().is_err() {
                 return Poll::Ready(());
             }
-        }
-        if self.ring.has_reason_to_stay() || inner.parking.borrow_mut().poll_signal(context) {
-            return Poll::Ready(());
+            drop(driver);
+            if self.ring.has_reason_to_stay() || inner.parking.borrow_mut().poll_signal(context) {
+                return Poll::Ready(());
+            }
         }
         inner.parked.set(Some(context.waker().clone()));
         Poll::Pending

@@ -604,7 +604,7 @@ fn no_completion_is_lost_to_sleep() {
     run(options(), |ring| async move {
         // One byte to and fro: each side waits for the other, so one lost signal hangs.
         let (mut client, server) = UnixStream::pair().unwrap();
-        let rounds = 20_000;
+        let rounds = 20_000u64;
         ring.recv(CLIENT, server.as_raw_fd());
         let thread = thread::spawn(move || {
             let mut byte = [0];
@@ -629,6 +629,9 @@ fn no_completion_is_lost_to_sleep() {
             }
         }
         thread.join().unwrap();
+        // One sleep a round: a signal left over would end the next one at once.
+        let parks = ring.probe().parks.get();
+        assert!(parks <= rounds * 5 / 4, "{parks} sleeps in {rounds} rounds");
     });
 }
 

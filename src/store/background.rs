@@ -3,10 +3,12 @@
 //! Nothing here is needed for correctness while a partition runs: when the background is slow, the
 //! commit loop makes its own segments, and the next start replays more of the log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+
+use rustc_hash::FxHashSet;
 
 use super::StoreError;
 use super::commit::Pending;
@@ -14,31 +16,65 @@ use super::disk::{Disk, OpenMode};
 use super::partition::{Partition, Prepared};
 use super::record::encode;
 use super::recovery::RESERVE;
-use super::segment;
-use super::wait::Done;
+use super::segment::{self, Position};
+use super::wait::{Done, Line, Notify};
 use crate::config::SyncLevel;
 
 /// A segment that filled more slowly than this is worth zero-filling its successor for: a sync
 /// into written blocks takes half as long, but each byte is written twice.
 const SLOW_FILL_MS: u64 = 5_000;
-/// Milliseconds between looks at the free space.
-const SPACE_CHECK_MS: u64 = 1_000;
+/// Bytes of the first segments that a start makes ahead: a store that is not used stays small.
+const SMALL_BYTES: u64 = 4 * 1024 * 1024;
 /// Files of old segments kept open for readers.
 const OPEN_FILES_MAX: usize = 64;
 
 /// How far the background is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BackgroundState {
     /// It runs; what `close` waits for.
     running: Cell<bool>,
-    ended: super::wait::Notify,
-    /// When the last segment was begun, and when free space was last looked at.
+    ended: Notify,
+    /// When the segment now active was first seen, and which one that is.
     segment_since_ms: Cell<u64>,
-    space_checked_ms: Cell<Option<u64>>,
-    /// The segment that `segment_since_ms` is about.
     segment: Cell<u64>,
     /// Bytes of log since the last index file.
     pub log_bytes: Cell<u64>,
+    /// What the index file covers.
+    pub covered: Cell<Position>,
+    /// The window for reclaiming space is open.
+    pub expire_due: Cell<bool>,
+    /// Segments that cannot be reclaimed.
+    pub damaged: RefCell<FxHashSet<u64>>,
+    /// One chore at a time.
+    line: Line,
+    busy: Cell<bool>,
+}
+
+impl BackgroundState {
+    pub fn new(covered: Position, log_bytes: u64) -> BackgroundState {
+        BackgroundState {
+            running: Cell::new(false),
+            ended: Notify::default(),
+            segment_since_ms: Cell::new(0),
+            segment: Cell::new(0),
+            log_bytes: Cell::new(log_bytes),
+            covered: Cell::new(covered),
+            expire_due: Cell::new(false),
+            damaged: RefCell::default(),
+            line: Line::default(),
+            busy: Cell::new(false),
+        }
+    }
+}
+
+/// The right to write indexes and to compact; given up on drop.
+pub(super) struct Turn<'a>(&'a BackgroundState);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.busy.set(false);
+        self.0.line.wake();
+    }
 }
 
 impl<D: Disk> Partition<D> {
@@ -62,28 +98,48 @@ impl<D: Disk> Partition<D> {
         }
         // A failure has turned the partition read-only, and its reason is logged.
         let _ = self.sync_dirty().await;
-        self.check_space(now_ms).await;
+        self.check_space().await;
         self.prepare_next(now_ms).await;
         self.prepare_reserve().await;
+        let _turn = self.chore_turn().await;
+        if self.checkpoint_is_due() {
+            // Tried again when more has come; what failed is logged.
+            let _ = self.checkpoint().await;
+        }
+        match self.reclaim_due(now_ms).await {
+            Ok(0) => {}
+            Ok(bytes) => {
+                tracing::info!("{}: {bytes} bytes reclaimed", self.dir.display());
+                self.check_space().await;
+            }
+            Err(error) => {
+                tracing::error!("{}: space not reclaimed: {error}", self.dir.display());
+            }
+        }
     }
 
-    async fn check_space(&self, now_ms: u64) {
-        let due = match self.background.space_checked_ms.get() {
-            Some(last) => now_ms.saturating_sub(last) >= SPACE_CHECK_MS,
-            None => true,
-        };
-        if !due {
-            return;
-        }
-        self.background.space_checked_ms.set(Some(now_ms));
+    /// Waits until no other chore runs.
+    pub(super) async fn chore_turn(&self) -> Turn<'_> {
+        let state = &self.background;
+        let take = || (!state.busy.replace(true)).then_some(());
+        state.line.pass(take).await;
+        Turn(state)
+    }
+
+    pub(super) async fn check_space(&self) {
         if let Ok(free) = self.disk.free_bytes(&self.dir).await {
             self.probe.free_bytes.set(free as i64);
             let log = self.log.borrow();
             // What is lacking to be whole again counts as used.
             let wanted = u64::from(log.next.is_none()) + u64::from(log.reserve.is_none());
             drop(log);
-            let wanted_bytes = wanted * self.settings.segment_bytes;
-            self.set_full(free < self.settings.reserve_bytes.saturating_add(wanted_bytes));
+            let wanted_bytes = wanted * self.settings.segment_bytes.min(SMALL_BYTES);
+            let least = self.settings.reserve_bytes.saturating_add(wanted_bytes);
+            let was_full = self.full.get();
+            self.set_full(free < least);
+            if was_full && !self.full.get() {
+                self.chores.notify();
+            }
         }
     }
 
@@ -100,14 +156,15 @@ impl<D: Disk> Partition<D> {
         };
         // Under load the disk has better to do than to write every byte twice.
         let filled_ms = now_ms.saturating_sub(state.segment_since_ms.get());
-        let zeroes = state.segment.get() == 0 || filled_ms > SLOW_FILL_MS;
+        let is_first = state.segment.get() == 0;
+        let zeroes = is_first || filled_ms > SLOW_FILL_MS;
         if state.segment.replace(active) != active {
             state.segment_since_ms.set(now_ms);
         }
         let path = segment::file_path(&self.dir, active + 1);
-        let made = self
-            .prepare(&path, self.settings.segment_bytes, zeroes)
-            .await;
+        let most = if is_first { SMALL_BYTES } else { u64::MAX };
+        let bytes = self.settings.segment_bytes.min(most);
+        let made = self.prepare(&path, bytes, zeroes).await;
         let mut log = self.log.borrow_mut();
         match made {
             Ok(prepared) => log.next = Some(prepared),
@@ -128,7 +185,7 @@ impl<D: Disk> Partition<D> {
             return;
         }
         let path = self.dir.join(RESERVE);
-        let bytes = self.settings.segment_bytes;
+        let bytes = self.settings.segment_bytes.min(SMALL_BYTES);
         match self.prepare(&path, bytes, false).await {
             Ok(prepared) => self.log.borrow_mut().reserve = Some(prepared),
             Err(error) => tracing::warn!("{}: {error}", path.display()),
@@ -172,6 +229,10 @@ impl<D: Disk> Partition<D> {
     pub(super) fn note_written(&self, bytes: u64) {
         let state = &self.background;
         state.log_bytes.set(state.log_bytes.get() + bytes);
+        if self.full.get() {
+            // Whatever was written may have been an expunge, and there may be space to gain.
+            self.chores.notify();
+        }
     }
 
     /// Keeps the file of a segment open for the next reader.
@@ -195,14 +256,6 @@ impl<D: Disk> Partition<D> {
         }
     }
 
-    /// Reclaims at once everything that was expunged, whatever its age; returns bytes given back.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub async fn expire_now(&self) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-
     /// Lets queued work finish, writes the index and a clean mark, ends `run` and `background`.
     ///
     /// # Errors
@@ -217,6 +270,11 @@ impl<D: Disk> Partition<D> {
             self.background.ended.wait().await;
         }
         if result.is_ok() {
+            let _turn = self.chore_turn().await;
+            if self.background.log_bytes.get() > self.settings.segment_bytes / 4 {
+                // Without it the next start takes longer; what failed is logged.
+                let _ = self.checkpoint().await;
+            }
             result = self.write_end().await;
         }
         self.closed.set(true);

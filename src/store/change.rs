@@ -1,7 +1,5 @@
 //! A change that waits for its batch, and how a record of the log becomes a change of the index.
 
-use rustc_hash::FxHashMap;
-
 use super::index::{Change, Index, Location};
 use super::record::{Payload, Record};
 use super::{Account, Sequence, StreamId, Uid, UidValidity};
@@ -39,12 +37,12 @@ pub enum Pended {
         value: Option<Vec<u8>>,
     },
     Body {
-        /// Chunks that it names: applied with it, as nothing needs them before.
-        chunks: Vec<(Sequence, Location)>,
+        /// Chunks that it names.
+        chunks: Vec<Sequence>,
         /// The stream that ends with it.
         stream: Option<StreamId>,
     },
-    /// A chunk: its stream wants to know where it has come to lie.
+    /// A chunk of this stream.
     Chunk {
         stream: StreamId,
     },
@@ -67,7 +65,7 @@ impl Pended {
         }
     }
 
-    /// Applies it; chunks and moved records are the caller's.
+    /// Applies it; moved records are the caller's.
     pub fn apply(&self, index: &mut Index, seq: Sequence, at: Location) {
         let change = match self {
             Pended::PutAccount { account, validity } => Change::PutAccount {
@@ -110,118 +108,97 @@ impl Pended {
                 key,
                 value: value.as_deref(),
             },
-            Pended::Body { chunks, .. } => {
-                let named: Vec<Sequence> = chunks.iter().map(|(chunk, _)| *chunk).collect();
-                for (chunk, location) in chunks {
-                    apply_body(index, *chunk, *location, &[]);
-                }
-                return apply_body(index, seq, at, &named);
-            }
-            Pended::Chunk { .. } | Pended::Moved | Pended::End => return,
+            Pended::Body { chunks, .. } => Change::Body {
+                body_seq: seq,
+                location: at,
+                chunks,
+            },
+            Pended::Chunk { .. } => Change::Body {
+                body_seq: seq,
+                location: at,
+                chunks: &[],
+            },
+            Pended::Moved | Pended::End => return,
         };
         index.apply(seq, at, change);
     }
 }
 
-fn apply_body(index: &mut Index, body_seq: Sequence, location: Location, chunks: &[Sequence]) {
-    let change = Change::Body {
-        body_seq,
-        location,
-        chunks,
-    };
-    index.apply(body_seq, location, change);
-}
-
-/// Chunks that were read but not named yet.
-pub type Chunks = FxHashMap<Sequence, Location>;
-
-/// Applies a record of the log. Chunks wait in `chunks` until a body names them.
+/// Calls `visit` with the change that a record of the log says; not for [`Payload::End`].
 ///
 /// # Errors
 /// The record is sound, but an address in it is none.
-pub fn apply_record(
-    index: &mut Index,
+pub fn with_change<T>(
     record: &Record<'_>,
     at: Location,
-    chunks: &mut Chunks,
-) -> Result<(), String> {
+    visit: impl FnOnce(Change<'_>) -> T,
+) -> Result<Option<T>, String> {
     let parse = |text: &str| {
         Address::parse(text).map_err(|error| format!("record {}: {text:?}: {error}", record.seq))
     };
-    let seq = record.seq;
-    match record.payload {
+    let value = match record.payload {
         Payload::PutAccount {
             validity,
             quota_bytes,
             address,
             password_hash,
         } => {
-            let account = Account {
+            let account = &Account {
                 address: parse(address)?,
                 password_hash: password_hash.to_owned(),
                 quota_bytes,
             };
-            let account = &account;
-            index.apply(seq, at, Change::PutAccount { account, validity });
+            visit(Change::PutAccount { account, validity })
         }
-        Payload::RemoveAccount { address } => {
-            let address = &parse(address)?;
-            index.apply(seq, at, Change::RemoveAccount { address });
-        }
+        Payload::RemoveAccount { address } => visit(Change::RemoveAccount {
+            address: &parse(address)?,
+        }),
         Payload::Append {
             uid,
             body_seq,
             bytes,
             date_ms,
             address,
-        } => {
-            let change = Change::Append {
-                address: &parse(address)?,
-                uid,
-                body_seq,
-                bytes,
-                date_ms,
-            };
-            index.apply(seq, at, change);
-        }
+        } => visit(Change::Append {
+            address: &parse(address)?,
+            uid,
+            body_seq,
+            bytes,
+            date_ms,
+        }),
         Payload::Expunge {
             now_ms,
             address,
             uids,
-        } => {
-            let change = Change::Expunge {
-                address: &parse(address)?,
-                uids: &uids.iter().collect::<Vec<Uid>>(),
-                now_ms,
-            };
-            index.apply(seq, at, change);
-        }
+        } => visit(Change::Expunge {
+            address: &parse(address)?,
+            uids: &uids.iter().collect::<Vec<Uid>>(),
+            now_ms,
+        }),
         Payload::Reserve {
             uid_next,
             validity,
             address,
-        } => {
-            let change = Change::Reserve {
-                address: &parse(address)?,
-                uid_next,
-                validity,
-            };
-            index.apply(seq, at, change);
-        }
-        Payload::Key { key, value } => index.apply(seq, at, Change::Key { key, value }),
-        Payload::Body(body) if body.is_chunk && !record.moved => {
-            chunks.insert(seq, at);
-        }
-        Payload::Body(body) => {
-            let named: Vec<Sequence> = body.chunks().map(|(chunk, _)| chunk).collect();
-            for chunk in &named {
-                if let Some(location) = chunks.remove(chunk) {
-                    apply_body(index, *chunk, location, &[]);
-                }
-            }
-            apply_body(index, seq, at, &named);
-        }
-        Payload::End => {}
-    }
-    Ok(())
+        } => visit(Change::Reserve {
+            address: &parse(address)?,
+            uid_next,
+            validity,
+        }),
+        Payload::Key { key, value } => visit(Change::Key { key, value }),
+        Payload::Body(body) => visit(Change::Body {
+            body_seq: record.seq,
+            location: at,
+            chunks: &body.chunks().map(|(chunk, _)| chunk).collect::<Vec<_>>(),
+        }),
+        Payload::End => return Ok(None),
+    };
+    Ok(Some(value))
+}
+
+/// Applies a record of the log.
+///
+/// # Errors
+/// As [`with_change`].
+pub fn apply_record(index: &mut Index, record: &Record<'_>, at: Location) -> Result<(), String> {
+    with_change(record, at, |change| index.apply(record.seq, at, change)).map(drop)
 }

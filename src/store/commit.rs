@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::batch::{self, Head};
 use super::change::{Pended, apply_record};
+use super::compact::is_full;
 use super::disk::Disk;
 use super::index::Location;
 use super::partition::{Partition, Prepared};
@@ -100,24 +101,21 @@ impl Pending {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
 impl<D: Disk> Partition<D> {
     /// The commit loop: one batch in flight, what arrives meanwhile forms the next. Runs until
     /// [`Partition::close`] is done. The owner polls this on its session or delivery queue.
     pub async fn run(self: Rc<Self>) {
         let mut spare = Pending::new();
         loop {
+            let moves = self.moves.borrow_mut().take();
+            if let Some(moves) = moves {
+                self.commit_moves(moves).await;
+            }
             if self.pending.borrow().records > 0 {
                 spare = self.commit_pending(spare).await;
             } else if self.closed.get() {
                 return;
-            } else {
+            } else if self.moves.borrow().is_none() {
                 self.work.wait().await;
             }
         }
@@ -127,10 +125,12 @@ impl<D: Disk> Partition<D> {
     async fn commit_pending(&self, spare: Pending) -> Pending {
         let mut taken = self.pending.replace(spare);
         *self.in_flight.borrow_mut() = Some(taken.done.clone());
+        self.in_flight_seq.set(Some(taken.first_seq));
         self.probe.queued_bytes.set(0);
         self.line.wake();
         let result = self.commit(&mut taken).await;
         *self.in_flight.borrow_mut() = None;
+        self.in_flight_seq.set(None);
         self.probe.queued.add(-taken.waiting);
         taken.done.finish(result);
         self.line.wake();
@@ -263,21 +263,11 @@ impl<D: Disk> Partition<D> {
                 bytes: entry.bytes,
             };
             match &entry.change {
-                Pended::Chunk { stream } => {
-                    let chunks = streams.get_mut(stream).map(|stream| &mut stream.chunks);
-                    // An aborted stream does not care.
-                    if let Some(chunk) = chunks
-                        .and_then(|chunks| chunks.iter_mut().find(|chunk| chunk.0 == entry.seq))
-                    {
-                        chunk.2 = Some(at);
-                    }
-                }
                 Pended::Moved => {
                     let bytes = &taken.bytes[entry.offset as usize..];
                     match super::record::decode(bytes, realm) {
                         Ok(record) => {
-                            let applied =
-                                apply_record(&mut index, &record, at, &mut Default::default());
+                            let applied = apply_record(&mut index, &record, at);
                             debug_assert!(applied.is_ok(), "it was applied before it was moved");
                         }
                         Err(error) => debug_assert!(false, "sealed a moment ago: {error}"),
@@ -296,13 +286,14 @@ impl<D: Disk> Partition<D> {
                 _ => {}
             }
         }
+        self.probe.messages.set(index.messages() as i64);
         drop((index, streams));
         self.release(&taken.changes);
         self.note_written(taken.bytes.len() as u64);
     }
 
     /// The batch was not written: what was promised to it is taken back.
-    fn forget(&self, taken: &Pending) {
+    pub(super) fn forget(&self, taken: &Pending) {
         let mut streams = self.streams.borrow_mut();
         for entry in &taken.changes {
             if let Pended::Chunk { stream } = entry.change {

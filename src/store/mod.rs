@@ -3,7 +3,9 @@
 mod background;
 pub mod batch;
 mod change;
+mod checkpoint;
 mod commit;
+mod compact;
 pub mod disk;
 pub mod index;
 pub mod layout;

@@ -5,10 +5,8 @@ use std::rc::Rc;
 use super::change::Pended;
 use super::commit::{Pending, RECORDS_BYTES_MAX};
 use super::disk::Disk;
-use super::index::Location;
 use super::partition::{Partition, PendingAccount};
 use super::record::{self, encode};
-use super::segment::Position;
 use super::wait::Done;
 use super::{
     Account, Delivery, QUEUE_PARTITION, RecipientResult, SITE_PARTITION, Sequence, StoreError,
@@ -23,12 +21,12 @@ const SMALL_BYTES: usize = 96;
 const EXPUNGE_UIDS_MAX: usize = 65_536;
 
 /// A body that streams in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stream {
-    /// Its chunks: number, bytes, and where each is, once it is written.
-    pub chunks: Vec<(Sequence, u32, Option<Location>)>,
-    /// Nothing of it is before this in the log.
-    pub since: Position,
+    /// Its chunks: number, bytes.
+    pub chunks: Vec<(Sequence, u32)>,
+    /// Its chunks have this number or a higher one.
+    pub since: Sequence,
 }
 
 /// Who may still change something when space is short [N30].
@@ -114,7 +112,7 @@ impl<D: Disk> Partition<D> {
     }
 
     /// Adds a record that `write` encodes, with its change.
-    fn add(
+    pub(super) fn add(
         &self,
         pending: &mut Pending,
         change: Pended,
@@ -286,7 +284,7 @@ impl<D: Disk> Partition<D> {
         self.stream_next.set(id.0 + 1);
         let stream = Stream {
             chunks: Vec::new(),
-            since: self.log.borrow().end(),
+            since: self.seq_next.get(),
         };
         self.streams.borrow_mut().insert(id, stream);
         Ok(id)
@@ -310,7 +308,7 @@ impl<D: Disk> Partition<D> {
                 let seq = this.add(pending, Pended::Chunk { stream }, |out, seq| {
                     encode::chunk(out, seq, &bytes);
                 });
-                open.chunks.push((seq, bytes.len() as u32, None));
+                open.chunks.push((seq, bytes.len() as u32));
                 Ok(())
             },
         );
@@ -352,7 +350,7 @@ impl<D: Disk> Partition<D> {
     async fn deliver_with(
         &self,
         delivery: Delivery,
-        chunks: Vec<(Sequence, u32, Location)>,
+        chunks: Vec<(Sequence, u32)>,
     ) -> Result<Vec<RecipientResult>, StoreError> {
         let recipients = delivery.recipients.len();
         let own_bytes = delivery.trace.len() + delivery.body.len();
@@ -377,19 +375,13 @@ impl<D: Disk> Partition<D> {
     }
 
     /// The chunks of a stream, all written.
-    async fn take_stream(
-        &self,
-        stream: StreamId,
-    ) -> Result<Vec<(Sequence, u32, Location)>, StoreError> {
+    async fn take_stream(&self, stream: StreamId) -> Result<Vec<(Sequence, u32)>, StoreError> {
+        // A body must not be written that names a chunk which was not.
         self.settle().await?;
         // Until its body is durable, the stream stays open for those who ask what is needed.
         let streams = self.streams.borrow();
         let open = streams.get(&stream).ok_or(StoreError::Missing)?;
-        let written = open.chunks.iter();
-        written
-            .map(|(seq, bytes, location)| location.map(|location| (*seq, *bytes, location)))
-            .collect::<Option<_>>()
-            .ok_or(StoreError::Missing)
+        Ok(open.chunks.clone())
     }
 
     /// Waits until everything that waits now is written.
@@ -411,14 +403,14 @@ impl<D: Disk> Partition<D> {
         &self,
         pending: &mut Pending,
         delivery: Delivery,
-        chunks: Vec<(Sequence, u32, Location)>,
+        chunks: Vec<(Sequence, u32)>,
     ) -> Option<Vec<RecipientResult>> {
         if let Some(once) = &delivery.once
             && (self.marks.borrow().contains(once) || self.index.borrow().key(once).is_some())
         {
             return None;
         }
-        let streamed: u64 = chunks.iter().map(|(_, bytes, _)| u64::from(*bytes)).sum();
+        let streamed: u64 = chunks.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
         let bytes = (delivery.trace.len() + delivery.body.len()) as u64 + streamed;
         let results: Vec<RecipientResult> = delivery
             .recipients
@@ -426,14 +418,12 @@ impl<D: Disk> Partition<D> {
             .map(|address| self.assign_uid(address, bytes))
             .collect();
         if results.iter().any(Result::is_ok) {
-            let named: Vec<(Sequence, u32)> = chunks.iter().map(|(s, b, _)| (*s, *b)).collect();
-            let located = chunks.iter().map(|(s, _, location)| (*s, *location));
             let change = Pended::Body {
-                chunks: located.collect(),
+                chunks: chunks.iter().map(|(chunk, _)| *chunk).collect(),
                 stream: delivery.stream,
             };
             let body_seq = self.add(pending, change, |out, seq| {
-                encode::body(out, seq, &delivery.trace, &named, &delivery.body);
+                encode::body(out, seq, &delivery.trace, &chunks, &delivery.body);
             });
             for (address, result) in delivery.recipients.into_iter().zip(&results) {
                 let Ok(uid) = *result else { continue };
@@ -472,9 +462,9 @@ impl<D: Disk> Partition<D> {
         };
         let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
         let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
-        if let Some(account) = index.account(address)
-            && account.quota_bytes != 0
-            && used > account.quota_bytes
+        if let Some(quota_bytes) = index.quota_bytes(address)
+            && quota_bytes != 0
+            && used > quota_bytes
         {
             return Err(StoreError::OverQuota);
         }

@@ -10,6 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::background::BackgroundState;
 use super::commit::Pending;
+use super::compact::Moves;
 use super::disk::Disk;
 use super::index::Index;
 use super::manifest::Manifest;
@@ -90,6 +91,10 @@ pub struct Partition<D: Disk> {
     pub(super) pending: RefCell<Pending>,
     /// The batch in flight, for those who wait for everything before now.
     pub(super) in_flight: RefCell<Option<Rc<Done>>>,
+    /// Its first record.
+    pub(super) in_flight_seq: Cell<Option<u64>>,
+    /// Records that compaction wants moved.
+    pub(super) moves: RefCell<Option<Moves>>,
     /// Mutations that wait for room in the batch.
     pub(super) line: Line,
     /// The commit loop has something to do.
@@ -132,12 +137,13 @@ impl<D: Disk> Partition<D> {
         dir: &Path,
         identity: Identity,
         settings: Settings,
-        now_ms: u64,
+        _now_ms: u64,
         progress: impl Fn(Progress),
     ) -> Result<(Rc<Partition<D>>, RecoveryReport), OpenError> {
         let (found, report) = recovery::open(&disk, dir, identity, &settings, &progress).await?;
         let probe = Probe::default();
         probe.damage.add(report.damage.len() as u64);
+        probe.messages.set(report.messages as i64);
         probe.segments.set(found.log.segments.len() as i64);
         let partition = Rc::new(Partition {
             disk,
@@ -150,6 +156,8 @@ impl<D: Disk> Partition<D> {
             manifest: RefCell::new(found.manifest),
             pending: RefCell::new(Pending::new()),
             in_flight: RefCell::new(None),
+            in_flight_seq: Cell::new(None),
+            moves: RefCell::new(None),
             line: Line::default(),
             work: Notify::default(),
             chores: Notify::default(),
@@ -162,7 +170,7 @@ impl<D: Disk> Partition<D> {
             full: Cell::new(false),
             closing: Cell::new(false),
             closed: Cell::new(false),
-            background: BackgroundState::default(),
+            background: BackgroundState::new(found.covered, report.replayed_bytes),
             probe,
         });
         partition.chores.notify();

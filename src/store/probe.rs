@@ -31,6 +31,8 @@ pub struct Probe {
     pub damage: Counter,
     /// Writes and syncs that failed; each made the partition read-only, or full.
     pub write_errors: Counter,
+    /// Messages in all INBOXes.
+    pub messages: Gauge,
     /// Segments in use.
     pub segments: Gauge,
     /// Segments made while a batch waited for one.
@@ -117,7 +119,12 @@ impl Probe {
         for (name, help, counter) in counters {
             out.counter(name, help, labels, counter.get());
         }
-        let gauges: [(&'static str, &'static str, &Gauge); 6] = [
+        let gauges: [(&'static str, &'static str, &Gauge); 7] = [
+            (
+                "ringpost_store_messages",
+                "Messages in all mailboxes",
+                &self.messages,
+            ),
             (
                 "ringpost_store_queued",
                 "Mutations waiting to be durable",

@@ -325,6 +325,24 @@ impl Index {
         })
     }
 
+    /// Quota of the account in bytes, 0 = unlimited: cheaper than [`Index::account`].
+    pub fn quota_bytes(&self, address: &Address) -> Option<u64> {
+        if !self.has_account(address) {
+            return None;
+        }
+        let own = [self.active.entry(address), self.frozen_entry(address)];
+        let known = own
+            .into_iter()
+            .flatten()
+            .find_map(|entry| entry.profile.as_ref());
+        if let Some(profile) = known {
+            return Some(profile.quota_bytes);
+        }
+        let base = self.base.as_ref()?;
+        let (account, _) = base.account(address.as_str())?;
+        Some(base.profile(account).quota_bytes)
+    }
+
     /// Visits every account.
     pub fn for_each_account(&self, visit: &mut dyn FnMut(&Account)) {
         let mut show = |address: &Address| {

@@ -15,7 +15,7 @@
 //! Does not know: clients. Nothing is served before it is done.
 
 mod replay;
-mod scan;
+pub(super) mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +52,8 @@ pub(super) struct Recovered<F> {
     pub log: Log<F>,
     pub manifest: Manifest,
     pub seq_next: Sequence,
+    /// What the index file covers.
+    pub covered: Position,
 }
 
 /// An error with the path it is about.
@@ -137,6 +139,8 @@ pub(super) async fn write_manifest<D: Disk>(
 struct File {
     bytes: u64,
     header: Option<Header>,
+    /// The epoch of its batches; 0: there are none.
+    epoch: u64,
     /// Where its log ends, when a later header says so.
     end: Option<u64>,
 }
@@ -146,7 +150,9 @@ struct File {
 struct Files {
     segments: BTreeMap<u64, File>,
     indexes: Vec<u64>,
-    /// Not part of the partition: removed at the end.
+    /// Never were part of the log: removed first, as space may be short.
+    spare: Vec<PathBuf>,
+    /// Not part of the log any more: removed once the manifest says so, too.
     dead: Vec<PathBuf>,
     has_reserve: bool,
     generation_max: u64,
@@ -241,7 +247,7 @@ impl<D: Disk> Recovery<'_, D> {
             if entry.path.ends_with(RESERVE) {
                 files.has_reserve = true;
             } else if entry.path.ends_with(UNFINISHED) || entry.path.ends_with(MANIFEST_NEW) {
-                files.dead.push(entry.path);
+                files.spare.push(entry.path);
             } else if let Some((generation, is_segment)) = segment::parse_path(&entry.path) {
                 files.generation_max = files.generation_max.max(generation);
                 if is_segment {
@@ -293,9 +299,10 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let file = self.disk.open(&path, OpenMode::Read).await;
         let file = file.map_err(io_error(&path))?;
-        let block = self.disk.read_at(&file, 0, BLOCK_BYTES).await;
-        // A block that cannot be read is no header; whether that matters is seen below.
-        let block = block.unwrap_or_default();
+        // A block that cannot be read, however often it is tried, is no header; whether that
+        // matters is seen below.
+        let read = scan::read_file(self.disk, &file, BLOCK_BYTES as u64).await;
+        let block = read.map_or_else(|_| Vec::new(), |(bytes, _)| bytes);
         let header = match segment::decode_header(&block, self.identity, generation) {
             Found::Header(header) => Some(header),
             Found::Newer(found) => {
@@ -308,24 +315,40 @@ impl<D: Disk> Recovery<'_, D> {
             Found::Foreign(other) => return Err(foreign(path, other)),
             Found::None => None,
         };
-        let counts = header.is_some() || is_listed || {
-            // Without a header it was prepared for later, unless there are batches in it.
-            let read = scan::read_file(self.disk, &file, u64::MAX).await;
-            let (bytes, _) = read.map_err(io_error(&path))?;
-            scan::stretches(&bytes, BLOCK_BYTES, self.identity, generation)
-                .any(|(_, stretch)| matches!(stretch, scan::Stretch::Batch { .. }))
+        let epoch = match header {
+            Some(header) => Some(header.epoch),
+            None => self.epoch_of_batches(&path, &file, generation).await?,
         };
+        // Without a header it was prepared for later, unless there are batches in it.
+        let counts = is_listed || epoch.is_some();
         if !counts {
-            files.dead.push(path);
+            files.spare.push(path);
             return Ok(());
         }
         let file = File {
             bytes,
             header,
+            epoch: epoch.unwrap_or(0),
             end: None,
         };
         files.segments.insert(generation, file);
         Ok(())
+    }
+
+    /// The epoch that the batches of a segment without a header were written in.
+    async fn epoch_of_batches(
+        &self,
+        path: &Path,
+        file: &D::File,
+        generation: u64,
+    ) -> Result<Option<u64>, OpenError> {
+        let read = scan::read_file(self.disk, file, u64::MAX).await;
+        let (bytes, _) = read.map_err(io_error(path))?;
+        let mut stretches = scan::stretches(&bytes, BLOCK_BYTES, self.identity, generation);
+        Ok(stretches.find_map(|(_, stretch)| match stretch {
+            scan::Stretch::Batch { head, .. } => Some(head.epoch),
+            _ => None,
+        }))
     }
 
     /// Each header says where the log before it ends: what lies behind that is not part of it.

@@ -8,7 +8,7 @@ use super::scan::{self, Stretch};
 use super::*;
 use crate::mail::Address;
 use crate::store::batch::{self, Head};
-use crate::store::change::{Chunks, apply_record};
+use crate::store::change::apply_record;
 use crate::store::index::Location;
 use crate::store::partition::Prepared;
 use crate::store::record::{Kind, Realm, encode};
@@ -47,7 +47,6 @@ pub(super) struct Replay {
     index: Index,
     from: Position,
     seq_max: Sequence,
-    chunks: Chunks,
     /// The last place that anything calls durable.
     durable: Position,
     waiting: VecDeque<Waiting>,
@@ -68,7 +67,6 @@ impl Replay {
             index,
             from,
             seq_max: covers,
-            chunks: Chunks::default(),
             durable: from,
             waiting: VecDeque::new(),
             end: from,
@@ -88,7 +86,7 @@ impl Replay {
                 offset: (position.offset + offset as u64) as u32,
                 bytes: record.disk_bytes as u32,
             };
-            if let Err(reason) = apply_record(&mut self.index, record, at, &mut self.chunks) {
+            if let Err(reason) = apply_record(&mut self.index, record, at) {
                 self.unreadable_records.push(reason);
             }
         };
@@ -246,10 +244,12 @@ impl<D: Disk> Recovery<'_, D> {
                 length = length.min(replay.durable.offset - position.offset);
             }
             let end = position.offset + length;
-            replay.end = Position {
+            let reached = Position {
                 segment: position.segment,
                 offset: end.max(BLOCK_BYTES as u64),
             };
+            // A header lies before what an index covers of its segment.
+            replay.end = replay.end.max(reached);
             match next.what {
                 What::Batch { head, realm } => {
                     replay.apply(position, &next.bytes, head, realm, true);
@@ -345,8 +345,7 @@ impl<D: Disk> Recovery<'_, D> {
             durable: cut,
             offset: BLOCK_BYTES as u64,
         };
-        let free_first = std::mem::take(&mut files.dead);
-        self.remove(free_first).await;
+        self.remove(std::mem::take(&mut files.spare)).await;
         let path = self.dir.join(UNFINISHED);
         let file = self.make_fresh(&path, &mut files).await;
         let file = file.map_err(io_error(&path))?;
@@ -520,15 +519,9 @@ impl<D: Disk> Recovery<'_, D> {
         seq_next: Sequence,
         clean: bool,
     ) -> Result<Recovered<D::File>, OpenError> {
-        let is_empty = cut.offset <= BLOCK_BYTES as u64 && cut.segment >= replay.from.segment;
-        let beyond = if is_empty {
-            cut.segment
-        } else {
-            cut.segment + 1
-        };
         let dropped: Vec<u64> = files
             .segments
-            .range(beyond..)
+            .range(cut.segment + 1..)
             .map(|(generation, _)| *generation)
             .collect();
         for generation in dropped {
@@ -537,11 +530,9 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut segments = BTreeMap::new();
         for (generation, found) in &files.segments {
-            let known = found.header.map(|header| header.epoch);
-            let epoch = known.or_else(|| replay.epochs.get(generation).copied());
             let segment = Segment {
                 generation: *generation,
-                epoch: epoch.unwrap_or(0),
+                epoch: found.epoch,
                 bytes: found.bytes,
                 file: None,
                 end: found.end.unwrap_or(found.bytes),
@@ -573,8 +564,11 @@ impl<D: Disk> Recovery<'_, D> {
         for reason in replay.unreadable_records {
             self.damage(self.dir.to_owned(), 0, 0, reason, true);
         }
+        // Streams end with the process: what nothing has named, nothing will.
+        let mut index = replay.index;
+        index.release_unnamed(seq_next);
         self.report.clean = clean;
-        self.report.messages = replay.index.messages();
+        self.report.messages = index.messages();
         let log = Log {
             segments,
             active: fresh.generation,
@@ -588,10 +582,11 @@ impl<D: Disk> Recovery<'_, D> {
             reserve: self.open_reserve(files.has_reserve).await,
         };
         Ok(Recovered {
-            index: replay.index,
+            index,
             log,
             manifest,
             seq_next,
+            covered: replay.from,
         })
     }
 

@@ -1,0 +1,418 @@
+//! Gives back the space of what was expunged: moves what is still needed, then removes segments.
+//!
+//! What is moved keeps its sequence number. The commit loop itself decides what is needed, at the
+//! moment it writes the copies and before anything that waits: so whatever removes a record lies
+//! behind every copy of it in the log.
+//!
+//! Order: an index covers the segment, the copies are durable, a newer index no longer names the
+//! segment, the manifest does not list it, its file is removed. Readers that have it open keep it.
+//! On a full disk there may be no room for an index; then the copies are enough, see `reclaim`.
+//!
+//! On failure: a segment with damage in it stays, as evidence and for another attempt.
+
+use std::io;
+use std::rc::Rc;
+
+use rustc_hash::FxHashSet;
+
+use super::batch;
+use super::change::{Pended, with_change};
+use super::commit::Pending;
+use super::disk::{Disk, OpenMode};
+use super::index::{Change, Location, Usage};
+use super::partition::Partition;
+use super::record::{self, Payload, Realm, encode};
+use super::recovery::scan::{self, Stretch};
+use super::segment;
+use super::wait::Done;
+use super::{StoreError, UidValidity};
+use crate::config::SyncLevel;
+use crate::limits::BLOCK_BYTES;
+use crate::mail::Address;
+
+/// Bytes of records that one batch of copies looks at: mail does not wait longer than for these.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Segments are reclaimed in the nightly window when so many percent of them are garbage.
+const WINDOW_GARBAGE_PERCENT: u64 = 40;
+/// And at once when asked for, or when space is short.
+const NOW_GARBAGE_PERCENT: u64 = 10;
+
+/// Records of a segment for the commit loop to copy.
+pub(super) struct Moves {
+    segment: u64,
+    realm: Realm,
+    bytes: Rc<Vec<u8>>,
+    /// Where the records begin.
+    offsets: Vec<u32>,
+    /// Nothing older is in the log: what says that something is gone has done its work.
+    is_oldest: bool,
+    /// Accounts whose next UID has been written down in this round.
+    reserved: FxHashSet<Address>,
+    /// Bytes of the copies.
+    moved_bytes: u64,
+    done: Rc<Done>,
+    /// The same again, when they are copied.
+    result: Rc<std::cell::RefCell<Option<(FxHashSet<Address>, u64)>>>,
+}
+
+/// Which segments to reclaim.
+#[derive(Debug, Clone, Copy)]
+struct Aim {
+    garbage_percent: u64,
+    /// Only what was expunged at this time or before.
+    expunged_before_ms: u64,
+}
+
+impl<D: Disk> Partition<D> {
+    /// Says whether the window for reclaiming space is open [N23]: while it is, what was expunged
+    /// longer ago than the cleanup age is given back. Cheap; may be said again and again.
+    pub fn set_expire_due(&self, due: bool) {
+        if self.background.expire_due.replace(due) != due || due {
+            self.chores.notify();
+        }
+    }
+
+    /// Reclaims at once everything that was expunged, whatever its age; returns bytes given back.
+    /// Segments of which hardly anything is garbage stay as they are.
+    ///
+    /// # Errors
+    /// When the disk fails; `Closing`.
+    pub async fn expire_now(&self) -> Result<u64, StoreError> {
+        if self.closing.get() {
+            return Err(StoreError::Closing);
+        }
+        let _turn = self.chore_turn().await;
+        let aim = Aim {
+            garbage_percent: NOW_GARBAGE_PERCENT,
+            expunged_before_ms: u64::MAX,
+        };
+        let freed = self.reclaim(aim).await?;
+        self.check_space().await;
+        Ok(freed)
+    }
+
+    /// Reclaims what is due by itself.
+    pub(super) async fn reclaim_due(&self, now_ms: u64) -> Result<u64, StoreError> {
+        let aim = if self.full.get() {
+            // Refusing mail is worse than reclaiming early.
+            Aim {
+                garbage_percent: NOW_GARBAGE_PERCENT,
+                expunged_before_ms: u64::MAX,
+            }
+        } else if self.background.expire_due.get() {
+            Aim {
+                garbage_percent: WINDOW_GARBAGE_PERCENT,
+                expunged_before_ms: now_ms.saturating_sub(self.settings.cleanup_age_ms),
+            }
+        } else {
+            return Ok(0);
+        };
+        self.reclaim(aim).await
+    }
+
+    /// Segments worth reclaiming, with their live bytes.
+    fn candidates(&self, aim: Aim) -> Vec<(u64, u64)> {
+        self.release_unnamed();
+        let usage: rustc_hash::FxHashMap<u64, Usage> =
+            self.index.borrow().usage().into_iter().collect();
+        let log = self.log.borrow();
+        let old = log.segments.values().filter(|s| s.generation < log.active);
+        old.filter(|segment| {
+            let usage = usage.get(&segment.generation).copied().unwrap_or_default();
+            // What a small segment of an earlier run takes beyond its log is garbage, too.
+            let bytes = segment.bytes.max(segment.end);
+            let garbage = bytes.saturating_sub(usage.live_bytes + BLOCK_BYTES as u64);
+            garbage * 100 >= bytes * aim.garbage_percent
+                && usage.youngest_expunge_ms <= aim.expunged_before_ms
+                && !self
+                    .background
+                    .damaged
+                    .borrow()
+                    .contains(&segment.generation)
+        })
+        .map(|segment| {
+            let live = usage.get(&segment.generation);
+            (live.map_or(0, |usage| usage.live_bytes), segment.generation)
+        })
+        .collect()
+    }
+
+    async fn reclaim(&self, aim: Aim) -> Result<u64, StoreError> {
+        let mut candidates = self.candidates(aim);
+        let Some(last) = candidates.iter().map(|(_, generation)| *generation).max() else {
+            return Ok(0);
+        };
+        // A record of what is gone may be dropped only when no index needs it either. On a full
+        // disk there may be no room for an index: then those records are copied, too.
+        if self.background.covered.get().segment <= last
+            && let Err(error) = self.checkpoint().await
+            && !is_full(&error)
+        {
+            return Err(failed(&error));
+        }
+        let short = self.full.get();
+        if short {
+            // What gives most for the least copying comes first.
+            candidates.sort_unstable();
+        }
+        let mut moved = Vec::new();
+        let (mut moved_bytes, mut freed) = (0, 0);
+        for (_, generation) in candidates {
+            if self.closing.get() {
+                break;
+            }
+            let Some(bytes) = self.move_segment(generation).await? else {
+                self.background.damaged.borrow_mut().insert(generation);
+                continue;
+            };
+            moved_bytes += bytes;
+            moved.push(generation);
+            if short {
+                // The copies are in the log, which the next start replays over the old index:
+                // nothing needs the segment, and its space is needed now.
+                freed += self.remove_segments(&std::mem::take(&mut moved)).await?;
+            }
+        }
+        if !moved.is_empty() {
+            self.checkpoint().await.map_err(|error| failed(&error))?;
+            freed += self.remove_segments(&moved).await?;
+        }
+        self.probe.reclaimed_bytes.add(freed);
+        Ok(freed.saturating_sub(moved_bytes))
+    }
+
+    /// Copies what is needed of a segment; `None` when it is damaged.
+    async fn move_segment(&self, generation: u64) -> Result<Option<u64>, StoreError> {
+        let Some((path, end, is_oldest)) = ({
+            let log = self.log.borrow();
+            let oldest = log.segments.keys().next().copied();
+            let covered = self.background.covered.get().segment > generation;
+            log.segments.get(&generation).map(|segment| {
+                let path = segment::file_path(&self.dir, generation);
+                (path, segment.end, covered && oldest == Some(generation))
+            })
+        }) else {
+            return Ok(Some(0));
+        };
+        let read = async {
+            let file = self.disk.open(&path, OpenMode::Read).await?;
+            scan::read_file(&self.disk, &file, end).await
+        };
+        let (bytes, unreadable) = match read.await {
+            Ok(read) => read,
+            Err(error) => {
+                self.probe.read_errors.add(1);
+                return Err(StoreError::Read(
+                    format!("{}: {error}", path.display()).into(),
+                ));
+            }
+        };
+        let Some((offsets, realm)) = self.sound_records(generation, &bytes) else {
+            tracing::error!(
+                "{}: damaged, and therefore kept ({unreadable} bytes cannot be read)",
+                path.display()
+            );
+            self.probe.damage.add(1);
+            return Ok(None);
+        };
+        let bytes = Rc::new(bytes);
+        let mut reserved = FxHashSet::default();
+        let mut moved_bytes = 0;
+        let mut rest = &offsets[..];
+        while let Some(first) = rest.first() {
+            let count = rest.partition_point(|at| ((at - first) as usize) < PIECE_BYTES);
+            let (piece, later) = rest.split_at(count.max(1));
+            rest = later;
+            let (done, result) = (Done::new(), Rc::default());
+            *self.moves.borrow_mut() = Some(Moves {
+                segment: generation,
+                realm,
+                bytes: bytes.clone(),
+                offsets: piece.to_vec(),
+                is_oldest,
+                reserved: std::mem::take(&mut reserved),
+                moved_bytes: 0,
+                done: done.clone(),
+                result: Rc::clone(&result),
+            });
+            self.work.notify();
+            done.wait().await?;
+            if let Some((seen, bytes)) = result.take() {
+                reserved = seen;
+                moved_bytes += bytes;
+            }
+        }
+        self.probe.compacted_bytes.add(moved_bytes);
+        let usage = self.index.borrow().usage();
+        let live = usage.iter().find(|(segment, _)| *segment == generation);
+        if let Some((_, usage)) = live
+            && usage.live_bytes > 0
+        {
+            let live_bytes = usage.live_bytes;
+            tracing::error!("{}: {live_bytes} bytes are still in use", path.display());
+            return Ok(None);
+        }
+        Ok(Some(moved_bytes))
+    }
+
+    /// Where the records of a segment begin, when all of it is sound.
+    fn sound_records(&self, generation: u64, bytes: &[u8]) -> Option<(Vec<u32>, Realm)> {
+        let epoch = self.log.borrow().segments.get(&generation)?.epoch;
+        let realm = segment::realm(self.identity, generation, epoch);
+        let mut offsets = Vec::new();
+        for (position, stretch) in scan::stretches(bytes, BLOCK_BYTES, self.identity, generation) {
+            let Stretch::Batch {
+                head,
+                realm: own,
+                bytes,
+            } = stretch
+            else {
+                return None;
+            };
+            if own != realm {
+                return None;
+            }
+            for record in batch::records(bytes, head, realm) {
+                let (offset, _) = record.ok()?;
+                offsets.push((position.offset + offset as u64) as u32);
+            }
+        }
+        Some((offsets, realm))
+    }
+
+    /// Writes the copies of records that are needed, in a batch of their own. The commit loop
+    /// calls this while nothing is in flight.
+    pub(super) async fn commit_moves(&self, mut moves: Moves) {
+        let mut batch = Pending::new();
+        // Reserve records have new numbers: no index may claim to cover them yet.
+        self.in_flight_seq.set(Some(self.seq_next.get()));
+        let encoded = self.encode_moves(&mut moves, &mut batch);
+        let result = match encoded {
+            Ok(()) if batch.records == 0 => Ok(()),
+            Ok(()) => {
+                batch.level = SyncLevel::Fdatasync.max(self.settings.sync.store);
+                self.commit(&mut batch).await
+            }
+            Err(error) => {
+                self.forget(&batch);
+                Err(error)
+            }
+        };
+        self.in_flight_seq.set(None);
+        *moves.result.borrow_mut() = Some((moves.reserved, moves.moved_bytes));
+        moves.done.finish(result);
+    }
+
+    fn encode_moves(&self, moves: &mut Moves, batch: &mut Pending) -> Result<(), StoreError> {
+        let (source, offsets) = (moves.bytes.clone(), std::mem::take(&mut moves.offsets));
+        for offset in &offsets {
+            let bytes = &source[*offset as usize..];
+            let record = record::decode(bytes, moves.realm)
+                .map_err(|error| StoreError::Damaged(error.to_string().into()))?;
+            let at = Location {
+                segment: moves.segment,
+                offset: *offset,
+                bytes: record.disk_bytes as u32,
+            };
+            let is_oldest = moves.is_oldest;
+            let wanted = with_change(&record, at, |change| {
+                let says_gone = matches!(
+                    change,
+                    Change::Expunge { .. }
+                        | Change::RemoveAccount { .. }
+                        | Change::Key { value: None, .. }
+                );
+                let needs = if says_gone {
+                    !is_oldest
+                } else {
+                    self.index.borrow().needs(record.seq, at, &change)
+                };
+                let address = match change {
+                    Change::Append { address, .. }
+                    | Change::Expunge { address, .. }
+                    | Change::Reserve { address, .. } => Some(address.clone()),
+                    _ => None,
+                };
+                (needs, address)
+            });
+            let wanted = wanted.map_err(|reason| StoreError::Damaged(reason.into()))?;
+            match wanted {
+                Some((true, _)) => {
+                    if let Payload::Body(body) = record.payload
+                        && !body.is_whole()
+                    {
+                        let reason = format!("segment {} at {offset}", moves.segment);
+                        return Err(StoreError::Damaged(reason.into()));
+                    }
+                    moves.moved_bytes += record.disk_bytes as u64;
+                    let start = batch.bytes.len();
+                    encode::moved(&mut batch.bytes, &bytes[..record.disk_bytes]);
+                    batch.push(record.seq, start, Pended::Moved);
+                }
+                Some((false, Some(address))) => self.reserve(moves, batch, address),
+                Some((false, None)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that told of given UIDs go: the next one is written down by itself.
+    fn reserve(&self, moves: &mut Moves, batch: &mut Pending, address: Address) {
+        let state = self.index.borrow().inbox_state(&address);
+        let Some((validity, uid_next, _)): Option<(UidValidity, _, _)> = state else {
+            return;
+        };
+        if !moves.reserved.insert(address.clone()) {
+            return;
+        }
+        let change = Pended::Reserve {
+            address: address.clone(),
+            uid_next,
+            validity,
+        };
+        self.add(batch, change, |out, seq| {
+            encode::reserve(out, seq, address.as_str(), uid_next, validity);
+        });
+    }
+
+    /// Takes segments out of the log and removes their files; returns their bytes.
+    async fn remove_segments(&self, generations: &[u64]) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        {
+            let mut log = self.log.borrow_mut();
+            for generation in generations {
+                if let Some(segment) = log.segments.remove(generation) {
+                    bytes += segment.bytes;
+                }
+            }
+            self.probe.segments.set(log.segments.len() as i64);
+        }
+        self.save_manifest(|_| ())
+            .await
+            .map_err(|error| failed(&error))?;
+        for generation in generations {
+            self.index.borrow_mut().forget_segment(*generation);
+            let path = segment::file_path(&self.dir, *generation);
+            if let Err(error) = self.disk.remove(&path).await {
+                // The manifest does not list it: the next start removes it.
+                tracing::warn!("{}: cannot be removed: {error}", path.display());
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn failed(error: &io::Error) -> StoreError {
+    if is_full(error) {
+        StoreError::Full
+    } else {
+        StoreError::Read(error.to_string().into())
+    }
+}

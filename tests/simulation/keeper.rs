@@ -250,6 +250,10 @@ impl Keeper {
     /// On a full disk reads and expunges work; with space again, deliveries do.
     async fn check_full(&mut self, client: &Client) {
         let target = self.plan.shared[0].clone();
+        // At level 0 a loss of power can take accounts back.
+        if self.place.model.borrow().incarnation(&target).is_none() {
+            return;
+        }
         let mut random = self.random.fork();
         assert!(
             !matches!(client.partition.health(), Health::ReadOnly(_)),

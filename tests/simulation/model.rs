@@ -59,7 +59,7 @@ struct Copy {
 impl Copy {
     fn check_listed(&self, id: u64, address: &Address, info: &MessageInfo) {
         assert!(
-            self.presence != Presence::Never,
+            self.presence != Presence::Never || self.damaged,
             "message {id} is in {address} although it was refused or had been lost"
         );
         assert!(
@@ -533,7 +533,18 @@ impl Model {
         for (address, (validity, shown)) in mail {
             let incarnation = incarnation(&accounts[address]);
             if records_excused {
-                // An expunge record may be what was hit.
+                // An expunge record may be what was hit, or the end of an earlier incarnation.
+                let others: Vec<(u64, Copy)> = self
+                    .mailboxes
+                    .iter()
+                    .filter(|((other, _), _)| other == address)
+                    .flat_map(|(_, mailbox)| mailbox.copies.clone())
+                    .collect();
+                for (id, mut copy) in others {
+                    copy.presence = Presence::Either;
+                    let copies = &mut self.mailbox(address, incarnation).copies;
+                    copies.entry(id).or_insert(copy);
+                }
                 for copy in self.mailbox(address, incarnation).copies.values_mut() {
                     if copy.expunge == Expunge::Done {
                         copy.expunge = Expunge::Asked;

@@ -272,8 +272,9 @@ impl Schedule {
             Crash::Power
         };
         self.disk = self.disk.crash(crash);
-        if crash == Crash::Power {
-            self.tally.power_losses += 1;
+        self.tally.power_losses += u64::from(crash == Crash::Power);
+        // A sync that fails drops pages: what was at level 0 can go without a loss of power.
+        if crash == Crash::Power || self.plan.fails {
             for place in &self.places {
                 place.model.borrow_mut().lose_power();
             }

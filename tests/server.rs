@@ -450,7 +450,9 @@ fn metrics_and_health_tell_how_it_is() {
     assert_eq!((status, text.lines().next()), (200, Some("ok")));
     assert_eq!(server.get("/nothing").0, 404);
     let line = server.log();
-    let line = line.lines().find(|line| line.contains("to=<u3@bench.test>"));
+    let line = line
+        .lines()
+        .find(|line| line.contains("to=<u3@bench.test>"));
     assert!(
         line.is_some_and(|line| line.contains("result=delivered")),
         "{line:?}"

@@ -1,4 +1,31 @@
 //! Mailbox partitions: append-only logs that acknowledge nothing before it is durable.
+//!
+//! ```text
+//! DATA/store/STORE            what the store is                          layout
+//!   p000/MANIFEST             which files count: two slots               manifest
+//!   p000/0...042.seg          a piece of the log                         segment
+//!        +--------+---------+---------+-----------+---------
+//!        | header | batch   | batch   | batch     | zeros
+//!        +--------+---------+---------+-----------+---------
+//!                 | header, records, zeros to 4096 |                     batch
+//!                           | header, payload, zeros to 8 |              record
+//!   p000/0...041.idx          a sealed index, mapped                     index, mapped
+//!   p000/RESERVE              a segment for when the disk is full        background
+//!   p000/RECOVERING           a segment that a start is writing          recovery
+//!   p000/damaged/             copies of what could not be read           recovery
+//! ```
+//!
+//! A change is encoded into the waiting batch (`mutate`), written and synced with all that came
+//! with it (`commit`), applied to the index (`change`), and only then visible and acknowledged.
+//! Reads (`read`) verify what they return. Beside that (`background`) segments are made ahead,
+//! indexes written (`checkpoint`), expunged space reclaimed (`compact`).
+//!
+//! An empty partition takes about 9 MiB at most: a first segment of 1 MiB, the next one and the
+//! reserve of 4 MiB each (less with smaller segments).
+//!
+//! Guarantees: see [`Partition`]. Does not know: protocols, other partitions, time (it is told).
+//! On failure: a failed write or sync is not retried, the partition is read-only until restart;
+//! lack of space refuses mail only.
 
 mod background;
 pub mod batch;

@@ -15,6 +15,7 @@
 //! Does not know: clients. Nothing is served before it is done.
 
 mod replay;
+mod rewrite;
 pub(super) mod scan;
 #[cfg(test)]
 mod tests;

@@ -1,33 +1,22 @@
-//! Replays the log, and writes again what may not be durable.
+//! Replays the log: what is durable is taken in, what may not be is kept for later.
 
 use std::collections::VecDeque;
-use std::path::Path;
-use std::rc::Rc;
 
 use super::scan::{self, Stretch};
 use super::*;
-use crate::mail::Address;
 use crate::store::batch::{self, Head};
 use crate::store::change::apply_record;
 use crate::store::index::Location;
-use crate::store::partition::Prepared;
-use crate::store::record::{Kind, Realm, encode};
-use crate::store::segment::Segment;
-use crate::store::{Uid, UidValidity};
-
-/// UIDs skipped when messages that clients may have seen are lost.
-const UID_JUMP: Uid = 1 << 16;
-/// Bytes of reserve records in one batch.
-const RESERVE_BATCH_BYTES: usize = 1024 * 1024;
+use crate::store::record::{Kind, Realm};
 
 /// A stretch that is not known to be durable yet.
-struct Waiting {
-    position: Position,
-    bytes: Vec<u8>,
-    what: What,
+pub(super) struct Waiting {
+    pub position: Position,
+    pub bytes: Vec<u8>,
+    pub what: What,
 }
 
-enum What {
+pub(super) enum What {
     Batch {
         head: Head,
         realm: Realm,
@@ -44,21 +33,21 @@ enum What {
 
 /// The state of a replay.
 pub(super) struct Replay {
-    index: Index,
-    from: Position,
-    seq_max: Sequence,
+    pub index: Index,
+    pub from: Position,
+    pub seq_max: Sequence,
     /// The last place that anything calls durable.
-    durable: Position,
-    waiting: VecDeque<Waiting>,
+    pub durable: Position,
+    pub waiting: VecDeque<Waiting>,
     /// End of the last stretch that is durable.
-    end: Position,
+    pub end: Position,
     /// Epochs of the segments that were read.
-    epochs: BTreeMap<u64, u64>,
+    pub epochs: BTreeMap<u64, u64>,
     /// The last batch is an end mark, in this segment.
-    ended: Option<u64>,
+    pub ended: Option<u64>,
     /// Acknowledged bytes are damaged.
-    lost: bool,
-    unreadable_records: Vec<String>,
+    pub lost: bool,
+    pub unreadable_records: Vec<String>,
 }
 
 impl Replay {
@@ -78,7 +67,14 @@ impl Replay {
     }
 
     /// Takes in the records of a batch, sound as far as `whole` says.
-    fn apply(&mut self, position: Position, bytes: &[u8], head: Head, realm: Realm, whole: bool) {
+    pub fn apply(
+        &mut self,
+        position: Position,
+        bytes: &[u8],
+        head: Head,
+        realm: Realm,
+        whole: bool,
+    ) {
         let mut visit = |offset: usize, record: &crate::store::record::Record<'_>| {
             self.seq_max = self.seq_max.max(record.seq);
             let at = Location {
@@ -320,82 +316,10 @@ impl<D: Disk> Recovery<'_, D> {
         Ok(path)
     }
 
-    /// Writes what waits into a fresh segment and makes that, and a new manifest, the log.
-    pub(super) async fn finish(
-        &mut self,
-        manifest: Manifest,
-        mut files: Files,
-        mut replay: Replay,
-    ) -> Result<Recovered<D::File>, OpenError> {
-        let last = files.segments.keys().next_back().copied();
-        let tail = self.tail(&mut replay).await;
-        let clean = replay.ended == last && !replay.lost;
-        // Not where the tail begins: what is broken before it is not part of the log any more, and
-        // a segment of which nothing stays must not be the one that is named.
-        let cut = replay.end;
-        let batch_epochs = replay.epochs.values().copied();
-        let headers = files.segments.values().filter_map(|file| file.header);
-        let epochs = batch_epochs.chain(headers.map(|header| header.epoch));
-        let epoch = epochs.max().unwrap_or(0).max(manifest.epoch) + 1;
-        let generation = files.generation_max + 1;
-        let mut fresh = Fresh {
-            identity: self.identity,
-            generation,
-            epoch,
-            durable: cut,
-            offset: BLOCK_BYTES as u64,
-        };
-        self.remove(std::mem::take(&mut files.spare)).await;
-        let path = self.dir.join(UNFINISHED);
-        let file = self.make_fresh(&path, &mut files).await;
-        let file = file.map_err(io_error(&path))?;
-        for waiting in tail {
-            if let What::Batch { head, .. } = waiting.what {
-                let mut bytes = waiting.bytes;
-                bytes.truncate(head.len as usize);
-                self.report.rewritten_bytes += u64::from(head.len);
-                let written = self.rewrite(&file, &mut fresh, bytes, head, &mut replay);
-                written.await.map_err(io_error(&path))?;
-            }
-        }
-        let mut seq_next = replay.seq_max + 1;
-        if !clean {
-            seq_next += SEQUENCE_JUMP;
-        }
-        let unsynced = self.settings.sync.message == SyncLevel::None && !clean;
-        if unsynced || replay.lost {
-            let reserves = reserves(&replay.index, unsynced, &mut seq_next);
-            for (bytes, head) in reserves {
-                let written = self.rewrite(&file, &mut fresh, bytes, head, &mut replay);
-                written.await.map_err(io_error(&path))?;
-            }
-        }
-        let header = Header {
-            generation,
-            epoch,
-            previous: cut,
-            durable: cut,
-        };
-        let block = segment::encode_header(&header, self.identity).to_vec();
-        let (result, _) = self.disk.write_at(&file, 0, block, SyncLevel::Fsync).await;
-        result.map_err(io_error(&path))?;
-        let named = segment::file_path(self.dir, generation);
-        self.disk
-            .rename(&path, &named)
-            .await
-            .map_err(io_error(&named))?;
-        self.disk
-            .sync_dir(self.dir)
-            .await
-            .map_err(io_error(self.dir))?;
-        self.hand_over(manifest, files, replay, fresh, file, cut, seq_next, clean)
-            .await
-    }
-
     /// The batches that wait, up to the first that is not sound; reports the rest. What comes behind
     /// that one was never acknowledged at a level, as its own sync would have made all before it
     /// durable, and may build on what is lost.
-    async fn tail(&mut self, replay: &mut Replay) -> Vec<Waiting> {
+    pub(super) async fn tail(&mut self, replay: &mut Replay) -> Vec<Waiting> {
         let mut tail = Vec::new();
         let waiting = std::mem::take(&mut replay.waiting);
         let last_batch = waiting
@@ -452,222 +376,4 @@ impl<D: Disk> Recovery<'_, D> {
         replay.lost |= is_cut;
         tail
     }
-
-    async fn make_fresh(&self, path: &Path, files: &mut Files) -> io::Result<D::File> {
-        match self.disk.open(path, OpenMode::CreateNew).await {
-            Ok(file) => {
-                let bytes = FIRST_BYTES.min(self.settings.segment_bytes);
-                match self.disk.allocate(&file, bytes, true).await {
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                        // The reserve has the space that is needed to start at all.
-                        if !files.has_reserve {
-                            return Ok(file);
-                        }
-                        drop(file);
-                        self.disk.remove(path).await?;
-                    }
-                    Err(error) => return Err(error),
-                    Ok(()) => return Ok(file),
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && files.has_reserve => {}
-            Err(error) => return Err(error),
-        }
-        files.has_reserve = false;
-        self.disk.rename(&self.dir.join(RESERVE), path).await?;
-        self.disk.open(path, OpenMode::ReadWrite).await
-    }
-
-    /// Writes a batch into the fresh segment, unsynced, and takes its records in.
-    async fn rewrite(
-        &self,
-        file: &D::File,
-        fresh: &mut Fresh,
-        mut bytes: Vec<u8>,
-        head: Head,
-        replay: &mut Replay,
-    ) -> io::Result<()> {
-        let position = Position {
-            segment: fresh.generation,
-            offset: fresh.offset,
-        };
-        let head = Head {
-            len: bytes.len() as u32,
-            epoch: fresh.epoch,
-            durable: fresh.durable,
-            ..head
-        };
-        let realm = segment::realm(fresh.identity, fresh.generation, fresh.epoch);
-        batch::seal(&mut bytes, &head, realm);
-        fresh.offset += bytes.len() as u64;
-        let level = SyncLevel::None;
-        let (result, bytes) = self
-            .disk
-            .write_at(file, position.offset, bytes, level)
-            .await;
-        result?;
-        replay.apply(position, &bytes, head, realm, true);
-        Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the end of one long function")]
-    async fn hand_over(
-        &mut self,
-        manifest: Manifest,
-        mut files: Files,
-        replay: Replay,
-        fresh: Fresh,
-        file: D::File,
-        cut: Position,
-        seq_next: Sequence,
-        clean: bool,
-    ) -> Result<Recovered<D::File>, OpenError> {
-        let dropped: Vec<u64> = files
-            .segments
-            .range(cut.segment + 1..)
-            .map(|(generation, _)| *generation)
-            .collect();
-        for generation in dropped {
-            files.segments.remove(&generation);
-            files.dead.push(segment::file_path(self.dir, generation));
-        }
-        let mut segments = BTreeMap::new();
-        for (generation, found) in &files.segments {
-            let segment = Segment {
-                generation: *generation,
-                epoch: found.epoch,
-                bytes: found.bytes,
-                file: None,
-                end: found.end.unwrap_or(found.bytes),
-            };
-            segments.insert(*generation, segment);
-        }
-        let bytes = self.disk.len(&file).await.unwrap_or(fresh.offset);
-        let active = Segment {
-            generation: fresh.generation,
-            epoch: fresh.epoch,
-            bytes,
-            file: Some(Rc::new(file)),
-            end: fresh.offset,
-        };
-        segments.insert(fresh.generation, active);
-        let manifest = Manifest {
-            serial: manifest.serial + 1,
-            epoch: fresh.epoch,
-            index: files.indexes.first().copied().unwrap_or(0),
-            as_of: fresh.generation,
-            live: segments.keys().copied().collect(),
-            ..manifest
-        };
-        let path = self.dir.join(manifest::FILE_NAME);
-        write_manifest(self.disk, self.dir, self.identity, &manifest)
-            .await
-            .map_err(io_error(&path))?;
-        self.remove(files.dead).await;
-        for reason in replay.unreadable_records {
-            self.damage(self.dir.to_owned(), 0, 0, reason, true);
-        }
-        // Streams end with the process: what nothing has named, nothing will.
-        let mut index = replay.index;
-        index.release_unnamed(seq_next);
-        self.report.clean = clean;
-        self.report.messages = index.messages();
-        let log = Log {
-            segments,
-            active: fresh.generation,
-            durable: Position {
-                segment: fresh.generation,
-                offset: fresh.offset,
-            },
-            dirty: Vec::new(),
-            next: None,
-            preparing: None,
-            reserve: self.open_reserve(files.has_reserve).await,
-        };
-        Ok(Recovered {
-            index,
-            log,
-            manifest,
-            seq_next,
-            covered: replay.from,
-        })
-    }
-
-    async fn open_reserve(&self, exists: bool) -> Option<Prepared<D::File>> {
-        let path = self.dir.join(RESERVE);
-        if !exists {
-            return None;
-        }
-        // One that cannot be opened is made again by the background.
-        let file = self.disk.open(&path, OpenMode::ReadWrite).await.ok()?;
-        let bytes = self.disk.len(&file).await.ok()?;
-        Some(Prepared {
-            path,
-            file: Rc::new(file),
-            bytes,
-        })
-    }
-
-    /// Removes files that are not part of the partition; what stays is found again next time.
-    async fn remove(&self, paths: Vec<PathBuf>) {
-        for path in paths {
-            if let Err(error) = self.disk.remove(&path).await {
-                tracing::warn!("{}: cannot be removed: {error}", path.display());
-            }
-        }
-    }
-}
-
-/// The segment that recovery writes.
-struct Fresh {
-    identity: Identity,
-    generation: u64,
-    epoch: u64,
-    durable: Position,
-    offset: u64,
-}
-
-/// Batches that move the next UID of every INBOX on, or give it another UIDVALIDITY.
-fn reserves(index: &Index, new_validity: bool, seq_next: &mut Sequence) -> Vec<(Vec<u8>, Head)> {
-    let mut addresses: Vec<Address> = Vec::new();
-    index.for_each_account(&mut |account| addresses.push(account.address.clone()));
-    addresses.sort_unstable();
-    let mut batches = Vec::new();
-    let mut bytes = Vec::new();
-    batch::begin(&mut bytes);
-    let mut head = Head {
-        len: 0,
-        records: 0,
-        epoch: 0,
-        first_seq: *seq_next,
-        durable: Position::default(),
-        level: SyncLevel::Fsync,
-    };
-    for address in &addresses {
-        let Some((validity, uid_next, _)) = index.inbox_state(address) else {
-            continue;
-        };
-        let seq = *seq_next;
-        *seq_next += 1;
-        let (uid_next, validity) = if new_validity {
-            (
-                uid_next,
-                (seq as UidValidity).max(validity.wrapping_add(1)).max(1),
-            )
-        } else {
-            (uid_next.saturating_add(UID_JUMP), validity)
-        };
-        encode::reserve(&mut bytes, seq, address.as_str(), uid_next, validity);
-        head.records += 1;
-        if bytes.len() > RESERVE_BATCH_BYTES {
-            batches.push((std::mem::take(&mut bytes), head));
-            batch::begin(&mut bytes);
-            head.records = 0;
-            head.first_seq = *seq_next;
-        }
-    }
-    if head.records > 0 {
-        batches.push((bytes, head));
-    }
-    batches
 }

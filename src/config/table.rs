@@ -252,7 +252,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         name: "expire-start",
         group: STORE,
         default: Standard::Texts(&["23"]),
-        field: number!(expire_start: u8, 0..=23, "o'clock, local time"),
+        field: number!(expire_start: u8, 0..=23, "o'clock, UTC"),
         doc: "The hour in which the space of expunged messages is reclaimed",
         source: "N23",
         was: "23",

@@ -217,10 +217,7 @@ impl Backend for Shards {
             let done = self
                 .0
                 .on_partition(number, |partition| {
-                    Box::pin(async move {
-                        drop(partition);
-                        Ok::<u64, StoreError>(0)
-                    })
+                    Box::pin(async move { partition.expire_now().await })
                 })
                 .await;
             match done {

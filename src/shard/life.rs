@@ -46,6 +46,8 @@ const PREEMPT_INTERVAL: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_millis(250);
 /// Between two looks at what is left while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// Between two looks for what can be reclaimed, within the hour for it.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 /// Segments of the site log and the queue, which are seldom written.
 const SMALL_SEGMENT_BYTES: u64 = 2 * limits::BATCH_BYTES_MAX as u64;
 /// Entries of a shard's ring.
@@ -149,10 +151,22 @@ async fn live(plan: Plan) -> Result<(), String> {
     shard.closed.take().unwrap_or(Ok(()))
 }
 
-/// Wakes the pump now and then, for the life of the shard.
+/// Wakes the pump now and then, for the life of the shard, and opens and closes the window in
+/// which expunged messages are reclaimed [N23].
 async fn tick(shard: Rc<Shard>) {
+    let mut told = Instant::now();
     while !shard.has_ended() {
         sleep(TICK).await;
+        let hour = now_ms() / 3_600_000 % 24;
+        let due = hour == u64::from(shard.config.expire_start);
+        // Said again now and then: what was too young at first has become old enough.
+        let again = due && told.elapsed() >= EXPIRE_INTERVAL;
+        if shard.expire_due.replace(due) != due || again {
+            told = Instant::now();
+            for (_, partition) in shard.own_partitions() {
+                partition.set_expire_due(due);
+            }
+        }
         shard.ring.nudge();
     }
 }
@@ -208,6 +222,7 @@ fn make_shard(plan: Plan) -> Result<Rc<Shard>, String> {
         queue_ids: Cell::new(0),
         background: OnceCell::new(),
         doors_open: Cell::new(false),
+        expire_due: Cell::new(false),
         draining: Cell::new(false),
         ended: Cell::new(false),
         closed: Cell::new(None),
@@ -290,13 +305,14 @@ async fn open_log(
     recovery: &Recovery,
 ) -> Result<Rc<Partition<RealDisk>>, String> {
     let disk = RealDisk::new(shard.ring.clone());
-    if !dir.exists() {
-        if !shard.layout.is_new() {
-            return Err(format!(
-                "{}: this part of the store is gone; put it back, or restore the store from a backup",
-                dir.display()
-            ));
-        }
+    if !dir.exists() && !shard.layout.is_new() {
+        return Err(format!(
+            "{}: this part of the store is gone; put it back, or restore the store from a backup",
+            dir.display()
+        ));
+    }
+    // What an interrupted first start has left is made again.
+    if shard.layout.is_new() && !dir.join("MANIFEST").exists() {
         let made = Partition::create(disk.clone(), dir, identity).await;
         made.map_err(|error| error.to_string())?;
     }

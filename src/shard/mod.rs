@@ -126,6 +126,8 @@ pub(crate) struct Shard {
     background: OnceCell<glommio::TaskQueueHandle>,
     /// Listeners may be armed.
     doors_open: Cell<bool>,
+    /// It is the hour of `--expire-start`.
+    expire_due: Cell<bool>,
     draining: Cell<bool>,
     ended: Cell<bool>,
     /// How closing the partitions went.

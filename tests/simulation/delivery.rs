@@ -239,8 +239,12 @@ impl Client {
                 "message {} for {address}, there before: {before:?}, got UID {uid}",
                 delivery.id
             );
-            let mut model = self.model.borrow_mut();
-            model.acknowledge_marked(delivery.id, address, *incarnation, uid);
+            self.model
+                .borrow_mut()
+                .acknowledge_marked(delivery.id, address, *incarnation, uid);
+            if uid > 0 {
+                self.check_delivered(delivery.id, address, *incarnation, uid, 0);
+            }
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ const LONG_FILES: &[(&str, &str)] = &[];
 const TEST_SUPPORT: &[&str] = &["src/store/sim/"];
 
 /// Where `unsafe` may be: the ring, the mapping of index files, and the ring code of the tools.
-const UNSAFE: &[&str] = &["src/ring/", "src/store/real.rs", "loadgen/", "bench/"];
+const UNSAFE: &[&str] = &["src/ring/", "src/store/mapped.rs", "loadgen/", "bench/"];
 
 /// Who may print to standard output: what answers a command, and the welcome of `serve`, which is
 /// due when the last shard has opened its doors.

@@ -54,6 +54,17 @@ impl Site {
         self.tries([Some(address), plain, postmaster, catch_all])
     }
 
+    /// The first address that `path` may mean, if no alias is concerned: where it has an account,
+    /// [`Site::resolve`] has nothing better to say.
+    pub fn plain(&self, path: &ForwardPath) -> Option<Address> {
+        let ForwardPath::Address(address) = path else {
+            return None;
+        };
+        let address = address.account_key();
+        let plain = self.serves(address.domain()) && !self.aliases.contains_key(&address);
+        plain.then_some(address)
+    }
+
     fn tries<const N: usize>(&self, wanted: [Option<Address>; N]) -> Resolution {
         let mut tries: Vec<Try> = Vec::with_capacity(N);
         for address in wanted.into_iter().flatten() {

@@ -25,6 +25,8 @@ pub(super) const MAIN: u8 = 0;
 pub(super) const SYNC: u8 = 1;
 /// A cancellation, whose own end nobody waits for.
 const CANCEL: u8 = 2;
+/// The bell that ends a nap: another thread has something for the shard.
+const BELL: u8 = 3;
 
 /// How long closing waits for the kernel to let go of buffers before it leaks them.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
@@ -39,6 +41,8 @@ pub(super) struct Driver {
     events: Vec<Event>,
     /// Tasks whose operations have ended, to be woken when the driver is not borrowed.
     woken: Vec<Waker>,
+    /// The bell is watched.
+    bell: bool,
     /// Nothing is continued any more.
     closing: bool,
 }
@@ -53,6 +57,7 @@ impl Driver {
             accepts: FxHashMap::default(),
             events: Vec::new(),
             woken: Vec::new(),
+            bell: false,
             closing: false,
         }
     }
@@ -84,6 +89,23 @@ impl Driver {
         probe.in_flight.set(self.operations.len() as i64);
         woken.append(&mut self.woken);
         Ok(count)
+    }
+
+    /// Submits what waits, then blocks until there is a completion, `bell` is written to, or
+    /// `time` is over. Returns whether there are completions.
+    pub fn nap(&mut self, bell: RawFd, time: Duration, probe: &Probe) -> io::Result<bool> {
+        if !self.bell {
+            self.bell = true;
+            // SAFETY: the entry has no pointers.
+            unsafe {
+                self.uring
+                    .push(entry::watch_multishot(bell).user_data(raw::pack(BELL, 0, 0)));
+            }
+        }
+        let before = self.uring.enters();
+        let result = self.uring.wait(1, Some(time));
+        probe.enters.add(self.uring.enters() - before);
+        result.map(|()| self.uring.has_work())
     }
 
     fn insert(&mut self, work: Work) -> (usize, u64) {
@@ -279,6 +301,10 @@ impl Driver {
     fn dispatch(&mut self, event: Event, into: &mut Vec<Completion>, probe: &Probe) {
         let (kind, generation, slot) = raw::unpack(event.data);
         if kind == CANCEL {
+            return;
+        }
+        if kind == BELL {
+            self.bell = event.more();
             return;
         }
         let key = slot as usize;

@@ -113,6 +113,12 @@ pub struct Features {
     pub fallbacks: Vec<String>,
 }
 
+/// So long the shard blocks in its own ring before it sleeps in the executor's: about as long as a
+/// disk takes for a sync. The executor's timers may be late by this much.
+const NAP: Duration = Duration::from_millis(1);
+/// Other task queues that keep the processor for longer than this have work to do.
+const OTHERS_BUSY: Duration = Duration::from_micros(50);
+
 /// A socket operation has completed.
 #[derive(Debug)]
 pub enum Completion {
@@ -266,20 +272,58 @@ impl Ring {
         if self.has_reason_to_stay() {
             return self.inner.parking.borrow().leave();
         }
-        if !self.inner.poll.is_zero() {
-            let end = Instant::now() + self.inner.poll;
-            while Instant::now() < end {
-                glommio::executor().yield_task_queue_now().await;
-                if self.has_reason_to_stay() {
-                    return self.inner.parking.borrow().leave();
-                }
-            }
+        if self.look_around().await {
+            return self.inner.parking.borrow().leave();
         }
         let mut sleep = Sleep {
             ring: self,
             asleep: false,
         };
         poll_fn(|context| sleep.poll(context)).await;
+    }
+
+    /// Busy polling.
+    async fn look_around(&self) -> bool {
+        if self.inner.poll.is_zero() {
+            return false;
+        }
+        let end = Instant::now() + self.inner.poll;
+        while Instant::now() < end {
+            glommio::executor().yield_task_queue_now().await;
+            if self.has_reason_to_stay() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// As [`Ring::park`], but only for a moment (a millisecond), and blocking in this ring: one
+    /// system call, where the executor's sleep takes several. The executor's timers wait
+    /// meanwhile; its other task queues run first, and if they have much to do there is no nap.
+    /// Returns whether there is something for `turn` to do, or may be: if not, park.
+    pub async fn nap(&self) -> bool {
+        let inner = &self.inner;
+        if self.has_reason_to_stay() || self.look_around().await {
+            inner.parking.borrow().leave();
+            return true;
+        }
+        // First the other task queues. If they are busy the processor is theirs: no nap.
+        let before = Instant::now();
+        glommio::executor().yield_task_queue_now().await;
+        if self.has_reason_to_stay()
+            || before.elapsed() > OTHERS_BUSY
+            || !inner.parking.borrow().announce_nap()
+        {
+            inner.parking.borrow().leave();
+            return true;
+        }
+        let bell = inner.parking.borrow().bell();
+        inner.probe.naps.add(1);
+        let napped = inner.driver.borrow_mut().nap(bell, NAP, &inner.probe);
+        // An error shows again in the next turn, so there must be one.
+        let something = napped.unwrap_or(true) || inner.parking.borrow().is_notified();
+        inner.parking.borrow().leave();
+        something
     }
 
     /// Makes [`Ring::park`] return, or not park at all the next time: for tasks of this shard that

@@ -16,6 +16,9 @@
 //!      └──── park: back to RUNNING, returns at once
 //! ```
 //!
+//! NAPPING is PARKED with another bed: the shard blocks in its own ring for a moment, and the
+//! waker rings the bell, which that ring watches.
+//!
 //! The shard looks at its inboxes after every `park` and before the next; a waker fills an inbox
 //! before it wakes. Both put a sequentially consistent fence between their two steps (state after
 //! inbox there, inbox after state here), so a waker that finds NOTIFIED and leaves it at that has
@@ -35,11 +38,14 @@ use glommio::io::BufferedFile;
 const RUNNING: u32 = 0;
 const PARKED: u32 = 1;
 const NOTIFIED: u32 = 2;
+const NAPPING: u32 = 3;
 
 #[derive(Debug)]
 struct Shared {
     state: AtomicU32,
     eventfd: OwnedFd,
+    /// Watched by the shard's own ring while it naps; never read.
+    bell: OwnedFd,
 }
 
 /// Wakes a parked shard from any thread: after pushing to its mesh or inbox, call `wake`.
@@ -56,19 +62,34 @@ impl Waker {
         if self.shared.state.load(Ordering::Relaxed) == NOTIFIED {
             return;
         }
-        if self.shared.state.swap(NOTIFIED, Ordering::AcqRel) == PARKED {
+        let asleep_on = match self.shared.state.swap(NOTIFIED, Ordering::AcqRel) {
+            PARKED => Some(&self.shared.eventfd),
+            NAPPING => Some(&self.shared.bell),
+            _ => None,
+        };
+        if let Some(eventfd) = asleep_on {
             let one = 1u64;
             // SAFETY: eight bytes are written from a local to an eventfd that we own. It can fail
             // only if its counter is full, when it is readable anyway.
             unsafe {
                 libc::write(
-                    self.shared.eventfd.as_raw_fd(),
+                    eventfd.as_raw_fd(),
                     std::ptr::from_ref(&one).cast(),
                     size_of::<u64>(),
                 );
             }
         }
     }
+}
+
+fn make_eventfd(flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the result is checked.
+    let fd = unsafe { libc::eventfd(0, flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The shard's side.
@@ -82,13 +103,10 @@ pub(super) struct Parking {
 
 impl Parking {
     pub fn new() -> io::Result<Parking> {
-        // SAFETY: no pointers; the result is checked. It must block: the executor's ring polls it.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just given us this descriptor.
-        let eventfd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // It must block: the executor's ring polls it.
+        let eventfd = make_eventfd(libc::EFD_CLOEXEC)?;
+        // It must not: a full counter is as good as a signal.
+        let bell = make_eventfd(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?;
         let copy = eventfd.try_clone()?;
         // SAFETY: the copy's ownership goes to glommio.
         let file = unsafe { BufferedFile::from_raw_fd(copy.into_raw_fd()) };
@@ -96,6 +114,7 @@ impl Parking {
             shared: Arc::new(Shared {
                 state: AtomicU32::new(RUNNING),
                 eventfd,
+                bell,
             }),
             file: Rc::new(file),
             read: None,
@@ -104,6 +123,10 @@ impl Parking {
 
     pub fn eventfd(&self) -> RawFd {
         self.shared.eventfd.as_raw_fd()
+    }
+
+    pub fn bell(&self) -> RawFd {
+        self.shared.bell.as_raw_fd()
     }
 
     pub fn waker(&self) -> Waker {
@@ -119,9 +142,18 @@ impl Parking {
 
     /// Announces sleep; `false` if there was a wake-up, so that there must be none.
     pub fn announce(&self) -> bool {
+        self.announce_as(PARKED)
+    }
+
+    /// As [`Parking::announce`], for a sleep from which the bell wakes.
+    pub fn announce_nap(&self) -> bool {
+        self.announce_as(NAPPING)
+    }
+
+    fn announce_as(&self, state: u32) -> bool {
         self.shared
             .state
-            .compare_exchange(RUNNING, PARKED, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(RUNNING, state, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 

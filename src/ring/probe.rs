@@ -13,6 +13,8 @@ pub struct Probe {
     pub enters: Counter,
     /// Completions seen.
     pub completions: Counter,
+    /// Times the shard blocked in its ring for a moment.
+    pub naps: Counter,
     /// Times the shard went to sleep.
     pub parks: Counter,
     /// Operations in flight now; an armed multishot receive counts as one.
@@ -61,6 +63,11 @@ impl Probe {
                 "ringpost_ring_completions_total",
                 "Completions seen.",
                 &self.completions,
+            ),
+            (
+                "ringpost_ring_naps_total",
+                "Times the shard blocked in its ring for a moment.",
+                &self.naps,
             ),
             (
                 "ringpost_ring_parks_total",

@@ -121,7 +121,7 @@ impl Conn {
         let mut conn = Conn::new(luggage.socket, luggage.service, luggage.session);
         conn.input = luggage.input;
         conn.ended = luggage.ended;
-        conn.take_step(Step::Ask(luggage.ask), key, shard, Instant::now());
+        conn.take_step(Step::Ask(luggage.ask), key, shard, shard.now());
         conn.run(&[], key, shard);
         let fate = conn.settle(key, shard);
         (conn, fate)
@@ -142,7 +142,7 @@ impl Conn {
 
     /// Speaks first.
     pub(crate) fn greet(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
-        let now = Instant::now();
+        let now = shard.now();
         let step = guarded(|| self.session.greet(now, &mut self.out));
         self.take_step(step, key, shard, now);
         self.settle(key, shard)
@@ -187,7 +187,7 @@ impl Conn {
         shard.spare(buffer);
         if self.draining && self.out.is_empty() {
             self.draining = false;
-            let now = Instant::now();
+            let now = shard.now();
             if self.may_feed() {
                 let step = guarded(|| self.session.feed(&[], now, &mut self.out).1);
                 self.take_step(step, key, shard, now);
@@ -199,7 +199,7 @@ impl Conn {
 
     /// The answer to the ask that is out.
     pub(crate) fn answer(&mut self, answer: AnyAnswer, key: ConnKey, shard: &Rc<Shard>) -> Fate {
-        let now = Instant::now();
+        let now = shard.now();
         self.asking = false;
         let (kind, since) = self.asked;
         shard.probe.asks[kind as usize].record(now - since);
@@ -212,7 +212,7 @@ impl Conn {
     /// Shutdown, or a time-out.
     pub(crate) fn notify(&mut self, event: Event, key: ConnKey, shard: &Rc<Shard>) -> Fate {
         if !self.closing {
-            let now = Instant::now();
+            let now = shard.now();
             let step = guarded(|| self.session.notify(event, now, &mut self.out));
             self.take_step(step, key, shard, now);
             if event == Event::Timeout && self.closing && self.sending {
@@ -261,7 +261,7 @@ impl Conn {
         }
         let bytes: &[u8] = if direct { fresh } else { &waiting };
         let mut used = 0;
-        let now = Instant::now();
+        let now = shard.now();
         while used < bytes.len() && self.may_feed() {
             let mut taken = 0;
             let step = guarded(|| {

@@ -219,6 +219,7 @@ fn make_shard(plan: Plan) -> Result<Rc<Shard>, String> {
         answers: RefCell::default(),
         spare_buffers: RefCell::default(),
         in_flight_bytes: Cell::new(0),
+        now: Cell::new(Instant::now()),
         queue_ids: Cell::new(0),
         background: OnceCell::new(),
         doors_open: Cell::new(false),

@@ -1,21 +1,25 @@
 //! The log: `tracing` lines, written by a thread of its own.
 //!
-//! A shard collects its lines in a buffer of its own and hands that over before it parks, or when
-//! it has grown; so a line costs no system call on a shard, and a terminal that has stopped
+//! A shard collects its lines in a buffer of its own and hands that over before it parks, when it
+//! has grown, or when a line is older than [`AGE_MAX`]; so a line costs no system call on a shard, and a terminal that has stopped
 //! reading stops no mail. What the writer cannot take is counted and said in the next lines.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A shard's buffer is handed over at this size even while the shard is busy.
 const BUFFER_BYTES: usize = 32 * 1024;
+/// A busy shard hands its buffer over when the first line in it has waited for so long: waking the
+/// writer costs more than writing.
+const AGE_MAX: Duration = Duration::from_millis(10);
 /// Buffers that may wait for the writer.
 const BUFFERS_MAX: usize = 256;
 
@@ -26,6 +30,8 @@ static DROPPED_BYTES: AtomicU64 = AtomicU64::new(0);
 thread_local! {
     /// `None`: not a shard, lines are handed over one by one.
     static BUFFER: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+    /// When a busy shard last handed over its lines.
+    static FLUSHED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// From now on this thread's lines are collected until [`flush`].
@@ -42,6 +48,17 @@ pub(super) fn flush() {
             hand_over(std::mem::replace(buffer, Vec::with_capacity(BUFFER_BYTES)));
         }
     });
+}
+
+/// As [`flush`], if the last time is longer ago than [`AGE_MAX`].
+pub(super) fn flush_aged(now: Instant) {
+    if FLUSHED
+        .get()
+        .is_none_or(|last| now.saturating_duration_since(last) >= AGE_MAX)
+    {
+        FLUSHED.set(Some(now));
+        flush();
+    }
 }
 
 fn hand_over(lines: Vec<u8>) {
@@ -133,6 +150,7 @@ pub(super) fn start(filter: &str) -> Result<Log, String> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        .event_format(super::line::Line)
         .with_writer(MakeLineWriter)
         .init();
     Ok(Log(Some(writer)))

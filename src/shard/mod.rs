@@ -11,6 +11,7 @@
 //! session    one type for the sessions of all services
 //! services   finds the answers: recipients, deliveries, maildrops, admin
 //! mesh       jobs between shards
+//! line       how a line of the log is written
 //! wait       waiting among the tasks of one shard
 //! ```
 //!
@@ -23,6 +24,7 @@
 mod backend;
 mod conn;
 mod life;
+mod line;
 mod logging;
 mod maillog;
 mod mesh;
@@ -42,7 +44,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::directory::{AuthCache, Site, Verifier};
@@ -122,6 +124,8 @@ pub(crate) struct Shard {
     answers: RefCell<VecDeque<(ConnKey, AnyAnswer)>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
     in_flight_bytes: Cell<i64>,
+    /// The time, as of the pump's turn.
+    now: Cell<Instant>,
     queue_ids: Cell<u64>,
     background: OnceCell<glommio::TaskQueueHandle>,
     /// Listeners may be armed.
@@ -268,6 +272,12 @@ impl Shard {
         text.iter().map(|digit| char::from(*digit)).collect()
     }
 
+    /// The time: right at the start of the pump's turn, at most a turn old after that. Asking the
+    /// system for every connection that a turn deals with costs more than it tells.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
     /// Counts bytes of bodies on their way to the store.
     pub(crate) fn memory_in_flight(&self, bytes: i64) {
         self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
@@ -348,7 +358,12 @@ impl Shard {
         self.ended.get()
     }
 
-    fn flush_log(&self) {
-        logging::flush();
+    /// Hands over all lines of the log, or only such as have waited for a while.
+    fn flush_log(&self, all: bool) {
+        if all {
+            logging::flush();
+        } else {
+            logging::flush_aged(self.now());
+        }
     }
 }

@@ -269,14 +269,16 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
     let mut next_yield = Instant::now() + YIELD_INTERVAL;
     loop {
         let mut done = shard.ring.turn(&mut completions, COMPLETIONS_PER_TURN)?;
+        shard.now.set(Instant::now());
         for completion in completions.drain(..) {
             dispatch(&shard, completion);
         }
         done += shard.mesh.receive(&shard);
         // The tasks that all this has woken run now; what they answer is taken in the same turn.
         breathe().await;
-        done += take_answers(&shard);
         let now = Instant::now();
+        shard.now.set(now);
+        done += take_answers(&shard);
         if now >= next_deadlines {
             next_deadlines = now + DEADLINE_INTERVAL;
             shard
@@ -289,8 +291,11 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
             return Ok(());
         }
         if done == 0 && !shard.has_answers() {
-            shard.flush_log();
-            shard.ring.park().await;
+            shard.flush_log(false);
+            if !shard.ring.nap().await {
+                shard.flush_log(true);
+                shard.ring.park().await;
+            }
             next_yield = Instant::now() + YIELD_INTERVAL;
         } else if now >= next_yield {
             glommio::executor().yield_task_queue_now().await;

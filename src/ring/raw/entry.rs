@@ -64,6 +64,13 @@ pub fn sync(file: RawFd, level: SyncLevel) -> Option<Entry> {
     Some(opcode::Fsync::new(types::Fd(file)).flags(flags).build())
 }
 
+/// Completes whenever `eventfd` is written to, until cancelled.
+pub fn watch_multishot(eventfd: RawFd) -> Entry {
+    opcode::PollAdd::new(types::Fd(eventfd), libc::POLLIN as u32)
+        .multi(true)
+        .build()
+}
+
 /// Cancels the operation with this user data. Its own completion comes only if it found nothing
 /// to cancel.
 pub fn cancel(user_data: u64) -> Entry {

@@ -143,7 +143,7 @@ async fn run(
     streams: Vec<(u16, StreamId)>,
     lmtp: bool,
 ) -> Vec<Reply> {
-    let started = Instant::now();
+    let started = shard.now();
     let _permit = shard.delivery.acquire().await;
     let queue_id = shard.next_queue_id();
     let now_ms = super::super::now_ms();
@@ -279,6 +279,10 @@ pub(super) async fn deliver_to(
     delivery: Delivery,
 ) -> Vec<RecipientResult> {
     let count = delivery.recipients.len();
+    if let Some(partition) = shard.partition(partition) {
+        let result = partition.deliver(delivery).await;
+        return result.unwrap_or_else(|error| vec![Err(error); count]);
+    }
     let result = shard
         .on_partition(partition, move |partition| {
             Box::pin(async move { partition.deliver(delivery).await })
@@ -406,7 +410,7 @@ fn log(
     started: Instant,
     replies: &[Reply],
 ) {
-    let delay = started.elapsed();
+    let delay = Instant::now().saturating_duration_since(started);
     shard.probe.delivery_latency.record(delay);
     let accepted = replies.iter().filter(|reply| reply.code == 250).count();
     shard.probe.messages_accepted.add(u64::from(accepted > 0));

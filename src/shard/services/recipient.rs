@@ -132,6 +132,11 @@ pub(super) fn locate_at_once(
     shard: &Shard,
     path: &ForwardPath,
 ) -> Option<Result<Vec<Address>, Reply>> {
+    if let Some(address) = shard.site.borrow().plain(path)
+        && matches!(known(shard, &address), Known::Yes)
+    {
+        return Some(Ok(vec![address]));
+    }
     let tries = match tries(shard, path) {
         Ok(tries) => tries,
         Err(refusal) => return Some(Err(refusal)),

@@ -1,34 +1,39 @@
 """A network block device that forgets what was not flushed.
 
 It speaks the NBD protocol (fixed newstyle, simple replies) on a Unix socket to one client at a
-time. Reads see every write; a flush carries all writes answered before it to the platter. When
-the client goes, power is lost: of every unflushed write any sectors may have arrived, decided by a
-seed, and the rest is forgotten.
+time. Reads see every write. A flush takes a few milliseconds, in which other requests go on; when
+it is answered, all writes answered before it began are on the platter. `Server.cut` takes the
+power away, at once or at a write yet to come: of every write not flushed by then any sectors may
+have arrived, as a seed decides, and the rest is forgotten.
 """
 
 import random
+import select
 import socket
 import struct
 import threading
+import time
 
 SECTOR = 512
+FLUSH_SECONDS_MAX = 0.008
 FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES = 1, 2
-OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_INFO, OPT_GO = 1, 2, 3, 6, 7
+OPT_EXPORT_NAME, OPT_ABORT, OPT_INFO, OPT_GO = 1, 2, 6, 7
 REP_ACK, REP_INFO, REP_ERR_UNSUP = 1, 3, 0x80000001
-HAS_FLAGS, SEND_FLUSH, SEND_FUA = 1, 4, 8
+HAS_FLAGS, SEND_FLUSH = 1, 4
 CMD_READ, CMD_WRITE, CMD_DISC, CMD_FLUSH = 0, 1, 2, 3
-CMD_FLAG_FUA = 1
+EINVAL = 22
 
 
 class ForgetfulDisk:
-    """The medium: what processes see, what the platter holds, what lies between."""
+    """The medium: what the guest sees, what the platter holds, what lies between."""
 
-    def __init__(self, image, seed):
+    def __init__(self, image, seed, lies=False):
         self.cache = bytearray(image)
         self.platter = bytearray(image)
-        self.unflushed = []
+        self.unflushed = []  # (offset, data), in the order of the writes
+        self.arrived = 0  # writes that a flush has carried to the platter
         # Answers flushes and does nothing, as some drives do.
-        self.lies = False
+        self.lies = lies
         self.random = random.Random(seed)
         self.flushes = 0
         self.writes = 0
@@ -37,62 +42,81 @@ class ForgetfulDisk:
     def read(self, offset, length):
         return self.cache[offset : offset + length]
 
-    def write(self, offset, data, forced):
+    def write(self, offset, data):
         self.writes += 1
         self.cache[offset : offset + len(data)] = data
-        if forced:
-            # Earlier unflushed writes to these sectors must not come back over it.
-            self.flush()
-            self.platter[offset : offset + len(data)] = data
-        else:
-            self.unflushed.append((offset, data))
+        self.unflushed.append((offset, data))
 
-    def flush(self):
+    def begin_flush(self):
+        """What `end_flush` is to be told: which writes this flush covers."""
+        return self.arrived + len(self.unflushed)
+
+    def end_flush(self, covered):
         self.flushes += 1
-        if self.lies:
+        if self.lies or covered <= self.arrived:
             return
-        for offset, data in self.unflushed:
+        count = covered - self.arrived
+        for offset, data in self.unflushed[:count]:
             self.platter[offset : offset + len(data)] = data
-        self.unflushed.clear()
+        del self.unflushed[:count]
+        self.arrived = covered
 
     def lose_power(self):
-        """Decides the fate of every unflushed sector; returns how many were forgotten."""
-        kept = self.random.choice([0.0, 0.5, 0.5, 0.9])
-        forgotten = 0
-        for offset, data in self.unflushed:
+        """Decides the fate of every unflushed sector."""
+        if self.lies:
+            # In order but late: the filesystem stays whole, what it was told is safe goes.
+            keep = int(len(self.unflushed) * self.random.uniform(0, 0.8))
+            chances = [1.0] * keep + [0.0] * (len(self.unflushed) - keep)
+        else:
+            chances = [self.random.choice([0.0, 0.5, 0.5, 0.9])] * len(self.unflushed)
+        for (offset, data), chance in zip(self.unflushed, chances):
             for start in range(0, len(data), SECTOR):
-                if self.random.random() < kept:
+                if self.random.random() < chance:
                     piece = data[start : start + SECTOR]
                     self.platter[offset + start : offset + start + len(piece)] = piece
                 else:
-                    forgotten += 1
+                    self.forgotten_sectors += 1
         self.unflushed.clear()
         self.cache[:] = self.platter
-        self.forgotten_sectors += forgotten
-        return forgotten
 
 
 class Server(threading.Thread):
-    """Serves one disk; `lost` counts the losses of power, each a client that went."""
+    """Serves one disk, one client after another, each until the power is cut."""
 
     def __init__(self, path, disk):
         super().__init__(daemon=True)
         self.disk = disk
+        self.dark = threading.Event()
+        self.dark_at_write = None
         self.lost = threading.Semaphore(0)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(1)
 
+    def cut_at_write(self, count):
+        """Cuts the power when that many writes more have come; `dark` tells when; None: never."""
+        self.dark_at_write = None if count is None else self.disk.writes + count
+
+    def cut(self, kill_client):
+        """Cuts the power now; returns when the disk is ready for the next client."""
+        self.dark.set()
+        kill_client()
+        self.lost.acquire()
+        self.dark_at_write = None
+        self.dark.clear()
+
     def run(self):
         while True:
             connection, _ = self.listener.accept()
-            try:
-                if self.negotiate(connection):
-                    self.serve(connection)
-            except (ConnectionError, EOFError):
-                pass
-            finally:
-                connection.close()
+            with connection:
+                try:
+                    if self.negotiate(connection):
+                        self.serve(connection)
+                    # No answer and no error: the client is to stop in the middle of things.
+                    while connection.recv(1 << 16):
+                        pass
+                except (ConnectionError, EOFError):
+                    pass
             self.disk.lose_power()
             self.lost.release()
 
@@ -112,7 +136,7 @@ class Server(threading.Thread):
         )
         self.receive(connection, 4)
         size = len(self.disk.cache)
-        flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA
+        flags = HAS_FLAGS | SEND_FLUSH
         while True:
             _, option, length = struct.unpack(">8sII", self.receive(connection, 16))
             self.receive(connection, length)
@@ -138,20 +162,36 @@ class Server(threading.Thread):
                 reply(REP_ERR_UNSUP)
 
     def serve(self, connection):
-        while True:
-            _, flags, command, handle, offset, length = struct.unpack(
+        ending = []  # (when, handle, covered) of flushes under way, in their order
+        while not self.dark.is_set():
+            now = time.monotonic()
+            while ending and ending[0][0] <= now:
+                _, handle, covered = ending.pop(0)
+                self.disk.end_flush(covered)
+                connection.sendall(self.answer(handle))
+            patience = max(0, ending[0][0] - now) if ending else 0.02
+            if not select.select([connection], [], [], patience)[0]:
+                continue
+            _, _, command, handle, offset, length = struct.unpack(
                 ">IHHQQI", self.receive(connection, 28)
             )
-            answer = struct.pack(">IIQ", 0x67446698, 0, handle)
             if command == CMD_READ:
-                answer += self.disk.read(offset, length)
+                connection.sendall(self.answer(handle) + self.disk.read(offset, length))
             elif command == CMD_WRITE:
-                data = self.receive(connection, length)
-                self.disk.write(offset, data, flags & CMD_FLAG_FUA)
+                self.disk.write(offset, self.receive(connection, length))
+                if self.disk.writes == self.dark_at_write:
+                    self.dark.set()
+                else:
+                    connection.sendall(self.answer(handle))
             elif command == CMD_FLUSH:
-                self.disk.flush()
+                begun = max(time.monotonic(), ending[-1][0] if ending else 0)
+                takes = self.disk.random.uniform(0, FLUSH_SECONDS_MAX)
+                ending.append((begun + takes, handle, self.disk.begin_flush()))
             elif command == CMD_DISC:
                 return
             else:
-                answer = struct.pack(">IIQ", 0x67446698, 22, handle)
-            connection.sendall(answer)
+                connection.sendall(self.answer(handle, EINVAL))
+
+    @staticmethod
+    def answer(handle, error=0):
+        return struct.pack(">IIQ", 0x67446698, error, handle)

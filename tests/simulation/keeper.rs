@@ -192,6 +192,12 @@ impl Keeper {
             self.place.damages_reported.get(),
             self.excuse.as_ref(),
         );
+        // Marks may be among the records that were reported as damaged: what was delivered under
+        // one is not delivered again.
+        if self.place.damages_reported.get() > 0 && self.excuse.as_ref().is_some_and(|e| e.records)
+        {
+            self.place.marked.borrow_mut().clear();
+        }
     }
 
     async fn make_accounts(&self, client: &Client) {

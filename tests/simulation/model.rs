@@ -252,8 +252,6 @@ impl Model {
             .map(|(address, incarnation)| {
                 let copy = self.mailbox(address, *incarnation).copies.get_mut(&id)?;
                 match copy.presence {
-                    // Damage that was reported may have taken the mark along.
-                    _ if copy.damaged => None,
                     Presence::Owed => Some(true),
                     Presence::Either => {
                         // If it is delivered now, an expunge of before says nothing of it.
@@ -280,11 +278,6 @@ impl Model {
         uid: Uid,
     ) {
         if uid > 0 {
-            // What damage took is there again.
-            if let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) {
-                copy.damaged = false;
-                copy.expunge = Expunge::No;
-            }
             self.acknowledge_delivery(id, address, incarnation, uid, 0);
         } else if let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) {
             copy.presence = Presence::Owed;
@@ -599,6 +592,8 @@ impl Model {
                 let copies = &self.mailbox(address, incarnation).copies;
                 let looks_so = copies.iter().find(|(id, copy)| {
                     (copy.bytes, copy.date_ms) == (info.bytes, info.date_ms)
+                        && copy.presence != Presence::Never
+                        && copy.expunge != Expunge::Done
                         && !ids.contains(id)
                         && !listed_damaged.contains(id)
                 });
@@ -624,6 +619,14 @@ impl Model {
                          ({damages_reported} damages reported)"
                     );
                     copy.damaged = true;
+                }
+                if listed_damaged.contains(id) {
+                    // It cannot be read, but it is there: no expunge of it was carried out.
+                    copy.damaged = true;
+                    copy.presence = Presence::Owed;
+                    copy.expunge = Expunge::No;
+                    damaged_ids += 1;
+                    continue;
                 }
                 damaged_ids += usize::from(
                     copy.damaged

@@ -285,6 +285,7 @@ impl<D: Disk> Partition<D> {
     /// The clean mark: everything before it is durable.
     async fn write_end(&self) -> Result<(), StoreError> {
         let level = SyncLevel::Fsync;
+        self.check_writable()?;
         self.sync_dirty().await?;
         let file = {
             let log = self.log.borrow();

@@ -154,6 +154,8 @@ impl<D: Disk> Partition<D> {
     /// Makes everything before `position` durable.
     pub(super) async fn sync_log(&self, position: Position) -> Result<(), StoreError> {
         let (file, end) = loop {
+            // Behind a failed sync another one may succeed, although the pages are lost.
+            self.check_writable()?;
             self.sync_dirty().await?;
             let log = self.log.borrow();
             if log.durable >= position {
@@ -168,6 +170,12 @@ impl<D: Disk> Partition<D> {
         if let Some(file) = file {
             let synced = self.disk.sync(&file, SyncLevel::Fdatasync).await;
             synced.map_err(|error| self.turn_read_only(&format!("sync of the log: {error}")))?;
+            // The kernel tells a failure to one of several syncs: the commit loop's may know more.
+            let in_flight = self.in_flight.borrow().clone();
+            if let Some(done) = in_flight {
+                let _ = done.wait().await;
+            }
+            self.check_writable()?;
         }
         // Batches may have gone to the next segment meanwhile; `end` was written before that.
         let mut log = self.log.borrow_mut();
@@ -189,6 +197,8 @@ impl<D: Disk> Partition<D> {
                 .copied()
                 .filter(|generation| *generation < log.active)
                 .collect();
+            let old = log.segments.range(..log.active);
+            next.ends = old.map(|(generation, s)| (*generation, s.end)).collect();
         }
         next.serial += 1;
         next.listed_from = 0;

@@ -154,9 +154,7 @@ impl<D: Disk> Partition<D> {
     }
 
     async fn write(&self, taken: &mut Pending) -> Result<Position, StoreError> {
-        if let Some(reason) = &*self.read_only.borrow() {
-            return Err(StoreError::ReadOnly(reason.clone()));
-        }
+        self.check_writable()?;
         let started = Instant::now();
         let mut must_switch = false;
         loop {
@@ -409,6 +407,14 @@ impl<D: Disk> Partition<D> {
         self.disk.rename(&reserve.path, &path).await?;
         self.disk.sync_dir(&self.dir).await?;
         Ok(Prepared { path, ..reserve })
+    }
+
+    /// Nothing has failed so far: what is written and synced now is durable.
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        match &*self.read_only.borrow() {
+            Some(reason) => Err(StoreError::ReadOnly(reason.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Makes earlier segments durable: what a batch at a level says of everything before it.

@@ -8,7 +8,8 @@
 //! +-----+------+-------+-----+-------+---------+----------+-------+------+------+
 //!  64     72           80..
 //! +------+------------+----------------------------------------------------------+
-//! |as of |runs u32, 0 | (first generation u64, how many u32) ...  zeros to 4096   |
+//! |as of |runs u32,   | (first generation u64, how many u32) ...                 |
+//! |      |ends u32    | (generation u64, end of its log u32) ...  zeros to 4096  |
 //! +------+------------+----------------------------------------------------------+
 //! ```
 //!
@@ -17,8 +18,14 @@
 //! segments above it are found by their files. At most [`RUNS_MAX`] runs fit; the oldest
 //! ones are left out beyond that, and count as present when their files are.
 //!
+//! Where the log of a segment ends is said by the header of the one after it. For the last of a
+//! run that one may be gone, so the end is told here: what lies behind it was cut off by an earlier
+//! start, and would come back to life.
+//!
 //! Guarantees: after a crash one slot is sound. When none is, the files' headers tell the same,
 //! but for segments that were about to be removed.
+
+use std::collections::BTreeMap;
 
 use super::Identity;
 use crate::limits::BLOCK_BYTES;
@@ -32,8 +39,9 @@ pub const SLOT_BYTES: usize = 64 * 1024;
 pub const FILE_NAME: &str = "MANIFEST";
 const FIXED_BYTES: usize = 80;
 const RUN_BYTES: usize = 12;
-/// Runs that fit into a slot.
-pub const RUNS_MAX: usize = (SLOT_BYTES - FIXED_BYTES) / RUN_BYTES;
+const END_BYTES: usize = 12;
+/// Runs that fit into a slot, each with an end.
+pub const RUNS_MAX: usize = (SLOT_BYTES - FIXED_BYTES) / (RUN_BYTES + END_BYTES);
 
 /// What the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,6 +58,9 @@ pub struct Manifest {
     pub listed_from: u64,
     /// Segments in use, ascending.
     pub live: Vec<u64>,
+    /// Where the log of those ends, in bytes from the start of the file, as far as that is final.
+    /// Written for the last of each run only.
+    pub ends: BTreeMap<u64, u64>,
 }
 
 /// What is found in the manifest's file.
@@ -87,7 +98,15 @@ impl Manifest {
     /// The slot's bytes, whole blocks.
     pub fn encode(&self, identity: Identity) -> Vec<u8> {
         let runs = runs(&self.live);
-        let len = FIXED_BYTES + runs.len() * RUN_BYTES;
+        let ends: Vec<(u64, u32)> = runs
+            .iter()
+            .filter_map(|(first, count)| {
+                let last = first + u64::from(*count) - 1;
+                let end = u32::try_from(*self.ends.get(&last)?).ok()?;
+                Some((last, end))
+            })
+            .collect();
+        let len = FIXED_BYTES + runs.len() * RUN_BYTES + ends.len() * END_BYTES;
         let mut out = Vec::with_capacity(len.next_multiple_of(BLOCK_BYTES));
         out.extend_from_slice(&[0; 4]);
         for number in [MAGIC, FORMAT, len as u32] {
@@ -97,12 +116,17 @@ impl Manifest {
         out.extend_from_slice(&identity.store_id.to_le_bytes());
         out.extend_from_slice(&identity.partition.to_le_bytes());
         out.extend_from_slice(&[0; 6]);
-        for number in [self.epoch, self.index, self.as_of, runs.len() as u64] {
+        let counts = runs.len() as u64 | (ends.len() as u64) << 32;
+        for number in [self.epoch, self.index, self.as_of, counts] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         for (first, count) in runs {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&count.to_le_bytes());
+        }
+        for (generation, end) in ends {
+            out.extend_from_slice(&generation.to_le_bytes());
+            out.extend_from_slice(&end.to_le_bytes());
         }
         let crc = crc32c::crc32c(&out[4..]);
         out[..4].copy_from_slice(&crc.to_le_bytes());
@@ -151,12 +175,21 @@ fn decode_slot(bytes: &[u8], identity: Identity) -> Found {
     if found != identity {
         return Found::Foreign(found);
     }
+    let (run_count, end_count) = (u32_at(72) as usize, u32_at(76) as usize);
+    if run_count > RUNS_MAX
+        || end_count > run_count
+        || FIXED_BYTES + run_count * RUN_BYTES + end_count * END_BYTES != len
+    {
+        return Found::None;
+    }
+    let runs_end = FIXED_BYTES + run_count * RUN_BYTES;
+    let ends = (runs_end..len)
+        .step_by(END_BYTES)
+        .map(|at| (u64_at(at), u64::from(u32_at(at + 8))))
+        .collect();
     let mut live = Vec::new();
-    for run in bytes[FIXED_BYTES..len].chunks_exact(RUN_BYTES) {
-        let first = u64::from_le_bytes([
-            run[0], run[1], run[2], run[3], run[4], run[5], run[6], run[7],
-        ]);
-        let count = u32::from_le_bytes([run[8], run[9], run[10], run[11]]);
+    for at in (FIXED_BYTES..runs_end).step_by(RUN_BYTES) {
+        let (first, count) = (u64_at(at), u32_at(at + 8));
         // A checksum that fits by chance must not fill the memory.
         if count > 1 << 24 {
             return Found::None;
@@ -169,10 +202,11 @@ fn decode_slot(bytes: &[u8], identity: Identity) -> Found {
         index: u64_at(56),
         as_of: u64_at(64),
         listed_from: match live.first() {
-            Some(first) if (len - FIXED_BYTES) / RUN_BYTES == RUNS_MAX => *first,
+            Some(first) if run_count == RUNS_MAX => *first,
             _ => 0,
         },
         live,
+        ends,
     })
 }
 
@@ -195,6 +229,7 @@ mod tests {
             as_of: 14,
             listed_from: 0,
             live: vec![2, 3, 4, 9, 13, 14],
+            ends: BTreeMap::from([(4, 8192), (9, 65536)]),
         }
     }
 
@@ -238,7 +273,7 @@ mod tests {
         #[test]
         fn any_flipped_bit_is_noticed(bit in any::<proptest::sample::Index>()) {
             let mut bytes = manifest(2).encode(IDENTITY);
-            let bit = bit.index((FIXED_BYTES + 3 * RUN_BYTES) * 8);
+            let bit = bit.index((FIXED_BYTES + 3 * RUN_BYTES + 2 * END_BYTES) * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(decode(&bytes, IDENTITY), Found::None);
         }

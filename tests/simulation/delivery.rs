@@ -263,6 +263,7 @@ impl Client {
             .inbox(address)
             .unwrap_or_else(|error| panic!("{address}: {error}"));
         let mut model = self.model.borrow_mut();
+        model.show_validity(address, incarnation, validity);
         match infos.iter().find(|info| info.uid == uid) {
             Some(info) => {
                 model.check_sequence(info, sequence_mark);

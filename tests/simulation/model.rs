@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringpost::config::{SyncLevel, SyncLevels};
 use ringpost::mail::Address;
-use ringpost::store::{Account, MessageInfo, RecoveryReport, Sequence, Uid, UidValidity};
+use ringpost::store::{Account, MessageInfo, Sequence, Uid, UidValidity};
 
 use crate::register::Register;
 
@@ -353,17 +353,8 @@ impl Model {
         validity: UidValidity,
         shown: &Shown,
     ) {
-        let any_unsynced = self.levels_are_loose();
+        self.show_validity(address, incarnation, validity);
         let mailbox = self.mailbox(address, incarnation);
-        if let Some(before) = mailbox.uid_validity.replace(validity) {
-            assert!(
-                before == validity || any_unsynced,
-                "UIDVALIDITY of {address} went from {before} to {validity}"
-            );
-            if before != validity {
-                mailbox.uid_highest = 0;
-            }
-        }
         let mut last_uid = 0;
         let mut ids = BTreeSet::new();
         for (info, id) in shown {
@@ -389,6 +380,26 @@ impl Model {
         for (info, id) in shown {
             if let Some(id) = id {
                 self.show_numbers(address, validity, info, *id);
+            }
+        }
+    }
+
+    /// UIDs were shown under this UIDVALIDITY.
+    pub fn show_validity(
+        &mut self,
+        address: &Address,
+        incarnation: Incarnation,
+        validity: UidValidity,
+    ) {
+        let any_unsynced = self.levels_are_loose();
+        let mailbox = self.mailbox(address, incarnation);
+        if let Some(before) = mailbox.uid_validity.replace(validity) {
+            assert!(
+                before == validity || any_unsynced,
+                "UIDVALIDITY of {address} went from {before} to {validity}"
+            );
+            if before != validity {
+                mailbox.uid_highest = 0;
             }
         }
     }
@@ -494,16 +505,17 @@ impl Model {
     /// Compares a partition at rest, just recovered, with what is owed, and takes what it shows
     /// for settled: what had no answer has happened or will never have.
     ///
-    /// `excuse`: bits were flipped since the last time; losses must be excused and reported.
+    /// `excuse`: bits were flipped since the last time; losses must be excused and reported, by
+    /// this start or by one that came after the flip and did not live long enough to be checked.
     pub fn check_recovered(
         &mut self,
         accounts: &BTreeMap<Address, Account>,
         keys: &BTreeMap<Vec<u8>, Vec<u8>>,
         mail: &BTreeMap<Address, (UidValidity, Shown)>,
-        report: &RecoveryReport,
+        damages_reported: u64,
         excuse: Option<&Excuse>,
     ) {
-        let records_excused = excuse.is_some_and(|e| e.records) && !report.damage.is_empty();
+        let records_excused = excuse.is_some_and(|e| e.records) && damages_reported > 0;
         for address in accounts.keys() {
             assert!(
                 self.accounts.contains_key(address),
@@ -573,11 +585,20 @@ impl Model {
                     if there { "has it" } else { "lacks it" }
                 );
             }
-            let listed_damaged: BTreeSet<u64> = shown
-                .iter()
-                .filter(|(_, id)| id.is_none())
-                .filter_map(|(info, _)| self.known(address, *validity, info.uid))
-                .collect();
+            // Under another UIDVALIDITY a UID says nothing: size and date tell which one it is.
+            let mut listed_damaged: BTreeSet<u64> = BTreeSet::new();
+            for (info, _) in shown.iter().filter(|(_, id)| id.is_none()) {
+                let known = self.known(address, *validity, info.uid);
+                let copies = &self.mailbox(address, incarnation).copies;
+                let looks_so = copies.iter().find(|(id, copy)| {
+                    (copy.bytes, copy.date_ms) == (info.bytes, info.date_ms)
+                        && copy.presence != Presence::Never
+                        && copy.expunge != Expunge::Done
+                        && !ids.contains(id)
+                        && !listed_damaged.contains(id)
+                });
+                listed_damaged.extend(known.or(looks_so.map(|(id, _)| *id)));
+            }
             let mut damaged_ids = 0;
             for (id, copy) in &mut self.mailbox(address, incarnation).copies {
                 if ids.contains(id) {
@@ -595,10 +616,17 @@ impl Model {
                     assert!(
                         excused,
                         "message {id}, acknowledged or seen, is gone from {address} \
-                         ({} damages reported)",
-                        report.damage.len()
+                         ({damages_reported} damages reported)"
                     );
                     copy.damaged = true;
+                }
+                if listed_damaged.contains(id) {
+                    // It cannot be read, but it is there: no expunge of it was carried out.
+                    copy.damaged = true;
+                    copy.presence = Presence::Owed;
+                    copy.expunge = Expunge::No;
+                    damaged_ids += 1;
+                    continue;
                 }
                 damaged_ids += usize::from(
                     copy.damaged

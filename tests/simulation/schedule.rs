@@ -112,6 +112,7 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
                 },
                 model: Rc::new(RefCell::new(Model::new(plan.settings.sync))),
                 closed: Cell::new(false),
+                damages_reported: Cell::new(0),
                 marked: Rc::default(),
             })
         })
@@ -296,6 +297,9 @@ impl Schedule {
     /// Flips one or two bits at rest, and says what that may cost.
     fn flip_bits(&mut self) -> Excuse {
         let mut excuse = Excuse::default();
+        for place in &self.places {
+            place.damages_reported.set(0);
+        }
         let files = self.disk.files();
         for _ in 0..1 + self.random.below(2) {
             let (path, _) = files[self.random.index(files.len())].clone();

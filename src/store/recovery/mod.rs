@@ -5,7 +5,8 @@
 //!    log is read from its start.
 //! 3. The log is replayed from there. A stretch that cannot be read is *damage*: corruption when a
 //!    later batch, header or index calls its place durable, else the unfinished last write. Either
-//!    is copied to `damaged/` and reported; reading goes on at the next sound batch.
+//!    is copied to `damaged/` and reported, if need be by the start after this one; reading goes on
+//!    at the next sound batch.
 //! 4. Sound batches behind the last place known durable may be in the page cache only. They are
 //!    written again, into a fresh segment, and synced, before anything is served.
 //! 5. The fresh segment gets its name last, by a rename; its header says where the log before it
@@ -14,6 +15,7 @@
 //! Guarantees: a crash at any point leaves what was there before, or the result.
 //! Does not know: clients. Nothing is served before it is done.
 
+mod aside;
 mod replay;
 mod rewrite;
 pub(super) mod scan;
@@ -157,6 +159,19 @@ struct Files {
     dead: Vec<PathBuf>,
     has_reserve: bool,
     generation_max: u64,
+    /// Segments of the log that are not there; true: that is reported.
+    missing: BTreeMap<u64, bool>,
+}
+
+impl Files {
+    /// The header of a later one leaves it out: written by a recovery whose manifest did not
+    /// follow.
+    fn is_replaced(&self, generation: u64) -> bool {
+        self.segments
+            .values()
+            .filter_map(|file| file.header)
+            .any(|header| (header.previous.segment + 1..header.generation).contains(&generation))
+    }
 }
 
 struct Recovery<'a, D: Disk> {
@@ -192,10 +207,14 @@ impl<D: Disk> Recovery<'_, D> {
     async fn run(&mut self) -> Result<Recovered<D::File>, OpenError> {
         let manifest = self.read_manifest().await?;
         let mut files = self.list(&manifest).await?;
+        let earlier = self.copies_of_earlier(manifest.serial).await?;
         let (index, covers, from) = self.open_index(&manifest, &mut files).await?;
         let mut replay = Replay::new(index, covers, from);
+        replay.serial = manifest.serial;
         self.replay(&mut files, &mut replay).await?;
-        self.finish(manifest, files, replay).await
+        let recovered = self.finish(manifest, files, replay).await?;
+        self.report_earlier(earlier);
+        Ok(recovered)
     }
 
     fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, reason: String, known: bool) {
@@ -262,15 +281,20 @@ impl<D: Disk> Recovery<'_, D> {
         }
         self.cut(&mut files);
         for generation in &manifest.live {
-            // A header that leaves it out was written by a recovery whose manifest did not follow.
-            let is_replaced = files.segments.values().any(|file| {
-                file.header.is_some_and(|header| {
-                    (header.previous.segment + 1..header.generation).contains(generation)
-                })
-            });
-            if !files.segments.contains_key(generation) && !is_replaced {
+            if !files.segments.contains_key(generation) && !files.is_replaced(*generation) {
                 let path = segment::file_path(self.dir, *generation);
                 self.damage(path, 0, 0, "segment is missing".to_owned(), true);
+                files.missing.insert(*generation, true);
+            }
+        }
+        // What no manifest speaks of cannot have been reclaimed. Without a manifest nobody knows.
+        if let Some(last) = files.segments.keys().next_back().copied()
+            && manifest.serial > 0
+        {
+            for generation in manifest.as_of + 1..last {
+                if !files.segments.contains_key(&generation) && !files.is_replaced(generation) {
+                    files.missing.insert(generation, false);
+                }
             }
         }
         if manifest.serial == 0 && files.segments.is_empty() {
@@ -330,7 +354,7 @@ impl<D: Disk> Recovery<'_, D> {
             bytes,
             header,
             epoch: epoch.unwrap_or(0),
-            end: None,
+            end: manifest.ends.get(&generation).copied(),
         };
         files.segments.insert(generation, file);
         Ok(())

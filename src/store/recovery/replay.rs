@@ -29,6 +29,10 @@ pub(super) enum What {
     Gap {
         reason: String,
     },
+    /// A whole segment is not there; it is reported already or not.
+    Missing {
+        is_reported: bool,
+    },
 }
 
 /// The state of a replay.
@@ -48,6 +52,8 @@ pub(super) struct Replay {
     /// Acknowledged bytes are damaged.
     pub lost: bool,
     pub unreadable_records: Vec<String>,
+    /// Of the manifest that this start has found.
+    pub serial: u64,
 }
 
 impl Replay {
@@ -63,6 +69,7 @@ impl Replay {
             ended: None,
             lost: false,
             unreadable_records: Vec::new(),
+            serial: 0,
         }
     }
 
@@ -123,11 +130,24 @@ impl<D: Disk> Recovery<'_, D> {
             .map(|(_, bytes, end, _)| length(*bytes, *end))
             .sum();
         let mut done_bytes = 0;
+        let mut missing = files.missing.range(from.segment..).peekable();
         for (generation, file_bytes, end, header) in todo {
             (self.progress)(Progress {
                 done_bytes,
                 total_bytes,
             });
+            while let Some((lost, is_reported)) = missing.next_if(|(lost, _)| **lost < generation) {
+                replay.waiting.push_back(Waiting {
+                    position: Position {
+                        segment: *lost,
+                        offset: 0,
+                    },
+                    bytes: Vec::new(),
+                    what: What::Missing {
+                        is_reported: *is_reported,
+                    },
+                });
+            }
             let path = segment::file_path(self.dir, generation);
             let file = self.disk.open(&path, OpenMode::Read).await;
             let file = file.map_err(io_error(&path))?;
@@ -233,6 +253,14 @@ impl<D: Disk> Recovery<'_, D> {
             && let Some(next) = replay.waiting.pop_front()
         {
             let position = next.position;
+            if let What::Missing { is_reported } = next.what {
+                replay.lost = true;
+                if !is_reported {
+                    let path = segment::file_path(self.dir, position.segment);
+                    self.damage(path, 0, 0, "segment is missing".to_owned(), true);
+                }
+                continue;
+            }
             // The zeros behind a log's end are one stretch, of which only the front is claimed.
             let mut length = next.bytes.len() as u64;
             let is_gap = matches!(next.what, What::Gap { .. });
@@ -257,63 +285,18 @@ impl<D: Disk> Recovery<'_, D> {
                 } => {
                     replay.apply(position, &next.bytes, head, realm, false);
                     replay.lost = true;
-                    self.set_aside(position, &next.bytes, reason, true).await;
+                    let (serial, bytes) = (replay.serial, &next.bytes);
+                    self.set_aside(serial, position, bytes, reason, true).await;
                 }
                 What::Gap { reason } => {
                     replay.lost = true;
                     let bytes = &next.bytes[..length as usize];
-                    self.set_aside(position, bytes, reason, true).await;
+                    let serial = replay.serial;
+                    self.set_aside(serial, position, bytes, reason, true).await;
                 }
+                What::Missing { .. } => {}
             }
         }
-    }
-
-    /// Copies damaged bytes to a file of their own and reports them.
-    async fn set_aside(
-        &mut self,
-        position: Position,
-        bytes: &[u8],
-        reason: String,
-        acknowledged: bool,
-    ) {
-        let saved_to = match self.save(position, bytes).await {
-            Ok(path) => Some(path),
-            Err(error) => {
-                let dir = self.dir.display();
-                tracing::error!("{dir}: damaged bytes could not be copied aside: {error}");
-                None
-            }
-        };
-        self.report.damage.push(Damage {
-            file: segment::file_path(self.dir, position.segment),
-            offset: position.offset,
-            bytes: bytes.len() as u64,
-            saved_to,
-            reason,
-            acknowledged,
-        });
-    }
-
-    async fn save(&self, position: Position, bytes: &[u8]) -> io::Result<PathBuf> {
-        let dir = self.dir.join("damaged");
-        match self.disk.create_dir(&dir).await {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let name = format!("{:020}-{:010}.bin", position.segment, position.offset);
-        let path = dir.join(name);
-        let file = match self.disk.open(&path, OpenMode::CreateNew).await {
-            // Of an earlier attempt to recover the same.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.disk.open(&path, OpenMode::ReadWrite).await?
-            }
-            other => other?,
-        };
-        let level = SyncLevel::Fsync;
-        let (result, _) = self.disk.write_at(&file, 0, bytes.to_vec(), level).await;
-        result?;
-        self.disk.sync_dir(&dir).await?;
-        Ok(path)
     }
 
     /// The batches that wait, up to the first that is not sound; reports the rest. What comes behind
@@ -324,7 +307,8 @@ impl<D: Disk> Recovery<'_, D> {
         let waiting = std::mem::take(&mut replay.waiting);
         let last_batch = waiting
             .iter()
-            .rposition(|waiting| !matches!(waiting.what, What::Gap { .. }));
+            .rposition(|w| matches!(w.what, What::Batch { .. } | What::Broken { .. }));
+        let serial = replay.serial;
         let mut is_cut = false;
         let segments: Vec<u64> = waiting.iter().map(|w| w.position.segment).collect();
         for (index, waiting) in waiting.into_iter().enumerate() {
@@ -340,12 +324,12 @@ impl<D: Disk> Recovery<'_, D> {
                     }
                     if is_cut {
                         let reason = "unfinished write: what came before it is lost".to_owned();
-                        self.set_aside(position, &waiting.bytes, reason, false)
+                        self.set_aside(serial, position, &waiting.bytes, reason, false)
                             .await;
                     } else if let Err(error) = batch::verify(&waiting.bytes, head, realm, true) {
                         is_cut = true;
                         let reason = format!("unfinished write: {error}");
-                        self.set_aside(position, &waiting.bytes, reason, false)
+                        self.set_aside(serial, position, &waiting.bytes, reason, false)
                             .await;
                     } else {
                         tail.push(waiting);
@@ -354,19 +338,43 @@ impl<D: Disk> Recovery<'_, D> {
                 What::Broken { reason, .. } => {
                     is_cut = true;
                     let reason = format!("unfinished write: {reason}");
-                    self.set_aside(position, &waiting.bytes, reason, false)
+                    self.set_aside(serial, position, &waiting.bytes, reason, false)
                         .await;
                 }
                 // Everything up to here is known to be durable, and what came next went to the
                 // next segment: nothing was ever written here.
-                What::Gap { .. } if is_last && position == replay.durable => {}
-                // What lies behind the last batch is what the file held before.
+                What::Gap { .. }
+                    if is_last
+                        && position == replay.durable
+                        && waiting.bytes.iter().all(|byte| *byte == 0) => {}
+                What::Missing { is_reported } => {
+                    if last_batch.is_some_and(|last| index < last) {
+                        is_cut = true;
+                        if !is_reported {
+                            let path = segment::file_path(self.dir, position.segment);
+                            let reason = "unfinished write: segment is missing".to_owned();
+                            self.damage(path, 0, 0, reason, false);
+                        }
+                    }
+                }
                 What::Gap { reason } if last_batch.is_some_and(|last| index < last) => {
                     // A lost header takes no records with it.
                     is_cut |= position.offset > 0;
                     let reason = format!("unfinished write: {reason}");
-                    self.set_aside(position, &waiting.bytes, reason, false)
+                    self.set_aside(serial, position, &waiting.bytes, reason, false)
                         .await;
+                }
+                // Behind the last batch there are zeros, or what is left of a batch without its
+                // header: torn, or rotten since. A lost header takes no records with it.
+                What::Gap { reason } if position.offset > 0 => {
+                    let used = waiting.bytes.iter().rposition(|byte| *byte != 0);
+                    if let Some(last) = used {
+                        is_cut = true;
+                        let length = (last + 1).next_multiple_of(BLOCK_BYTES);
+                        let bytes = &waiting.bytes[..length.min(waiting.bytes.len())];
+                        let reason = format!("unfinished write: {reason}");
+                        self.set_aside(serial, position, bytes, reason, false).await;
+                    }
                 }
                 What::Gap { .. } => {}
             }

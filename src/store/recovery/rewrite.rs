@@ -169,7 +169,11 @@ impl<D: Disk> Recovery<'_, D> {
                 epoch: found.epoch,
                 bytes: found.bytes,
                 file: None,
-                end: found.end.unwrap_or(found.bytes),
+                end: match found.end {
+                    _ if *generation == cut.segment => cut.offset,
+                    Some(end) => end,
+                    None => found.bytes,
+                },
             };
             segments.insert(*generation, segment);
         }
@@ -188,6 +192,10 @@ impl<D: Disk> Recovery<'_, D> {
             index: files.indexes.first().copied().unwrap_or(0),
             as_of: fresh.generation,
             live: segments.keys().copied().collect(),
+            ends: segments
+                .range(..fresh.generation)
+                .map(|(generation, segment)| (*generation, segment.end))
+                .collect(),
             ..manifest
         };
         let path = self.dir.join(manifest::FILE_NAME);

@@ -14,7 +14,9 @@ import struct
 import threading
 import time
 
+# What arrives whole or not at all; in some blocks, which the disk is told, the block.
 SECTOR = 512
+BLOCK = 4096
 FLUSH_SECONDS_MAX = 0.008
 FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES = 1, 2
 OPT_EXPORT_NAME, OPT_ABORT, OPT_INFO, OPT_GO = 1, 2, 6, 7
@@ -27,7 +29,8 @@ EINVAL = 22
 class ForgetfulDisk:
     """The medium: what the guest sees, what the platter holds, what lies between."""
 
-    def __init__(self, image, seed, lies=False):
+    def __init__(self, image, seed, whole_blocks, lies=False):
+        self.whole_blocks = whole_blocks
         self.cache = bytearray(image)
         self.platter = bytearray(image)
         self.unflushed = []  # (offset, data), in the order of the writes
@@ -70,12 +73,16 @@ class ForgetfulDisk:
         else:
             chances = [self.random.choice([0.0, 0.5, 0.5, 0.9])] * len(self.unflushed)
         for (offset, data), chance in zip(self.unflushed, chances):
-            for start in range(0, len(data), SECTOR):
+            start = 0
+            while start < len(data):
+                position = offset + start
+                unit = BLOCK if position // BLOCK in self.whole_blocks else SECTOR
+                piece = data[start : start + unit - position % unit]
                 if self.random.random() < chance:
-                    piece = data[start : start + SECTOR]
-                    self.platter[offset + start : offset + start + len(piece)] = piece
+                    self.platter[position : position + len(piece)] = piece
                 else:
-                    self.forgotten_sectors += 1
+                    self.forgotten_sectors += len(piece) // SECTOR
+                start += len(piece)
         self.unflushed.clear()
         self.cache[:] = self.platter
 
@@ -88,6 +95,7 @@ class Server(threading.Thread):
         self.disk = disk
         self.dark = threading.Event()
         self.dark_at_write = None
+        self.deciding = threading.Lock()
         self.lost = threading.Semaphore(0)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
@@ -95,7 +103,8 @@ class Server(threading.Thread):
 
     def cut_at_write(self, count):
         """Cuts the power when that many writes more have come; `dark` tells when; None: never."""
-        self.dark_at_write = None if count is None else self.disk.writes + count
+        with self.deciding:
+            self.dark_at_write = None if count is None else self.disk.writes + count
 
     def cut(self, kill_client):
         """Cuts the power now; returns when the disk is ready for the next client."""
@@ -179,10 +188,11 @@ class Server(threading.Thread):
                 connection.sendall(self.answer(handle) + self.disk.read(offset, length))
             elif command == CMD_WRITE:
                 self.disk.write(offset, self.receive(connection, length))
-                if self.disk.writes == self.dark_at_write:
-                    self.dark.set()
-                else:
-                    connection.sendall(self.answer(handle))
+                with self.deciding:
+                    if self.disk.writes == self.dark_at_write:
+                        self.dark.set()
+                        return
+                connection.sendall(self.answer(handle))
             elif command == CMD_FLUSH:
                 begun = max(time.monotonic(), ending[-1][0] if ending else 0)
                 takes = self.disk.random.uniform(0, FLUSH_SECONDS_MAX)

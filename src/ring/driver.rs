@@ -74,7 +74,8 @@ impl Driver {
         probe: &Probe,
         woken: &mut Vec<Waker>,
     ) -> io::Result<usize> {
-        if self.uring.needs_enter() {
+        // What is there already comes first: what it makes us queue goes with the same system call.
+        if !self.uring.has_events() && self.uring.needs_enter() {
             let before = self.uring.enters();
             self.uring.enter()?;
             probe.enters.add(self.uring.enters() - before);
@@ -91,9 +92,15 @@ impl Driver {
         Ok(count)
     }
 
-    /// Submits what waits, then blocks until there is a completion, `bell` is written to, or
-    /// `time` is over. Returns whether there are completions.
-    pub fn nap(&mut self, bell: RawFd, time: Duration, probe: &Probe) -> io::Result<bool> {
+    /// Submits what waits, then blocks until there are `want` completions (`bell` being written
+    /// to is one), or `time` is over. Returns whether there is work.
+    pub fn nap(
+        &mut self,
+        bell: RawFd,
+        want: u32,
+        time: Duration,
+        probe: &Probe,
+    ) -> io::Result<bool> {
         if !self.bell {
             self.bell = true;
             // SAFETY: the entry has no pointers.
@@ -103,9 +110,9 @@ impl Driver {
             }
         }
         let before = self.uring.enters();
-        let result = self.uring.wait(1, Some(time));
+        let result = self.uring.wait(want, Some(time));
         probe.enters.add(self.uring.enters() - before);
-        result.map(|()| self.uring.has_work())
+        result.map(|()| self.uring.has_events() || self.uring.has_queued())
     }
 
     fn insert(&mut self, work: Work) -> (usize, u64) {

@@ -116,6 +116,8 @@ pub struct Features {
 /// So long the shard blocks in its own ring before it sleeps in the executor's: about as long as a
 /// disk takes for a sync. The executor's timers may be late by this much.
 const NAP: Duration = Duration::from_millis(1);
+/// So long a busy shard waits for more completions than one.
+const GATHER: Duration = Duration::from_micros(50);
 /// Other task queues that keep the processor for longer than this have work to do.
 const OTHERS_BUSY: Duration = Duration::from_micros(50);
 
@@ -290,7 +292,15 @@ impl Ring {
         let end = Instant::now() + self.inner.poll;
         while Instant::now() < end {
             glommio::executor().yield_task_queue_now().await;
-            if self.has_reason_to_stay() {
+            let failed = {
+                let mut driver = self.inner.driver.borrow_mut();
+                let uring = driver.uring();
+                let enters = uring.needs_enter();
+                self.inner.probe.enters.add(u64::from(enters));
+                // Its error shows again in the next turn, so there must be one.
+                enters && uring.enter().is_err()
+            };
+            if failed || self.has_reason_to_stay() {
                 return true;
             }
         }
@@ -310,19 +320,37 @@ impl Ring {
         // First the other task queues. If they are busy the processor is theirs: no nap.
         let before = Instant::now();
         glommio::executor().yield_task_queue_now().await;
-        if self.has_reason_to_stay()
-            || before.elapsed() > OTHERS_BUSY
-            || !inner.parking.borrow().announce_nap()
-        {
+        if self.has_reason_to_stay() || before.elapsed() > OTHERS_BUSY {
             inner.parking.borrow().leave();
             return true;
         }
-        let bell = inner.parking.borrow().bell();
         inner.probe.naps.add(1);
-        let napped = inner.driver.borrow_mut().nap(bell, NAP, &inner.probe);
-        // An error shows again in the next turn, so there must be one.
-        let something = napped.unwrap_or(true) || inner.parking.borrow().is_notified();
-        inner.parking.borrow().leave();
+        self.block(1, NAP)
+    }
+
+    /// Submits what waits and gives the kernel a moment (50 microseconds) to complete up to `want`
+    /// operations, for the next turn: a busy shard that takes completions one by one pays a system
+    /// call for each. Does nothing when there is something already, or a wake-up has come.
+    pub fn gather(&self, want: u32) {
+        let inner = &self.inner;
+        let found = inner.driver.borrow_mut().uring().has_events();
+        if !found && !inner.nudged.take() {
+            self.block(want, GATHER);
+        }
+    }
+
+    /// Blocks in this ring. Returns whether there is something to do.
+    fn block(&self, want: u32, time: Duration) -> bool {
+        let inner = &self.inner;
+        let parking = inner.parking.borrow();
+        let mut something = true;
+        if parking.announce_nap() {
+            let mut driver = inner.driver.borrow_mut();
+            // An error shows again in the next turn, so there must be one.
+            let napped = driver.nap(parking.bell(), want, time, &inner.probe);
+            something = napped.unwrap_or(true) || parking.is_notified();
+        }
+        parking.leave();
         something
     }
 
@@ -336,8 +364,12 @@ impl Ring {
     }
 
     fn has_reason_to_stay(&self) -> bool {
+        let mut driver = self.inner.driver.borrow_mut();
+        let uring = driver.uring();
+        // Not deferred work: whoever asks goes on to an enter that runs it.
         self.inner.nudged.take()
-            || self.inner.driver.borrow_mut().uring().has_work()
+            || uring.has_events()
+            || uring.has_queued()
             || self.inner.parking.borrow().is_notified()
     }
 

@@ -24,6 +24,12 @@ use crate::ring::{Completion, Token};
 const COMPLETIONS_PER_TURN: usize = 256;
 /// So long a busy pump runs before the queues beside it get their share.
 const YIELD_INTERVAL: Duration = Duration::from_micros(500);
+/// The pace of completions is measured over so long.
+const PACE_WINDOW: Duration = Duration::from_millis(1);
+/// A turn waits for about as many completions as come in this time.
+const PACE_GATHER: Duration = Duration::from_micros(100);
+/// ... and never for more than so many.
+const GATHER_MAX: u32 = 32;
 /// Between two looks at the sessions' deadlines.
 const DEADLINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries of an accept that failed for want of descriptors.
@@ -267,9 +273,12 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
     let mut completions = Vec::with_capacity(COMPLETIONS_PER_TURN);
     let mut next_deadlines = Instant::now() + DEADLINE_INTERVAL;
     let mut next_yield = Instant::now() + YIELD_INTERVAL;
+    let mut pace = Pace::default();
     loop {
         let mut done = shard.ring.turn(&mut completions, COMPLETIONS_PER_TURN)?;
-        shard.now.set(Instant::now());
+        let now = Instant::now();
+        shard.now.set(now);
+        let want = pace.want(done, now);
         for completion in completions.drain(..) {
             dispatch(&shard, completion);
         }
@@ -300,7 +309,34 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
         } else if now >= next_yield {
             glommio::executor().yield_task_queue_now().await;
             next_yield = Instant::now() + YIELD_INTERVAL;
+        } else if want > 1 && !shard.has_answers() {
+            shard.ring.gather(want);
         }
+    }
+}
+
+/// How fast completions have come lately.
+#[derive(Default)]
+struct Pace {
+    since: Option<Instant>,
+    seen: u32,
+    want: u32,
+}
+
+impl Pace {
+    /// Takes note of completions; returns how many the next turn should wait for, 1 unless many
+    /// clients are busy.
+    fn want(&mut self, done: usize, now: Instant) -> u32 {
+        self.seen = self.seen.saturating_add(done as u32);
+        let since = *self.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= PACE_WINDOW {
+            let share = PACE_GATHER.as_secs_f64() / elapsed.as_secs_f64();
+            self.want = (f64::from(self.seen) * share) as u32;
+            self.since = Some(now);
+            self.seen = 0;
+        }
+        self.want.clamp(1, GATHER_MAX)
     }
 }
 

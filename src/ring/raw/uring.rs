@@ -354,6 +354,15 @@ impl Uring {
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow() || !self.backlog.is_empty()
     }
 
+    /// Are there entries, or completions that overflowed, to be seen to by an enter? Leaves deferred
+    /// work out: its flag may be set when there is none any more (it is set after the work was
+    /// listed, and by then the work may have been run), and stays so until there is some again.
+    /// Whoever sleeps on that flag being clear would spin; a wait runs the work, flag or not.
+    pub fn has_queued(&mut self) -> bool {
+        let queue = self.ring.submission();
+        !queue.is_empty() || queue.cq_overflow() || !self.backlog.is_empty()
+    }
+
     /// Moves at most `max` completions to the end of `into`; returns how many.
     pub fn reap(&mut self, into: &mut Vec<Event>, max: usize) -> usize {
         let before = into.len();
@@ -384,7 +393,7 @@ impl Uring {
     }
 
     /// Switches the eventfd's signals on or off. To sleep on it without missing anything: switch
-    /// on, [`Uring::enter`], and look at [`Uring::has_work`] once more.
+    /// on, [`Uring::enter`], and look at [`Uring::has_events`] once more.
     pub fn set_signals(&mut self, on: bool) {
         let queue = self.ring.completion();
         if on {

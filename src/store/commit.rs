@@ -65,8 +65,13 @@ impl Pending {
     }
 
     /// So many bytes of records still fit. An empty batch takes whatever one batch can hold.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.bytes.len() + bytes <= RECORDS_BYTES_MAX || self.records == 0
+    ///
+    /// No batch outgrows a segment of `segment_bytes` and its header: a prepared segment has the
+    /// space for it, even when the disk has filled up since.
+    pub fn has_room(&self, bytes: usize, segment_bytes: u64) -> bool {
+        let in_segment = segment_bytes.saturating_sub(BLOCK_BYTES as u64);
+        let most = (RECORDS_BYTES_MAX as u64).min(in_segment);
+        (self.bytes.len() + bytes) as u64 <= most || self.records == 0
     }
 
     /// Takes in the record that was encoded from `offset` on.

@@ -152,6 +152,7 @@ impl<D: Disk> Partition<D> {
             && let Err(error) = self.checkpoint().await
             && !is_full(&error)
         {
+            self.check_writable()?;
             return Err(failed(&error));
         }
         let short = self.full.get();
@@ -178,7 +179,10 @@ impl<D: Disk> Partition<D> {
             }
         }
         if !moved.is_empty() {
-            self.checkpoint().await.map_err(|error| failed(&error))?;
+            if let Err(error) = self.checkpoint().await {
+                self.check_writable()?;
+                return Err(failed(&error));
+            }
             freed += self.remove_segments(&moved).await?;
         }
         self.probe.reclaimed_bytes.add(freed);

@@ -78,7 +78,7 @@ impl<D: Disk> Partition<D> {
                 return Some(Err(error));
             }
             let mut pending = self.pending.borrow_mut();
-            if !pending.has_room(bytes) {
+            if !pending.has_room(bytes, self.settings.segment_bytes) {
                 return None;
             }
             let encode = encode.take()?;

@@ -4,7 +4,7 @@
 //! concurrent clients, each ended by a crash or a close, some with a disk that fills up, fails or
 //! flips bits. After each the [`model`] compares what the store shows with what it owes.
 //!
-//! - `RINGPOST_SIMULATION_SCHEDULES=100000` sets how many seeds are run (default 3000 without
+//! - `RINGPOST_SIMULATION_SCHEDULES=100000` sets how many seeds are run (default 1500 without
 //!   optimizations, 20000 with), `RINGPOST_SIMULATION_FIRST_SEED` the first of them.
 //! - `RINGPOST_SIMULATION_SEED=17` runs that one alone and prints all it did; with
 //!   `RINGPOST_SIMULATION_CUTS=40,7` its lives are cut at these steps.
@@ -199,7 +199,7 @@ fn promises_hold_in_every_schedule() {
         return;
     }
     let default = if cfg!(debug_assertions) {
-        3_000
+        1_500
     } else {
         20_000
     };

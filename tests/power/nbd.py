@@ -72,6 +72,9 @@ class ForgetfulDisk:
             chances = [1.0] * keep + [0.0] * (len(self.unflushed) - keep)
         else:
             chances = [self.random.choice([0.0, 0.5, 0.5, 0.9])] * len(self.unflushed)
+            if chances:
+                # At least one write is lost, or the cut would show nothing.
+                chances[self.random.randrange(len(chances))] = 0.0
         for (offset, data), chance in zip(self.unflushed, chances):
             start = 0
             while start < len(data):

@@ -17,8 +17,7 @@ use std::rc::Rc;
 use super::Shard;
 use super::conn::ConnKey;
 use super::session::{AnyAnswer, AnyAsk, AnySession, Service};
-use crate::admin;
-use crate::proto::{http, pop3, smtp};
+use crate::proto::{pop3, smtp};
 
 pub(crate) use deliver::Streams;
 pub(crate) use maildrop::Maildrops;
@@ -91,7 +90,7 @@ pub(crate) fn new_session(
             settings.pop3.borrow().clone(),
             tcp_peer()?,
         ))),
-        Service::Http => AnySession::Http(Box::new(http::Session::new())),
-        Service::Control => AnySession::Control(Box::new(admin::Session::new())),
+        Service::Http => AnySession::Http(Box::default()),
+        Service::Control => AnySession::Control(Box::default()),
     })
 }

@@ -172,9 +172,10 @@ impl<D: Disk> Partition<D> {
             };
             moved_bytes += bytes;
             moved.push(generation);
-            if short {
+            if short || self.full.get() {
                 // The copies are in the log, which the next start replays over the old index:
-                // nothing needs the segment, and its space is needed now.
+                // nothing needs the segment, and its space is needed now. The disk may have become
+                // full by these very copies, which must not use up the reserve that expunges need.
                 freed += self.remove_segments(&std::mem::take(&mut moved)).await?;
             }
         }

@@ -483,3 +483,20 @@ fn unix_sockets_take_lmtp() {
     assert!(server.stop().success());
     assert!(!path.exists(), "the socket's file stays behind");
 }
+
+#[test]
+fn a_recipient_that_goes_between_rcpt_and_data_is_queued_not_dropped() {
+    let server = Server::start(&TWO);
+    generate(&server, 2);
+    let mut client = Client::new(server.smtp);
+    client.expect("EHLO client.example", "250");
+    client.expect("MAIL FROM:<>", "250");
+    client.expect("RCPT TO:<u0@bench.test>", "250");
+    client.expect("RCPT TO:<u1@bench.test>", "250");
+    client.expect("DATA", "354");
+    server.run(&["account", "remove", "u1@bench.test"]);
+    client.send(b"a: b\r\n\r\nc\r\n.\r\n");
+    assert!(client.reply().starts_with("250"));
+    assert_eq!(mailbox(server.pop3, "u0@bench.test", "pw").len(), 1);
+    assert_eq!(server.metric("ringpost_queue_entries"), 1.0);
+}

@@ -16,7 +16,7 @@ use super::super::session::AnyAnswer;
 use super::super::wait::Slot;
 use super::Asked;
 use super::recipient::{locate, locate_at_once, reply, store_reply};
-use crate::mail::{Address, Reply, trace};
+use crate::mail::{Address, ForwardPath, Reply, trace};
 use crate::proto::smtp::{Answer, Peer, Transaction};
 use crate::queue;
 use crate::store::{Delivery, RecipientResult, StoreError, StreamId};
@@ -193,7 +193,11 @@ async fn run(
     };
     let mut replies = Vec::with_capacity(groups.len());
     for group in groups {
-        let outcome = judge(&paths[group], &shares);
+        let outcome = judge(
+            &transaction.envelope.forward_paths[group.clone()],
+            &paths[group],
+            &shares,
+        );
         let answer = match outcome {
             Outcome::Delivered => None,
             Outcome::Refused(refusal) => Some(refusal),
@@ -299,14 +303,23 @@ enum Outcome {
 }
 
 /// What the results mean for the forward paths that share one reply.
-fn judge(paths: &[Result<Vec<Address>, Reply>], shares: &[Share]) -> Outcome {
+fn judge(
+    named: &[ForwardPath],
+    paths: &[Result<Vec<Address>, Reply>],
+    shares: &[Share],
+) -> Outcome {
     let mut delivered = false;
     let mut missing = Vec::new();
     let mut refusal = None;
-    for path in paths {
+    for (name, path) in named.iter().zip(paths) {
         match path {
             Err(reason) => {
                 refusal.get_or_insert_with(|| reason.clone());
+                // Accepted at RCPT and gone since: it waits in the queue, and in the end the
+                // postmaster gets it; it is not dropped.
+                if let ForwardPath::Address(address) = name {
+                    missing.push(address.account_key());
+                }
             }
             Ok(accounts) => {
                 for account in accounts {

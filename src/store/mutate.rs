@@ -454,18 +454,15 @@ impl<D: Disk> Partition<D> {
         let index = self.index.borrow();
         let mut accounts = self.accounts.borrow_mut();
         let waiting = accounts.get(address);
-        let state = index.inbox_state(address);
-        let (Some((_, uid_next, used)), None | Some(true)) =
-            (state, waiting.and_then(|entry| entry.exists))
+        let room = index.inbox_room(address);
+        let (Some((uid_next, used, quota_bytes)), None | Some(true)) =
+            (room, waiting.and_then(|entry| entry.exists))
         else {
             return Err(StoreError::Missing);
         };
         let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
         let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
-        if let Some(quota_bytes) = index.quota_bytes(address)
-            && quota_bytes != 0
-            && used > quota_bytes
-        {
+        if quota_bytes != 0 && used > quota_bytes {
             return Err(StoreError::OverQuota);
         }
         let entry = match accounts.get_mut(address) {

@@ -15,7 +15,7 @@ use super::super::conn::ConnKey;
 use super::super::session::AnyAnswer;
 use super::super::wait::Slot;
 use super::Asked;
-use super::recipient::{locate, locate_at_once, reply, store_reply};
+use super::recipient::{locate, locate_at_once, plain_account, reply, store_reply};
 use crate::mail::{Address, ForwardPath, Reply, trace};
 use crate::proto::smtp::{Answer, Peer, Transaction};
 use crate::queue;
@@ -149,6 +149,42 @@ async fn run(
     let now_ms = super::super::now_ms();
     let bytes = transaction.streamed_bytes + transaction.body.len() as u64;
 
+    let mut header = Vec::new();
+    let hop = trace::Hop {
+        client_name: &transaction.client_name,
+        peer: match &transaction.peer {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix => None,
+        },
+        hostname: &shard.config.hostname,
+        with_protocol: transaction.with_protocol,
+        queue_id: &queue_id,
+    };
+    trace::write_trace(&transaction.envelope, &hop, now_ms / 1000, &mut header);
+
+    // Most mail is for one account by its own name, and is delivered or refused as a whole.
+    if let ([path], []) = (&transaction.envelope.forward_paths[..], &streams[..])
+        && let Some(address) = plain_account(shard, path)
+    {
+        let delivery = Delivery {
+            trace: header,
+            body: std::mem::take(&mut transaction.body),
+            stream: None,
+            recipients: vec![address],
+            now_ms,
+            once: None,
+        };
+        let partition = shard.partition_of(&delivery.recipients[0]);
+        let results = deliver_to(shard, partition, delivery).await;
+        let replies = vec![match results.first() {
+            Some(Ok(_)) => accepted(&queue_id),
+            Some(Err(error)) => store_reply(error),
+            None => store_reply(&StoreError::Missing),
+        }];
+        log(shard, &transaction, &queue_id, bytes, started, &replies);
+        return replies;
+    }
+
     // Who gets it. An account that is named twice gets it once.
     let mut paths: Vec<Result<Vec<Address>, Reply>> = Vec::new();
     let mut shares: Vec<Share> = Vec::new();
@@ -163,18 +199,6 @@ async fn run(
         paths.push(located);
     }
 
-    let mut header = Vec::new();
-    let hop = trace::Hop {
-        client_name: &transaction.client_name,
-        peer: match &transaction.peer {
-            Peer::Tcp(address) => Some(address.ip()),
-            Peer::Unix => None,
-        },
-        hostname: &shard.config.hostname,
-        with_protocol: transaction.with_protocol,
-        queue_id: &queue_id,
-    };
-    trace::write_trace(&transaction.envelope, &hop, now_ms / 1000, &mut header);
     let spare_body = deliver_shares(
         shard,
         &mut shares,
@@ -212,12 +236,14 @@ async fn run(
                     .err()
             }
         };
-        replies.push(
-            answer.unwrap_or_else(|| reply(250, (2, 0, 0), format!("OK: queued as {queue_id}"))),
-        );
+        replies.push(answer.unwrap_or_else(|| accepted(&queue_id)));
     }
     log(shard, &transaction, &queue_id, bytes, started, &replies);
     replies
+}
+
+fn accepted(queue_id: &str) -> Reply {
+    reply(250, (2, 0, 0), format!("OK: queued as {queue_id}"))
 }
 
 fn add_to_share(shard: &Shard, shares: &mut Vec<Share>, address: &Address) {

@@ -84,6 +84,9 @@ pub(super) fn check(
             "Too busy, try again later",
         ))));
     }
+    if plain_account(shard, &path).is_some() {
+        return Asked::Answer(AnyAnswer::Smtp(smtp::Answer::Recipient(Ok(()))));
+    }
     if let Some(result) = locate_at_once(shard, &path) {
         return Asked::Answer(wrap(result));
     }
@@ -127,14 +130,19 @@ fn known(shard: &Shard, address: &Address) -> Known {
     }
 }
 
+/// The account behind most forward paths: an address without alias or detail, of an account that is
+/// known here and whose partition takes mail. `None`: see [`locate_at_once`].
+pub(super) fn plain_account(shard: &Shard, path: &ForwardPath) -> Option<Address> {
+    let address = shard.site.borrow().plain(path)?;
+    matches!(known(shard, &address), Known::Yes).then_some(address)
+}
+
 /// The accounts behind a forward path, or why there are none; `None`: another shard must be asked.
 pub(super) fn locate_at_once(
     shard: &Shard,
     path: &ForwardPath,
 ) -> Option<Result<Vec<Address>, Reply>> {
-    if let Some(address) = shard.site.borrow().plain(path)
-        && matches!(known(shard, &address), Known::Yes)
-    {
+    if let Some(address) = plain_account(shard, path) {
         return Some(Ok(vec![address]));
     }
     let tries = match tries(shard, path) {

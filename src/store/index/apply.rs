@@ -9,7 +9,7 @@
 //! has chunks) is taken as far as it makes sense.
 
 use super::bodies::Body;
-use super::layer::{Entry, Fields, KeyEntry, Profile};
+use super::layer::{Entry, Fields, KeyEntry};
 use super::message::Message;
 use super::usage::{ACCOUNT_BYTES, APPEND_BYTES, KEY_BYTES, NO_SEGMENT, RESERVE_BYTES};
 use super::{Change, Index, Location};
@@ -245,10 +245,8 @@ impl Index {
         entry.fields.put_seq = seq;
         entry.fields.put_segment = segment;
         entry.fields.put_validity = validity;
-        entry.profile = Some(Box::new(Profile {
-            password_hash: account.password_hash.as_str().into(),
-            quota_bytes: account.quota_bytes,
-        }));
+        entry.fields.quota_bytes = account.quota_bytes;
+        entry.password_hash = Some(account.password_hash.as_str().into());
     }
 
     fn remove_account(&mut self, seq: Sequence, address: &Address) {
@@ -283,7 +281,8 @@ impl Index {
         if fields.exists() && fields.put_seq < seq {
             self.segments.sub(fields.put_segment, ACCOUNT_BYTES);
             fields.put_segment = NO_SEGMENT;
-            entry.profile = None;
+            fields.quota_bytes = 0;
+            entry.password_hash = None;
         }
         if fields.has_reserve() && fields.reserve_seq < seq {
             self.segments.sub(fields.reserve_segment, RESERVE_BYTES);

@@ -131,7 +131,7 @@ impl Rows {
         self.put(account.text_offset, 5);
         self.put(account.address_length, 2);
         self.put(account.hash_length, 3);
-        self.put(account.quota_bytes, 8);
+        self.put(fields.quota_bytes, 8);
         self.put(fields.put_seq, 6);
         self.put_segment(fields.put_segment, to_row);
         self.put(u64::from(fields.put_validity), 4);
@@ -187,7 +187,6 @@ pub(super) struct AccountRow {
     pub(super) text_offset: u64,
     pub(super) address_length: u64,
     pub(super) hash_length: u64,
-    pub(super) quota_bytes: u64,
     pub(super) fields: Fields,
     pub(super) first_message: u64,
 }
@@ -197,8 +196,8 @@ pub(super) fn account(row: &[u8], numbers: &[u32]) -> AccountRow {
         text_offset: number(row, 0, 5),
         address_length: number(row, 5, 2),
         hash_length: number(row, 7, 3),
-        quota_bytes: number(row, 10, 8),
         fields: Fields {
+            quota_bytes: number(row, 10, 8),
             put_seq: number(row, 18, 6),
             removed_seq: 0,
             put_segment: segment(row, 24, numbers),

@@ -18,15 +18,6 @@ use super::usage::NO_SEGMENT;
 use crate::mail::Address;
 use crate::store::{Sequence, Uid, UidValidity};
 
-/// What an operator set on an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Profile {
-    /// As stored.
-    pub(super) password_hash: Box<str>,
-    /// Bytes; 0: unlimited.
-    pub(super) quota_bytes: u64,
-}
-
 /// Fields of an account that are small and always known as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fields {
@@ -38,6 +29,8 @@ pub(super) struct Fields {
     pub(super) reserve_seq: Sequence,
     /// Bytes of its live messages.
     pub(super) bytes: u64,
+    /// What they may be at most; 0: unlimited.
+    pub(super) quota_bytes: u64,
     /// Segment of the account record; `NO_SEGMENT`: there is no account.
     pub(super) put_segment: u32,
     /// Segment of the reserve record; `NO_SEGMENT`: there is none.
@@ -61,6 +54,7 @@ impl Fields {
         removed_seq: 0,
         reserve_seq: 0,
         bytes: 0,
+        quota_bytes: 0,
         put_segment: NO_SEGMENT,
         reserve_segment: NO_SEGMENT,
         put_validity: 0,
@@ -99,8 +93,8 @@ pub(super) struct Entry {
     pub(super) fields: Fields,
     /// The latest expunge, for messages that arrive dead.
     pub(super) last_expunge_ms: u64,
-    /// `None`: as below.
-    pub(super) profile: Option<Box<Profile>>,
+    /// As stored; `None`: as below.
+    pub(super) password_hash: Option<Box<str>>,
     /// Messages appended (or whose append record was moved) since, in UID order.
     pub(super) messages: Vec<Message>,
     /// Messages of the layers below that are dead, ascending.
@@ -118,7 +112,7 @@ impl Entry {
             address: Rc::new(address.clone()),
             fields,
             last_expunge_ms: 0,
-            profile: None,
+            password_hash: None,
             messages: Vec::new(),
             dead: Vec::new(),
             tombstones: Tombstones::default(),
@@ -222,8 +216,8 @@ impl Entry {
         let live: &[Message] = &self.messages;
         self.dead
             .retain(|uid| live.binary_search_by_key(uid, |m| m.uid).is_err());
-        if later.profile.is_some() {
-            self.profile = later.profile;
+        if later.password_hash.is_some() {
+            self.password_hash = later.password_hash;
         }
         self.tombstones.merge(later.tombstones);
         self.tombstones.drop_to(later.fields.removed_seq);
@@ -235,10 +229,7 @@ impl Entry {
         self.messages.capacity() * size_of::<Message>()
             + self.dead.capacity() * size_of::<Uid>()
             + self.tombstones.bytes()
-            + self
-                .profile
-                .as_ref()
-                .map_or(0, |p| size_of::<Profile>() + p.password_hash.len())
+            + self.password_hash.as_ref().map_or(0, |p| p.len())
     }
 }
 

@@ -302,45 +302,25 @@ impl Index {
 
     /// The account.
     pub fn account(&self, address: &Address) -> Option<Account> {
-        if !self.has_account(address) {
-            return None;
-        }
+        let fields = self.fields(address).filter(Fields::exists)?;
         let own = [self.active.entry(address), self.frozen_entry(address)];
-        for entry in own.into_iter().flatten() {
-            if let Some(profile) = &entry.profile {
-                return Some(Account {
-                    address: address.clone(),
-                    password_hash: profile.password_hash.as_ref().into(),
-                    quota_bytes: profile.quota_bytes,
-                });
+        let own = own.into_iter().flatten();
+        let password_hash = match own
+            .filter_map(|entry| entry.password_hash.as_deref())
+            .next()
+        {
+            Some(own) => own.to_owned(),
+            None => {
+                let base = self.base.as_ref()?;
+                let (account, _) = base.account(address.as_str())?;
+                base.password_hash(account).into_owned()
             }
-        }
-        let base = self.base.as_ref()?;
-        let (account, _) = base.account(address.as_str())?;
-        let profile = base.profile(account);
+        };
         Some(Account {
             address: address.clone(),
-            password_hash: profile.password_hash.into(),
-            quota_bytes: profile.quota_bytes,
+            password_hash,
+            quota_bytes: fields.quota_bytes,
         })
-    }
-
-    /// Quota of the account in bytes, 0 = unlimited: cheaper than [`Index::account`].
-    pub fn quota_bytes(&self, address: &Address) -> Option<u64> {
-        if !self.has_account(address) {
-            return None;
-        }
-        let own = [self.active.entry(address), self.frozen_entry(address)];
-        let known = own
-            .into_iter()
-            .flatten()
-            .find_map(|entry| entry.profile.as_ref());
-        if let Some(profile) = known {
-            return Some(profile.quota_bytes);
-        }
-        let base = self.base.as_ref()?;
-        let (account, _) = base.account(address.as_str())?;
-        Some(base.profile(account).quota_bytes)
     }
 
     /// Visits every account.
@@ -373,6 +353,13 @@ impl Index {
     pub fn inbox_state(&self, address: &Address) -> Option<(UidValidity, Uid, u64)> {
         let fields = self.fields(address).filter(Fields::exists)?;
         Some((fields.validity(), fields.uid_next, fields.bytes))
+    }
+
+    /// What a delivery must know of an account's INBOX, at one look: the next UID, bytes in use
+    /// and the quota in bytes (0: unlimited).
+    pub fn inbox_room(&self, address: &Address) -> Option<(Uid, u64, u64)> {
+        let fields = self.fields(address).filter(Fields::exists)?;
+        Some((fields.uid_next, fields.bytes, fields.quota_bytes))
     }
 
     /// All messages of the INBOX, in UID order.

@@ -5,6 +5,7 @@
 //! never a wrong one.
 //! Does not know: the layer that goes on meanwhile, files.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
@@ -430,17 +431,13 @@ impl SealWriter {
             return false;
         };
         let entry = owner.entry.map(|entry| &self.frozen.entries[entry]);
-        let below;
-        let profile = match (entry.and_then(|e| e.profile.as_deref()), &self.base) {
-            _ if !owner.fields.exists() => None,
-            (Some(profile), _) => Some(profile),
-            (None, Some(base)) => {
-                below = owner.base.map(|row| base.profile(row));
-                below.as_ref()
-            }
-            (None, None) => None,
+        let own = entry.and_then(|entry| entry.password_hash.as_deref());
+        let hash = match (own, &self.base, owner.base) {
+            _ if !owner.fields.exists() => Cow::Borrowed(""),
+            (Some(own), ..) => Cow::Borrowed(own),
+            (None, Some(base), Some(row)) => base.password_hash(row),
+            (None, ..) => Cow::Borrowed(""),
         };
-        let hash = profile.map_or("", |profile| &profile.password_hash);
         let address = match (entry, owner.base, &self.base) {
             (Some(entry), ..) => entry.address.as_str().as_bytes(),
             (None, Some(row), Some(base)) => base.address(row),
@@ -451,7 +448,6 @@ impl SealWriter {
                 text_offset: self.walk.text,
                 address_length: address.len() as u64,
                 hash_length: hash.len() as u64,
-                quota_bytes: profile.map_or(0, |profile| profile.quota_bytes),
                 fields: owner.fields,
                 first_message: self.walk.first,
             };

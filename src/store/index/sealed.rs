@@ -6,6 +6,7 @@
 //! Does not know: layers above it, files.
 //! On failure: says what is wrong; the index is rebuilt from the log then.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -14,7 +15,7 @@ use super::format::{
     self, ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS,
     KeyRow, MESSAGES, NO_ROW, ROW_BYTES, SECTIONS, SEGMENTS, TEXT, number,
 };
-use super::layer::{Fields, KeyEntry, Profile};
+use super::layer::{Fields, KeyEntry};
 use super::message::Message;
 use super::usage::Segments;
 use super::{IndexError, Usage};
@@ -295,15 +296,11 @@ impl Sealed {
         self.account_row(account).fields
     }
 
-    /// Password hash and quota of a row.
-    pub(super) fn profile(&self, account: usize) -> Profile {
+    /// Password hash of a row.
+    pub(super) fn password_hash(&self, account: usize) -> Cow<'_, str> {
         let row = self.account_row(account);
         let offset = row.text_offset + row.address_length;
-        let hash = self.text(TEXT, offset, row.hash_length);
-        Profile {
-            password_hash: String::from_utf8_lossy(hash).into(),
-            quota_bytes: row.quota_bytes,
-        }
+        String::from_utf8_lossy(self.text(TEXT, offset, row.hash_length))
     }
 
     /// Visits the addresses of all rows, in order.

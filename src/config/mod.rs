@@ -132,6 +132,8 @@ pub struct Config {
     pub auth_cache_size: usize,
     /// `--memory-max`: bytes of message bodies and output in flight per shard.
     pub shard_memory_bytes_max: u64,
+    /// `--buffered-writes`: mail goes through the page cache instead of straight to the device.
+    pub buffered_writes: bool,
     /// `--reserve`: bytes of disk space kept free [N30].
     pub reserve_bytes: u64,
     /// `--log`: a filter of `tracing`, such as `info` or `info,ringpost::store=debug`.

@@ -174,7 +174,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "poll-us",
         group: PROCESSORS,
-        default: Standard::Texts(&["0"]),
+        default: Standard::Texts(&["20"]),
         field: Field::Number {
             range: 0..=10_000,
             unit: "microseconds",
@@ -269,6 +269,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         doc: "How long a message must have been expunged before its space is reclaimed",
         source: "N23",
         was: "1 hour",
+    },
+    Setting {
+        name: "buffered-writes",
+        group: STORE,
+        default: Standard::Texts(&["false"]),
+        field: Field::Switch(|c| &mut c.buffered_writes),
+        doc: "Write mail through the page cache, as it always is at sync level 0, instead of straight to the disk; fresh mail is then in memory for its first reader, and each message costs more processor time",
+        source: "",
+        was: "",
     },
     Setting {
         name: "reserve",
@@ -460,6 +469,7 @@ pub(super) fn blank() -> Config {
         smtp_data_timeout: Duration::ZERO,
         pop3_timeout: Duration::ZERO,
         allow_short_timeouts: false,
+        buffered_writes: false,
         smtp_sessions_max: 0,
         lmtp_sessions_max: 0,
         pop3_sessions_max: 0,

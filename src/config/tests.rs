@@ -53,6 +53,7 @@ const SAMPLES: &[Sample] = &[
     ("sync-level-database", "2", "2", "1.0", "1.0"),
     ("expire-start", "3", "3", "24", "24"),
     ("cleanup-age", "2d", "\"2d\"", "2", "3600"),
+    ("buffered-writes", "true", "true", "", "\"true\""),
     ("reserve", "1G", "\"1G\"", "1Q", "-5"),
     ("message-bytes-max", "100M", "\"100M\"", "63K", "\"3G\""),
     ("recipients-max", "100", "100", "99", "100001"),

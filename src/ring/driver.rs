@@ -229,16 +229,15 @@ impl Driver {
                 )
             }
             FileKind::Write(write) => {
-                let rest = &write.bytes[write.written..];
+                let left = write.bytes.len() - write.written;
                 // A write that is too large for one entry is synced with its last piece.
-                let level = if rest.len() > entry::TRANSFER_BYTES_MAX {
+                let level = if left > entry::TRANSFER_BYTES_MAX {
                     SyncLevel::None
                 } else {
                     write.level
                 };
                 linked = entry::sync(write.file, level);
-                write.write = None;
-                write.sync = linked.is_none().then_some(0);
+                let rest = &write.source()[write.written..];
                 entry::write(write.file, write.offset + write.written as u64, rest)
             }
             FileKind::Sync { file, level, .. } => match entry::sync(*file, *level) {
@@ -395,7 +394,6 @@ impl Driver {
                 }
             }
             Work::File(work) => match advance(&mut work.kind, kind, event.result, probe) {
-                Advance::Waits => {}
                 Advance::Continues if !self.closing => {
                     self.submit_file(key, raw::pack(MAIN, generation, slot))
                 }
@@ -448,8 +446,6 @@ impl Driver {
 }
 
 pub(super) enum Advance {
-    /// For another event.
-    Waits,
     /// Part of it is left to do.
     Continues,
     Ends(i32),
@@ -493,34 +489,40 @@ fn advance(kind: &mut FileKind, part: u8, result: i32, probe: &Probe) -> Advance
 }
 
 impl Write {
+    /// What one completion means. A write whose sync is linked to it tells only of its failure (or
+    /// of a short count), and then its sync tells nothing; so there is one completion in any case.
     pub fn advance(&mut self, part: u8, result: i32, probe: &Probe) -> Advance {
         if part == SYNC {
-            self.sync = Some(result);
+            // It runs behind a whole write only.
             if result != -libc::ECANCELED {
+                self.note_written(self.bytes.len() - self.written, probe);
                 probe.synced(self.level, self.begun.elapsed());
             }
-        } else {
-            self.write = Some(result);
+            return Advance::Ends(result);
+        }
+        let Ok(count) = usize::try_from(result) else {
             probe.writes.add(1);
-            if let Ok(count) = usize::try_from(result) {
-                probe.written_bytes.add(count as u64);
-                self.written += count;
-            }
-        }
-        let (Some(write), Some(sync)) = (self.write, self.sync) else {
-            return Advance::Waits;
+            return if result == -libc::EINTR {
+                Advance::Continues
+            } else {
+                Advance::Ends(result)
+            };
         };
-        let whole = self.written == self.bytes.len();
-        match (write, sync) {
-            (..0, _) if write == -libc::EINTR => Advance::Continues,
-            (..0, _) => Advance::Ends(write),
-            (_, 0) if whole => Advance::Ends(0),
+        self.note_written(count, probe);
+        if self.written == self.bytes.len() {
+            Advance::Ends(0)
+        } else if count == 0 {
             // No progress, no end: the disk does not want it.
-            (0, _) if !whole => Advance::Ends(-libc::EIO),
-            // A short write cancels its sync, or had none: the rest goes with its own.
-            (_, 0) => Advance::Continues,
-            (_, _) if sync == -libc::ECANCELED && !whole => Advance::Continues,
-            (_, _) => Advance::Ends(sync),
+            Advance::Ends(-libc::EIO)
+        } else {
+            // The rest goes with its own sync.
+            Advance::Continues
         }
+    }
+
+    fn note_written(&mut self, count: usize, probe: &Probe) {
+        probe.writes.add(1);
+        probe.written_bytes.add(count as u64);
+        self.written += count;
     }
 }

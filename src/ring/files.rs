@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::blocks::Blocks;
 use super::operation::{FileKind, FileWork, Write};
 use super::{Inner, Ring};
 use crate::config::SyncLevel;
@@ -135,21 +136,55 @@ impl Ring {
         bytes: Vec<u8>,
         level: SyncLevel,
     ) -> (io::Result<()>, Vec<u8>) {
+        self.write_from(file, offset, bytes, None, level).await
+    }
+
+    /// As [`Ring::write`], for a descriptor opened with `O_DIRECT`: the bytes do not stay in the
+    /// page cache. `offset` and the number of bytes must be whole blocks of
+    /// [`BLOCK_BYTES`](crate::limits::BLOCK_BYTES).
+    ///
+    /// # Errors
+    /// As [`Ring::write`]; `EINVAL` where the filesystem or the device wants larger blocks: then
+    /// nothing was synced, and an ordinary write over the range makes up for it.
+    pub async fn write_direct(
+        &self,
+        file: RawFd,
+        offset: u64,
+        bytes: Vec<u8>,
+        level: SyncLevel,
+    ) -> (io::Result<()>, Vec<u8>) {
+        let aligned = self.inner.spare_blocks.borrow_mut().copy(&bytes);
+        self.write_from(file, offset, bytes, Some(aligned), level)
+            .await
+    }
+
+    async fn write_from(
+        &self,
+        file: RawFd,
+        offset: u64,
+        bytes: Vec<u8>,
+        aligned: Option<Blocks>,
+        level: SyncLevel,
+    ) -> (io::Result<()>, Vec<u8>) {
         let work = self
             .start(FileKind::Write(Write {
                 file,
                 offset,
                 bytes,
+                aligned,
                 written: 0,
                 level,
                 begun: Instant::now(),
-                write: None,
-                sync: None,
             }))
             .await;
         let result = outcome(&work).map(drop);
         match work.kind {
-            FileKind::Write(write) => (result, write.bytes),
+            FileKind::Write(write) => {
+                if let Some(blocks) = write.aligned {
+                    self.inner.spare_blocks.borrow_mut().give(blocks);
+                }
+                (result, write.bytes)
+            }
             _ => unreachable!("the operation started above"),
         }
     }

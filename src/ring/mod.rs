@@ -60,6 +60,7 @@
 //! the ring says that it should. `turn` looks at that flag and enters only if there is reason to.
 //! The eventfd is silent while the shard runs, and speaks while it is parked.
 
+mod blocks;
 mod driver;
 mod files;
 mod operation;
@@ -180,6 +181,8 @@ struct Inner {
     parked: Cell<Option<std::task::Waker>>,
     /// Another task of this shard has something for the one that parks.
     nudged: Cell<bool>,
+    /// Memory for direct writes.
+    spare_blocks: RefCell<blocks::Spare>,
     /// Room for wakers between turns.
     woken: Cell<Vec<std::task::Waker>>,
     features: Features,
@@ -219,6 +222,7 @@ impl Ring {
                 parking: RefCell::new(parking),
                 parked: Cell::new(None),
                 nudged: Cell::new(false),
+                spare_blocks: RefCell::default(),
                 woken: Cell::new(Vec::new()),
                 features,
                 probe: Probe::default(),

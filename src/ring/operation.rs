@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::Token;
+use super::blocks::Blocks;
 use crate::config::SyncLevel;
 
 /// An operation in the driver's table. Everything that its entry points to lives on the heap, so
@@ -105,16 +106,24 @@ pub(super) enum FileKind {
     },
 }
 
-/// A write and its linked sync: two entries, so two completions, in either order.
+/// A write and its linked sync: two entries, of which one completes.
 pub(super) struct Write {
     pub file: RawFd,
     pub offset: u64,
     pub bytes: Vec<u8>,
+    /// A copy of the bytes where the kernel wants them aligned.
+    pub aligned: Option<Blocks>,
     pub written: usize,
     pub level: SyncLevel,
     pub begun: Instant,
-    /// Result of the entry that writes, once it is there.
-    pub write: Option<i32>,
-    /// Result of the entry that syncs, once it is there. `Some(0)` when there is none.
-    pub sync: Option<i32>,
+}
+
+impl Write {
+    /// What the kernel is to write.
+    pub fn source(&self) -> &[u8] {
+        match &self.aligned {
+            Some(copy) => copy,
+            None => &self.bytes,
+        }
+    }
 }

@@ -353,34 +353,36 @@ fn a_short_write_is_finished_and_then_synced() {
         file: -1,
         offset: 0,
         bytes: vec![0; 100],
+        aligned: None,
         written: 0,
         level: SyncLevel::Fdatasync,
         begun: Instant::now(),
-        write: None,
-        sync: None,
     };
     let (main, sync) = (driver::MAIN, driver::SYNC);
     use driver::Advance;
-    assert!(matches!(write.advance(main, 60, &probe), Advance::Waits));
-    let step = write.advance(sync, -libc::ECANCELED, &probe);
+    // Short: its sync has not run, and tells nothing.
+    let step = write.advance(main, 60, &probe);
     assert!(matches!(step, Advance::Continues));
     assert_eq!((write.written, probe.fdatasyncs.get()), (60, 0));
-    (write.write, write.sync) = (None, None);
-    // In either order.
-    assert!(matches!(write.advance(sync, 0, &probe), Advance::Waits));
-    assert!(matches!(write.advance(main, 40, &probe), Advance::Ends(0)));
+    // The rest was written, or its sync would not have run.
+    assert!(matches!(write.advance(sync, 0, &probe), Advance::Ends(0)));
     assert_eq!((probe.writes.get(), probe.fdatasyncs.get()), (2, 1));
+    assert_eq!((write.written, probe.written_bytes.get()), (100, 100));
 
     // A sync that fails after a whole write is a failure of the write.
-    (write.write, write.sync, write.written) = (None, None, 0);
-    assert!(matches!(write.advance(main, 100, &probe), Advance::Waits));
+    write.written = 0;
     let step = write.advance(sync, -libc::EIO, &probe);
     assert!(matches!(step, Advance::Ends(error) if error == -libc::EIO));
 
+    // An interrupted write is made again, a failed one is not.
+    write.written = 0;
+    let step = write.advance(main, -libc::EINTR, &probe);
+    assert!(matches!(step, Advance::Continues));
+    let step = write.advance(main, -libc::ENOSPC, &probe);
+    assert!(matches!(step, Advance::Ends(error) if error == -libc::ENOSPC));
+
     // A disk that takes nothing is an error, not a loop.
-    (write.write, write.sync, write.written) = (None, None, 0);
-    assert!(matches!(write.advance(main, 0, &probe), Advance::Waits));
-    let step = write.advance(sync, -libc::ECANCELED, &probe);
+    let step = write.advance(main, 0, &probe);
     assert!(matches!(step, Advance::Ends(error) if error == -libc::EIO));
 }
 
@@ -403,6 +405,50 @@ fn a_full_disk_is_reported_after_a_short_write() {
             .await;
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
         assert_eq!(ring.probe().fdatasyncs.get(), 0);
+    });
+}
+
+#[test]
+fn a_direct_write_is_what_an_ordinary_read_finds() {
+    run_files(|ring| async move {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let flags = libc::O_RDWR | libc::O_DIRECT;
+        let direct = match ring.open(file.path(), flags, 0).await {
+            Ok(direct) => direct,
+            // A filesystem in memory, say.
+            Err(error) => return assert_eq!(error.raw_os_error(), Some(libc::EINVAL)),
+        };
+        let block = crate::limits::BLOCK_BYTES;
+        let plain = file.as_file().as_raw_fd();
+        let (result, _) = ring
+            .write(plain, 0, vec![b'a'; 3 * block], SyncLevel::None)
+            .await;
+        result.unwrap();
+        // In the page cache, and not yet on the disk.
+        assert_eq!(ring.read(plain, 0, 3 * block).await.unwrap()[block], b'a');
+        for level in [SyncLevel::None, SyncLevel::Fdatasync, SyncLevel::Fsync] {
+            let bytes = vec![b'0' + level as u8; 2 * block];
+            let (result, back) = ring
+                .write_direct(direct.as_raw_fd(), block as u64, bytes, level)
+                .await;
+            result.unwrap();
+            assert_eq!(back, vec![b'0' + level as u8; 2 * block]);
+            let found = ring.read(plain, 0, 4 * block).await.unwrap();
+            assert_eq!(found.len(), 3 * block);
+            assert!(found[..block].iter().all(|byte| *byte == b'a'));
+            assert_eq!(found[block..], back);
+        }
+        // Not at a block: refused whole.
+        let (result, _) = ring
+            .write_direct(
+                direct.as_raw_fd(),
+                7,
+                vec![b'x'; block],
+                SyncLevel::Fdatasync,
+            )
+            .await;
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(ring.probe().fdatasyncs.get(), 1);
     });
 }
 

@@ -23,7 +23,7 @@ use super::{
     Published, SessionSettings, Shard, backend, logging, now_ms, pump, services, sleep, spawn,
 };
 use crate::admin::FirstRun;
-use crate::config::Config;
+use crate::config::{Config, SyncLevel};
 use crate::directory::{AuthCache, Verifier};
 use crate::limits;
 use crate::proto::{pop3, smtp};
@@ -305,7 +305,10 @@ async fn open_log(
     segment_bytes: u64,
     recovery: &Recovery,
 ) -> Result<Rc<Partition<RealDisk>>, String> {
-    let disk = RealDisk::new(shard.ring.clone());
+    let config = &shard.config;
+    // What need not be on the disk soon is the page cache's business.
+    let direct = !config.buffered_writes && config.sync.message > SyncLevel::None;
+    let disk = RealDisk::new(shard.ring.clone(), direct);
     if !dir.exists() && !shard.layout.is_new() {
         return Err(format!(
             "{}: this part of the store is gone; put it back, or restore the store from a backup",

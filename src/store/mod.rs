@@ -17,7 +17,10 @@
 //!
 //! A change is encoded into the waiting batch (`mutate`), written and synced with all that came
 //! with it (`commit`), applied to the index (`change`), and only then visible and acknowledged.
-//! Reads (`read`) verify what they return. Beside that (`background`) segments are made ahead,
+//! Batches go straight to the device (`real`): through the page cache every one would be copied
+//! into fresh pages that are seldom looked at again, at several times the cost of a large message.
+//! Reads go through the page cache, so that what is read is there for the next reader; they
+//! (`read`) verify what they return. Beside that (`background`) segments are made ahead,
 //! indexes written (`checkpoint`), expunged space reclaimed (`compact`).
 //!
 //! An empty partition takes about 9 MiB at most: a first segment of 1 MiB, the next one and the

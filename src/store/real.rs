@@ -6,6 +6,7 @@
 //! Does not know: what the bytes mean.
 //! On failure: the system's error, as it is.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,6 +17,7 @@ use super::mapped::Mapped;
 
 use super::disk::{DirEntry, Disk, OpenMode};
 use crate::config::SyncLevel;
+use crate::limits::BLOCK_BYTES;
 use crate::ring::Ring;
 
 /// Bytes of zeros written at once while a segment is prepared: enough to be quick, and little
@@ -30,17 +32,39 @@ const COPY_ON_WRITE: [i64; 4] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0x3434];
 #[derive(Clone)]
 pub struct RealDisk {
     ring: Ring,
+    direct: bool,
 }
 
 impl RealDisk {
-    /// A disk that works through this ring.
-    pub fn new(ring: Ring) -> RealDisk {
-        RealDisk { ring }
+    /// A disk that works through this ring. With `direct`, whole blocks go to the device past the
+    /// page cache, where the filesystem can do that.
+    pub fn new(ring: Ring, direct: bool) -> RealDisk {
+        RealDisk { ring, direct }
+    }
+
+    /// The descriptor for direct writes, made at the first of them.
+    async fn direct_of<'a>(&self, file: &'a RealFile) -> Option<&'a OwnedFd> {
+        if file.direct.get().is_none() {
+            // By its descriptor: whatever its name is now, it is this file.
+            let path = format!("/proc/self/fd/{}", file.fd.as_raw_fd());
+            let flags = libc::O_WRONLY | libc::O_DIRECT;
+            // A filesystem that cannot says so here (`EINVAL`).
+            let opened = self.ring.open(Path::new(&path), flags, 0).await.ok();
+            let _ = file.direct.set(opened);
+        }
+        file.direct.get()?.as_ref()
     }
 }
 
 /// An open file.
-pub type RealFile = Rc<OwnedFd>;
+pub type RealFile = Rc<Opened>;
+
+/// The descriptors of an open file.
+pub struct Opened {
+    fd: OwnedFd,
+    /// For direct writes; `None` within: they are not to be had.
+    direct: OnceCell<Option<OwnedFd>>,
+}
 
 impl Disk for RealDisk {
     type File = RealFile;
@@ -73,17 +97,21 @@ impl Disk for RealDisk {
             OpenMode::ReadWrite => libc::O_RDWR | libc::O_NOATIME,
             OpenMode::CreateNew => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
         };
-        self.ring.open(path, flags, 0o600).await.map(Rc::new)
+        let fd = self.ring.open(path, flags, 0o600).await?;
+        Ok(Rc::new(Opened {
+            fd,
+            direct: OnceCell::new(),
+        }))
     }
 
     async fn len(&self, file: &RealFile) -> io::Result<u64> {
-        rustix::fs::fstat(file)
+        rustix::fs::fstat(&file.fd)
             .map(|stat| stat.st_size as u64)
             .map_err(io::Error::from)
     }
 
     async fn read_at(&self, file: &RealFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        self.ring.read(file.as_raw_fd(), offset, length).await
+        self.ring.read(file.fd.as_raw_fd(), offset, length).await
     }
 
     async fn write_at(
@@ -93,13 +121,31 @@ impl Disk for RealDisk {
         bytes: Vec<u8>,
         level: SyncLevel,
     ) -> (io::Result<()>, Vec<u8>) {
+        let block = BLOCK_BYTES as u64;
+        let whole = offset.is_multiple_of(block) && (bytes.len() as u64).is_multiple_of(block);
+        let mut bytes = bytes;
+        if self.direct
+            && whole
+            && let Some(direct) = self.direct_of(file).await
+        {
+            let result;
+            (result, bytes) = self
+                .ring
+                .write_direct(direct.as_raw_fd(), offset, bytes, level)
+                .await;
+            match result {
+                // Blocks of this size do not suit the device. Nothing was synced yet.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                other => return (other, bytes),
+            }
+        }
         self.ring
-            .write(file.as_raw_fd(), offset, bytes, level)
+            .write(file.fd.as_raw_fd(), offset, bytes, level)
             .await
     }
 
     async fn sync(&self, file: &RealFile, level: SyncLevel) -> io::Result<()> {
-        self.ring.sync(file.as_raw_fd(), level).await
+        self.ring.sync(file.fd.as_raw_fd(), level).await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -110,11 +156,11 @@ impl Disk for RealDisk {
 
     async fn allocate(&self, file: &RealFile, bytes: u64, zeroes: bool) -> io::Result<()> {
         // On a filesystem that does not say what it is, reserving does no harm.
-        let type_of = rustix::fs::fstatfs(file).map_or(0, |stat| stat.f_type);
+        let type_of = rustix::fs::fstatfs(&file.fd).map_or(0, |stat| stat.f_type);
         if COPY_ON_WRITE.contains(&type_of) {
             return Ok(());
         }
-        match self.ring.allocate(file.as_raw_fd(), 0, 0, bytes).await {
+        match self.ring.allocate(file.fd.as_raw_fd(), 0, 0, bytes).await {
             // The filesystem cannot: then it grows as it is written.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
             other => other?,
@@ -147,8 +193,8 @@ impl Disk for RealDisk {
         // Only sealed index files are mapped. The store never writes to or truncates one after it
         // is complete, only unlinks it, which leaves a mapping as it is; and no other process may
         // have the store open (`Layout` holds its lock).
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let file = File::from(file.try_clone()?);
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.fd.as_raw_fd()));
+        let file = File::from(file.fd.try_clone()?);
         Mapped::new(&file, &path.unwrap_or_default())
     }
 

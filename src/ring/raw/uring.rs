@@ -193,14 +193,19 @@ impl Uring {
         unsafe { self.push_all(&[(entry, false)]) }
     }
 
-    /// Queues two operations, of which the second starts when the first has succeeded in full; on
-    /// a short or failed first, the second completes with `ECANCELED`.
+    /// Queues two operations, of which the second starts when the first has succeeded in full. Only
+    /// one event comes: that of the second; or that of the first, where it failed or was short.
     ///
     /// # Safety
     /// As for [`Uring::push`].
     pub unsafe fn push_linked(&mut self, first: Entry, second: Entry) {
         // SAFETY: the caller's promise is passed on.
-        unsafe { self.push_all(&[(first.flags(Flags::IO_LINK), true), (second, false)]) }
+        unsafe {
+            self.push_all(&[
+                (first.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS), true),
+                (second, false),
+            ])
+        }
     }
 
     /// # Safety

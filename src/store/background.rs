@@ -199,11 +199,11 @@ impl<D: Disk> Partition<D> {
         bytes: u64,
         zeroes: bool,
     ) -> io::Result<Prepared<D::File>> {
-        let file = match self.disk.open(path, OpenMode::CreateNew).await {
+        let file = match self.disk.open(path, OpenMode::CreateLog).await {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Left by an attempt that failed.
                 self.disk.remove(path).await?;
-                self.disk.open(path, OpenMode::CreateNew).await?
+                self.disk.open(path, OpenMode::CreateLog).await?
             }
             other => other?,
         };

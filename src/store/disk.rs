@@ -18,6 +18,23 @@ pub enum OpenMode {
     ReadWrite,
     /// A new file, which must not exist.
     CreateNew,
+    /// As `ReadWrite`, a segment of the log: its batches are written once and seldom looked at soon,
+    /// so they may go to the device past the page cache.
+    Log,
+    /// As `CreateNew`, a segment of the log.
+    CreateLog,
+}
+
+impl OpenMode {
+    /// The file must not exist and is made.
+    pub fn creates(self) -> bool {
+        matches!(self, OpenMode::CreateNew | OpenMode::CreateLog)
+    }
+
+    /// The file is a segment of the log.
+    pub fn is_log(self) -> bool {
+        matches!(self, OpenMode::Log | OpenMode::CreateLog)
+    }
 }
 
 /// An entry of a directory.

@@ -36,8 +36,8 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// A disk that works through this ring. With `direct`, whole blocks go to the device past the
-    /// page cache, where the filesystem can do that.
+    /// A disk that works through this ring. With `direct`, whole blocks of segments go to the
+    /// device past the page cache, where the filesystem can do that.
     pub fn new(ring: Ring, direct: bool) -> RealDisk {
         RealDisk { ring, direct }
     }
@@ -94,14 +94,18 @@ impl Disk for RealDisk {
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RealFile> {
         let flags = match mode {
             OpenMode::Read => libc::O_RDONLY | libc::O_NOATIME,
-            OpenMode::ReadWrite => libc::O_RDWR | libc::O_NOATIME,
-            OpenMode::CreateNew => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
+            OpenMode::ReadWrite | OpenMode::Log => libc::O_RDWR | libc::O_NOATIME,
+            OpenMode::CreateNew | OpenMode::CreateLog => {
+                libc::O_RDWR | libc::O_CREAT | libc::O_EXCL
+            }
         };
         let fd = self.ring.open(path, flags, 0o600).await?;
-        Ok(Rc::new(Opened {
-            fd,
-            direct: OnceCell::new(),
-        }))
+        let direct = if self.direct && mode.is_log() {
+            OnceCell::new()
+        } else {
+            OnceCell::from(None)
+        };
+        Ok(Rc::new(Opened { fd, direct }))
     }
 
     async fn len(&self, file: &RealFile) -> io::Result<u64> {
@@ -124,10 +128,7 @@ impl Disk for RealDisk {
         let block = BLOCK_BYTES as u64;
         let whole = offset.is_multiple_of(block) && (bytes.len() as u64).is_multiple_of(block);
         let mut bytes = bytes;
-        if self.direct
-            && whole
-            && let Some(direct) = self.direct_of(file).await
-        {
+        if whole && let Some(direct) = self.direct_of(file).await {
             let result;
             (result, bytes) = self
                 .ring

@@ -88,7 +88,7 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     async fn make_fresh(&self, path: &Path, files: &mut Files) -> io::Result<D::File> {
-        match self.disk.open(path, OpenMode::CreateNew).await {
+        match self.disk.open(path, OpenMode::CreateLog).await {
             Ok(file) => {
                 let bytes = FIRST_BYTES.min(self.settings.segment_bytes);
                 match self.disk.allocate(&file, bytes, true).await {
@@ -109,7 +109,7 @@ impl<D: Disk> Recovery<'_, D> {
         }
         files.has_reserve = false;
         self.disk.rename(&self.dir.join(RESERVE), path).await?;
-        self.disk.open(path, OpenMode::ReadWrite).await
+        self.disk.open(path, OpenMode::Log).await
     }
 
     /// Writes a batch into the fresh segment, unsynced, and takes its records in.
@@ -238,7 +238,7 @@ impl<D: Disk> Recovery<'_, D> {
             return None;
         }
         // One that cannot be opened is made again by the background.
-        let file = self.disk.open(&path, OpenMode::ReadWrite).await.ok()?;
+        let file = self.disk.open(&path, OpenMode::Log).await.ok()?;
         let bytes = self.disk.len(&file).await.ok()?;
         Some(Prepared {
             path,

@@ -211,7 +211,7 @@ impl Disk for SimDisk {
         .await?;
         let number = {
             let mut world = self.world.borrow_mut();
-            if mode == OpenMode::CreateNew {
+            if mode.creates() {
                 if world.free_bytes() == 0 {
                     return Err(no_space());
                 }

@@ -127,6 +127,37 @@ fn without_a_body_the_end_is_the_same() {
     assert_eq!(unstuffer.feed(b"a\r\n.b\r\n.\r\nX", None), (10, true));
 }
 
+/// Text that is looked at in whole blocks, with one byte in it changed at every place.
+#[test]
+fn blocks_hide_nothing() {
+    for line_bytes in [1, 7, 31, 61, 62, 63, 64, 65, 126, 127, 200] {
+        let mut text = Vec::new();
+        while text.len() < 4 * BLOCK_BYTES {
+            text.extend(std::iter::repeat_n(b'a', line_bytes));
+            text.extend_from_slice(b"\r\n");
+        }
+        for at in 0..text.len() {
+            for byte in *b"\r\n." {
+                let mut input = text.clone();
+                input[at] = byte;
+                let expected = reference(&input);
+                let mut body = Vec::new();
+                let mut unstuffer = DotUnstuffer::default();
+                let (used, ended) = unstuffer.feed(&input, Some(&mut body));
+                let found = (body, used, ended, unstuffer.saw_bare());
+                assert_eq!(found, expected, "{byte} at {at}, lines of {line_bytes}");
+                // Line ends as such: dots and the end of the message do not count there.
+                if !ended {
+                    let mut check = LineEndCheck::default();
+                    check.feed(&input);
+                    let is_bare = check.saw_bare(false);
+                    assert_eq!(is_bare, expected.3, "{byte} at {at}, lines of {line_bytes}");
+                }
+            }
+        }
+    }
+}
+
 fn bare(pieces: &[&[u8]]) -> bool {
     let mut check = LineEndCheck::default();
     for piece in pieces {

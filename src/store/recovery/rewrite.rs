@@ -24,6 +24,7 @@ impl<D: Disk> Recovery<'_, D> {
     ) -> Result<Recovered<D::File>, OpenError> {
         let last = files.segments.keys().next_back().copied();
         let tail = self.tail(&mut replay).await;
+        replay.lost |= files.has_remains;
         let clean = replay.ended == last && !replay.lost;
         // Not where the tail begins: what is broken before it is not part of the log any more, and
         // a segment of which nothing stays must not be the one that is named.
@@ -55,7 +56,9 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut seq_next = replay.seq_max + 1;
         if !clean {
-            seq_next += SEQUENCE_JUMP;
+            // Lives of which no record is left have skipped numbers, too, and used some behind.
+            let lives = epoch.saturating_sub(replay.seq_epoch).max(1);
+            seq_next = seq_next.saturating_add(SEQUENCE_JUMP.saturating_mul(lives));
         }
         let unsynced = self.settings.sync.message == SyncLevel::None && !clean;
         if unsynced || replay.lost {

@@ -88,9 +88,9 @@ impl Plan {
     pub fn draw(random: &mut Random, crashes_only: bool) -> Plan {
         let trouble = match random.below(20) {
             _ if crashes_only => Trouble::None,
-            0..10 => Trouble::None,
-            10..13 => Trouble::FillsUp,
-            13..17 => Trouble::Fails,
+            0..9 => Trouble::None,
+            9..12 => Trouble::FillsUp,
+            12..16 => Trouble::Fails,
             _ => Trouble::Rots,
         };
         let segment_bytes = [64, 64, 128, 256][random.index(4)] * 1024;

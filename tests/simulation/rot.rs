@@ -13,7 +13,7 @@ use ringpost::limits::BLOCK_BYTES;
 use ringpost::mail::Address;
 use ringpost::store::record::Payload;
 use ringpost::store::segment::{self, Position};
-use ringpost::store::sim::{Random, SECTOR_BYTES, SimDisk};
+use ringpost::store::sim::{Random, SimDisk};
 use ringpost::store::{Identity, Sequence, Uid, batch};
 
 use crate::message::{NUMBER_BYTES, number};
@@ -276,26 +276,38 @@ pub struct Rot {
 }
 
 impl Rot {
-    /// Draws one; `None` when the file drawn is empty.
-    pub fn draw(disk: &SimDisk, random: &mut Random) -> Option<Rot> {
+    /// Draws one; `None` when there is nothing to be hit. `is_first`: it may be at the end of the
+    /// log. (Two there at once can take the last messages and the record by which an earlier start
+    /// moved the UIDs on, and nothing is left that tells of either.)
+    pub fn draw(disk: &SimDisk, random: &mut Random, is_first: bool) -> Option<Rot> {
         let mut files = disk.files();
-        // There are few indexes among the segments, and making one again goes through all of them.
-        let is_index = |(path, _): &(PathBuf, u64)| path.extension().is_some_and(|e| e == "idx");
-        if random.one_in(3) && files.iter().any(is_index) {
-            files.retain(is_index);
-        }
-        let (path, _) = files[random.index(files.len())].clone();
-        let bytes = disk.contents(&path).unwrap_or_default();
+        let is = |(path, _): &(PathBuf, u64), end| path.extension().is_some_and(|e| e == end);
         // What lies behind the last written byte is of no interest to anybody, mostly.
-        let used = bytes
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
-        let within = if random.one_in(8) { bytes.len() } else { used };
-        let mut offset = random.below(within as u64);
-        if random.one_in(3) {
-            // The end of the log: nothing behind it tells whether it was complete.
-            offset = used.saturating_sub(1 + random.index(2 * BLOCK_BYTES)) as u64;
+        let used = |path: &Path| {
+            let bytes = disk.contents(path).unwrap_or_default();
+            let last = bytes.iter().rposition(|byte| *byte != 0);
+            last.map_or(0, |last| last + 1)
+        };
+        let mut at_end = false;
+        match random.below(6) {
+            // There are few indexes among the segments, and making one again goes through all.
+            0 | 1 if files.iter().any(|file| is(file, "idx")) => {
+                files.retain(|file| is(file, "idx"));
+            }
+            // At the end of the log nothing that follows tells whether it was complete.
+            2 | 3 if is_first => {
+                files.retain(|file| is(file, "seg") && used(&file.0) > BLOCK_BYTES);
+                files.drain(..files.len().saturating_sub(1));
+                at_end = true;
+            }
+            _ => {}
+        }
+        let (path, bytes) = files.get(random.index(files.len()))?.clone();
+        let used = used(&path) as u64;
+        let within = if random.one_in(8) { bytes } else { used };
+        let mut offset = random.below(within);
+        if at_end {
+            offset = used.saturating_sub(1 + random.below(2 * BLOCK_BYTES as u64));
         }
         if random.one_in(3) {
             // Headers say most in the fewest bytes.
@@ -314,7 +326,7 @@ impl Rot {
         // The store reads and gives up whole blocks.
         let unit = match self.bit {
             Some(_) => 1,
-            None => BLOCK_BYTES.max(SECTOR_BYTES) as u64,
+            None => BLOCK_BYTES as u64,
         };
         let start = self.offset / unit * unit;
         Hit::new(dir, &self.path, start..start + unit)

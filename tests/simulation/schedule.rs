@@ -320,7 +320,7 @@ impl Schedule {
     fn rot(&mut self) {
         let count = 1 + self.random.below(2);
         let rots: Vec<Rot> = (0..count)
-            .filter_map(|_| Rot::draw(&self.disk, &mut self.random))
+            .filter_map(|n| Rot::draw(&self.disk, &mut self.random, n == 0))
             .collect();
         for place in &self.places {
             let hits: Vec<Hit> = rots.iter().filter_map(|rot| rot.hit(&place.dir)).collect();

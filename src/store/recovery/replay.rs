@@ -53,8 +53,10 @@ pub(super) struct Replay {
     pub epochs: BTreeMap<u64, u64>,
     /// The last batch is an end mark, in this segment.
     pub ended: Option<u64>,
-    /// Acknowledged bytes are damaged.
+    /// Bytes are lost that may have been acknowledged.
     pub lost: bool,
+    /// Bytes are lost that were.
+    pub rotten: bool,
     pub unreadable_records: Vec<String>,
     /// Of the manifest that this start has found.
     pub serial: u64,
@@ -73,6 +75,7 @@ impl Replay {
             epochs: BTreeMap::new(),
             ended: None,
             lost: false,
+            rotten: false,
             unreadable_records: Vec::new(),
             serial: 0,
         }
@@ -274,7 +277,7 @@ impl<D: Disk> Recovery<'_, D> {
         {
             let position = next.position;
             if let What::Missing { is_reported } = next.what {
-                replay.lost = true;
+                (replay.lost, replay.rotten) = (true, true);
                 if !is_reported {
                     let path = segment::file_path(self.dir, position.segment);
                     self.damage(path, 0, 0, "segment is missing".to_owned(), true);
@@ -305,12 +308,12 @@ impl<D: Disk> Recovery<'_, D> {
                 } => {
                     replay.skip_numbers(&head);
                     replay.apply(position, &next.bytes, head, realm, false);
-                    replay.lost = true;
+                    (replay.lost, replay.rotten) = (true, true);
                     let (serial, bytes) = (replay.serial, &next.bytes);
                     self.set_aside(serial, position, bytes, reason, true).await;
                 }
                 What::Gap { reason, .. } => {
-                    replay.lost = true;
+                    (replay.lost, replay.rotten) = (true, true);
                     let bytes = &next.bytes[..length as usize];
                     let serial = replay.serial;
                     self.set_aside(serial, position, bytes, reason, true).await;

@@ -383,6 +383,7 @@ impl<D: Disk> Partition<D> {
             epoch: self.epoch,
             previous: end,
             durable: log.durable,
+            seq_next: self.seq_next.get(),
         };
         drop(log);
         self.chores.notify();

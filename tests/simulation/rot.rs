@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use ringpost::config::SyncLevel;
 use ringpost::limits::BLOCK_BYTES;
 use ringpost::mail::Address;
 use ringpost::store::record::Payload;
@@ -70,6 +71,7 @@ enum Said {
 struct Batch {
     at: Position,
     bytes: u64,
+    is_synced: bool,
     /// It calls everything before this durable.
     durable: Position,
     said: Vec<Said>,
@@ -132,6 +134,7 @@ impl Log {
             self.batches.push(Batch {
                 at: place(at),
                 bytes: head.disk_bytes() as u64,
+                is_synced: head.level > SyncLevel::None,
                 durable: head.durable,
                 said,
             });
@@ -196,7 +199,11 @@ impl Log {
         let is_hit = |at: Position, bytes: u64| hits.iter().any(|hit| hit.covers(at, bytes));
         let block = BLOCK_BYTES as u64;
         let headers = self.headers.iter().filter(|(at, _)| !is_hit(*at, block));
-        let batches = self.batches.iter().filter(|b| !is_hit(b.at, b.bytes));
+        // What was not synced can be gone before anybody reads what it says.
+        let batches = self
+            .batches
+            .iter()
+            .filter(|b| b.is_synced && !is_hit(b.at, b.bytes));
         let durable = headers
             .map(|(_, durable)| *durable)
             .chain(batches.map(|batch| batch.durable))

@@ -204,6 +204,7 @@ impl<D: Disk> Recovery<'_, D> {
         match header {
             Some(header) => {
                 replay.durable = replay.durable.max(header.durable);
+                replay.seq_max = replay.seq_max.max(header.seq_next);
                 replay.epochs.insert(generation, header.epoch);
             }
             None => replay.waiting.push_back(Waiting {

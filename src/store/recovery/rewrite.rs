@@ -80,6 +80,7 @@ impl<D: Disk> Recovery<'_, D> {
             epoch,
             previous: cut,
             durable: cut,
+            seq_next,
         };
         let block = segment::encode_header(&header, self.identity).to_vec();
         let (result, _) = self.disk.write_at(&file, 0, block, SyncLevel::Fsync).await;

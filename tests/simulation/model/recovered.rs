@@ -16,7 +16,7 @@ use ringpost::config::SyncLevel;
 use ringpost::mail::Address;
 use ringpost::store::{Account, UidValidity};
 
-use super::{Copy, Expunge, Incarnation, Model, Presence, Shown, incarnation};
+use super::{Expunge, Incarnation, Model, Presence, Shown, incarnation};
 use crate::rot::Excuse;
 
 /// What a recovered partition shows.

@@ -17,7 +17,7 @@ use super::partition::{Partition, Prepared};
 use super::record::encode;
 use super::recovery::RESERVE;
 use super::segment::{self, Position};
-use super::wait::{Done, Line, Notify};
+use super::wait::{Done, Lock, Notify};
 use crate::config::SyncLevel;
 
 /// A segment that filled more slowly than this is worth zero-filling its successor for: a sync
@@ -39,15 +39,16 @@ pub(super) struct BackgroundState {
     segment: Cell<u64>,
     /// Bytes of log since the last index file.
     pub log_bytes: Cell<u64>,
+    /// Generation of the last index file that was begun.
+    pub index: Cell<u64>,
     /// What the index file covers.
     pub covered: Cell<Position>,
     /// The window for reclaiming space is open.
     pub expire_due: Cell<bool>,
     /// Segments that cannot be reclaimed.
     pub damaged: RefCell<FxHashSet<u64>>,
-    /// One chore at a time.
-    line: Line,
-    busy: Cell<bool>,
+    /// One chore at a time: the right to write indexes and to compact.
+    pub turn: Lock,
 }
 
 impl BackgroundState {
@@ -58,22 +59,12 @@ impl BackgroundState {
             segment_since_ms: Cell::new(0),
             segment: Cell::new(0),
             log_bytes: Cell::new(log_bytes),
+            index: Cell::new(0),
             covered: Cell::new(covered),
             expire_due: Cell::new(false),
             damaged: RefCell::default(),
-            line: Line::default(),
-            busy: Cell::new(false),
+            turn: Lock::default(),
         }
-    }
-}
-
-/// The right to write indexes and to compact; given up on drop.
-pub(super) struct Turn<'a>(&'a BackgroundState);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.busy.set(false);
-        self.0.line.wake();
     }
 }
 
@@ -97,11 +88,11 @@ impl<D: Disk> Partition<D> {
             return;
         }
         // A failure has turned the partition read-only, and its reason is logged.
-        let _ = self.sync_dirty().await;
+        let _ = self.sync_earlier().await;
         self.check_space().await;
         self.prepare_next(now_ms).await;
         self.prepare_reserve().await;
-        let _turn = self.chore_turn().await;
+        let _turn = self.background.turn.hold().await;
         if self.checkpoint_is_due() {
             // Tried again when more has come; what failed is logged.
             let _ = self.checkpoint().await;
@@ -116,14 +107,6 @@ impl<D: Disk> Partition<D> {
                 tracing::error!("{}: space not reclaimed: {error}", self.dir.display());
             }
         }
-    }
-
-    /// Waits until no other chore runs.
-    pub(super) async fn chore_turn(&self) -> Turn<'_> {
-        let state = &self.background;
-        let take = || (!state.busy.replace(true)).then_some(());
-        state.line.pass(take).await;
-        Turn(state)
     }
 
     pub(super) async fn check_space(&self) {
@@ -270,7 +253,7 @@ impl<D: Disk> Partition<D> {
             self.background.ended.wait().await;
         }
         if result.is_ok() {
-            let _turn = self.chore_turn().await;
+            let _turn = self.background.turn.hold().await;
             if self.background.log_bytes.get() > self.settings.segment_bytes / 4 {
                 // Without it the next start takes longer; what failed is logged.
                 let _ = self.checkpoint().await;
@@ -285,20 +268,8 @@ impl<D: Disk> Partition<D> {
     /// The clean mark: everything before it is durable.
     async fn write_end(&self) -> Result<(), StoreError> {
         let level = SyncLevel::Fsync;
-        self.check_writable()?;
-        self.sync_dirty().await?;
-        let file = {
-            let log = self.log.borrow();
-            log.segments.get(&log.active).and_then(|s| s.file.clone())
-        };
-        if let Some(file) = file
-            && self.log.borrow().durable < self.log.borrow().end()
-        {
-            let synced = self.disk.sync(&file, level).await;
-            synced.map_err(|error| self.turn_read_only(&format!("sync at close: {error}")))?;
-            let mut log = self.log.borrow_mut();
-            log.durable = log.end();
-        }
+        let end = self.log.borrow().end();
+        self.sync_log(end).await?;
         let mut last = Pending::new();
         let seq = self.next_seq();
         let offset = last.bytes.len();

@@ -66,7 +66,11 @@ impl<D: Disk> Partition<D> {
         self.release_unnamed();
         let (covers, position) = (self.covered_seq(), self.log.borrow().end());
         let log_bytes = self.background.log_bytes.get();
-        let generation = self.manifest.borrow().index.max(position.segment) + 1;
+        // A manifest that could not be synced may be on the disk all the same. The index it names
+        // must be that one or none, not a later one that covers more than is durable.
+        let begun = self.background.index.get().max(position.segment);
+        let generation = self.manifest.borrow().index.max(begun) + 1;
+        self.background.index.set(generation);
         let path = segment::index_path(&self.dir, generation);
         let at = (position.segment, position.offset);
         let mut writer = self
@@ -153,9 +157,10 @@ impl<D: Disk> Partition<D> {
 
     /// Makes everything before `position` durable.
     pub(super) async fn sync_log(&self, position: Position) -> Result<(), StoreError> {
+        let _held = self.syncs.hold().await;
+        // Behind a failed sync another one may succeed, although the pages are lost.
+        self.check_writable()?;
         let (file, end) = loop {
-            // Behind a failed sync another one may succeed, although the pages are lost.
-            self.check_writable()?;
             self.sync_dirty().await?;
             let log = self.log.borrow();
             if log.durable >= position {
@@ -170,12 +175,6 @@ impl<D: Disk> Partition<D> {
         if let Some(file) = file {
             let synced = self.disk.sync(&file, SyncLevel::Fdatasync).await;
             synced.map_err(|error| self.turn_read_only(&format!("sync of the log: {error}")))?;
-            // The kernel tells a failure to one of several syncs: the commit loop's may know more.
-            let in_flight = self.in_flight.borrow().clone();
-            if let Some(done) = in_flight {
-                let _ = done.wait().await;
-            }
-            self.check_writable()?;
         }
         // Batches may have gone to the next segment meanwhile; `end` was written before that.
         let mut log = self.log.borrow_mut();

@@ -66,11 +66,12 @@ impl Pending {
 
     /// So many bytes of records still fit. An empty batch takes whatever one batch can hold.
     ///
-    /// No batch outgrows a segment of `segment_bytes` and its header: a prepared segment has the
-    /// space for it, even when the disk has filled up since.
+    /// No batch outgrows a quarter of a segment of `segment_bytes`: a prepared segment has the space
+    /// for it, even when the disk has filled up since, and the reserve has it for those that wait
+    /// then and for expunges after them.
     pub fn has_room(&self, bytes: usize, segment_bytes: u64) -> bool {
         let in_segment = segment_bytes.saturating_sub(BLOCK_BYTES as u64);
-        let most = (RECORDS_BYTES_MAX as u64).min(in_segment);
+        let most = (RECORDS_BYTES_MAX as u64).min(in_segment / 4);
         (self.bytes.len() + bytes) as u64 <= most || self.records == 0
     }
 
@@ -172,10 +173,17 @@ impl<D: Disk> Partition<D> {
             } else {
                 None
             };
-            if taken.level > SyncLevel::None {
+            let held = if taken.level > SyncLevel::None {
+                let held = self.syncs.hold().await;
+                self.check_writable()?;
                 self.sync_dirty().await?;
-            }
-            match self.write_once(taken, header).await {
+                Some(held)
+            } else {
+                None
+            };
+            let written = self.write_once(taken, header).await;
+            drop(held);
+            match written {
                 Ok(position) => {
                     let bytes = disk_bytes;
                     let records = u64::from(taken.records);
@@ -375,6 +383,7 @@ impl<D: Disk> Partition<D> {
             epoch: self.epoch,
             previous: end,
             durable: log.durable,
+            seq_next: self.seq_next.get(),
         };
         drop(log);
         self.chores.notify();
@@ -422,7 +431,18 @@ impl<D: Disk> Partition<D> {
         }
     }
 
+    /// Makes earlier segments durable, for whom it may concern.
+    pub(super) async fn sync_earlier(&self) -> Result<(), StoreError> {
+        let _held = self.syncs.hold().await;
+        self.check_writable()?;
+        self.sync_dirty().await
+    }
+
     /// Makes earlier segments durable: what a batch at a level says of everything before it.
+    ///
+    /// The caller holds the right to sync, and has seen since that nothing has failed: of two syncs
+    /// of a file that run at once the kernel tells one that pages are lost, and the other that all
+    /// is well.
     pub(super) async fn sync_dirty(&self) -> Result<(), StoreError> {
         loop {
             let dirty = {

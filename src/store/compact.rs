@@ -85,7 +85,7 @@ impl<D: Disk> Partition<D> {
         if self.closing.get() {
             return Err(StoreError::Closing);
         }
-        let _turn = self.chore_turn().await;
+        let _turn = self.background.turn.hold().await;
         let aim = Aim {
             garbage_percent: NOW_GARBAGE_PERCENT,
             expunged_before_ms: u64::MAX,
@@ -207,7 +207,7 @@ impl<D: Disk> Partition<D> {
             let file = self.disk.open(&path, OpenMode::Read).await?;
             scan::read_file(&self.disk, &file, end).await
         };
-        let (bytes, unreadable) = match read.await {
+        let read = match read.await {
             Ok(read) => read,
             Err(error) => {
                 self.probe.read_errors.add(1);
@@ -216,15 +216,16 @@ impl<D: Disk> Partition<D> {
                 ));
             }
         };
-        let Some((offsets, realm)) = self.sound_records(generation, &bytes) else {
+        let Some((offsets, realm)) = self.sound_records(generation, &read.bytes) else {
             tracing::error!(
-                "{}: damaged, and therefore kept ({unreadable} bytes cannot be read)",
-                path.display()
+                "{}: damaged, and therefore kept ({} bytes cannot be read)",
+                path.display(),
+                read.unreadable_bytes()
             );
             self.probe.damage.add(1);
             return Ok(None);
         };
-        let bytes = Rc::new(bytes);
+        let bytes = Rc::new(read.bytes);
         let mut reserved = FxHashSet::default();
         let mut moved_bytes = 0;
         let mut rest = &offsets[..];

@@ -17,7 +17,7 @@ use super::manifest::Manifest;
 use super::mutate::Stream;
 use super::recovery;
 use super::segment::{Position, Segment};
-use super::wait::{Done, Line, Notify};
+use super::wait::{Done, Line, Lock, Notify};
 use super::{
     Account, Health, Identity, MessageInfo, OpenError, Probe, Progress, RecoveryReport, Settings,
     StoreError, StreamId, Uid, UidValidity,
@@ -97,6 +97,8 @@ pub struct Partition<D: Disk> {
     pub(super) moves: RefCell<Option<Moves>>,
     /// Mutations that wait for room in the batch.
     pub(super) line: Line,
+    /// The right to sync the log, see [`Partition::sync_dirty`].
+    pub(super) syncs: Lock,
     /// The commit loop has something to do.
     pub(super) work: Notify,
     /// The background has something to look at.
@@ -159,6 +161,7 @@ impl<D: Disk> Partition<D> {
             in_flight_seq: Cell::new(None),
             moves: RefCell::new(None),
             line: Line::default(),
+            syncs: Lock::default(),
             work: Notify::default(),
             chores: Notify::default(),
             accounts: RefCell::default(),

@@ -8,14 +8,16 @@
 //! +-----+------+-------+----------+-----+---------+-----------+------+---------+------------+
 //!  64               72
 //! +----------------+---------------+---------------------------------------------------------+
-//! |durable segment |durable offset | zeros to 4096                                           |
+//! |durable segment |durable offset |next seq u64, zeros to 4096                              |
 //! +----------------+---------------+---------------------------------------------------------+
 //! block 1 ...: batches, each on a block
 //! ```
 //!
 //! Little endian; `crc` is the CRC32C of bytes 4 to 4096. Generations count up and are never used
 //! twice. "Previous" is the generation before (0: none) and where its log ends: bytes behind that
-//! are not part of the log. The header is written together with the first batch, so a file
+//! are not part of the log. "Next seq" is the number that no record had when the header was written
+//! (0 in stores of before): a start skips numbers, and this tells of them when the records that had
+//! them are lost. The header is written together with the first batch, so a file
 //! without one is either prepared for later or was never acknowledged.
 //!
 //! Files are named by generation, `%020d.seg`. A recycled file still has its old header, which
@@ -24,8 +26,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::Identity;
 use super::record::Realm;
+use super::{Identity, Sequence};
 use crate::limits::BLOCK_BYTES;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RPsg");
@@ -52,6 +54,8 @@ pub struct Header {
     pub previous: Position,
     /// Everything before this was durable when the header was written.
     pub durable: Position,
+    /// Numbers from this one on had not been given when the header was written.
+    pub seq_next: Sequence,
 }
 
 /// What is found where a header should be.
@@ -81,6 +85,7 @@ pub fn encode_header(header: &Header, identity: Identity) -> [u8; BLOCK_BYTES] {
         header.previous.offset,
         header.durable.segment,
         header.durable.offset,
+        header.seq_next,
     ];
     for (index, number) in numbers.iter().enumerate() {
         block[32 + index * 8..40 + index * 8].copy_from_slice(&number.to_le_bytes());
@@ -126,6 +131,7 @@ pub fn decode_header(block: &[u8], identity: Identity, generation: u64) -> Found
             segment: at(4),
             offset: at(5),
         },
+        seq_next: at(6),
     })
 }
 
@@ -194,6 +200,7 @@ mod tests {
                 segment: 41,
                 offset: 4096 * 8,
             },
+            seq_next: 1 << 40,
         }
     }
 

@@ -152,6 +152,33 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Held by one task at a time, in the order they came.
+#[derive(Debug, Default)]
+pub struct Lock {
+    line: Line,
+    held: Cell<bool>,
+}
+
+/// See [`Lock::hold`]; given up on drop.
+#[derive(Debug)]
+pub struct Held<'a>(&'a Lock);
+
+impl Lock {
+    /// Waits until nobody else holds it.
+    pub async fn hold(&self) -> Held<'_> {
+        let take = || (!self.held.replace(true)).then_some(());
+        self.line.pass(take).await;
+        Held(self)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.set(false);
+        self.0.line.wake();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

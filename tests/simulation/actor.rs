@@ -16,7 +16,7 @@ use ringpost::store::{Account, MessageInfo, Partition, StoreError};
 use crate::delivery::Marked;
 use crate::message::{content, identify};
 use crate::model::{Incarnation, Model};
-use crate::plan::Plan;
+use crate::plan::{Plan, Request};
 
 /// What all clients of one partition share.
 #[derive(Clone)]
@@ -69,29 +69,29 @@ impl Client {
         for _ in 0..requests {
             self.clock.set(self.clock.get() + random.below(2000));
             let random = &mut random;
-            let step = match random.below(100) {
-                0..33 => {
+            let step = match self.plan.request(random) {
+                Request::Deliver => {
                     let recipients = self.some_recipients(random);
                     self.deliver(random, recipients).await
                 }
-                33..38 => self.deliver_once(random).await,
-                38..58 => {
+                Request::DeliverOnce => self.deliver_once(random).await,
+                Request::Look => {
                     let target = self.one_of_all(random);
                     self.look(random, &target).await
                 }
-                58..72 => {
+                Request::Expunge => {
                     let target = self.one_of_all(random);
                     self.expunge(random, &target).await
                 }
-                72..82 => self.put(random, number).await,
-                82..92 => self.own_account(random, &own).await,
-                92..95 => self.reclaim().await,
-                95..97 => {
+                Request::Put => self.put(random, number).await,
+                Request::OwnAccount => self.own_account(random, &own).await,
+                Request::Reclaim => self.reclaim().await,
+                Request::Age => {
                     self.clock
                         .set(self.clock.get() + 2 * self.plan.settings.cleanup_age_ms);
                     Ok(())
                 }
-                _ => {
+                Request::Idle => {
                     for _ in 0..random.below(20) {
                         yield_now().await;
                     }
@@ -230,10 +230,10 @@ impl Client {
                 id.is_some_and(|id| self.model.borrow().may_be_gone(address, incarnation, id)),
                 "message {id:?} of {address} is listed and cannot be read"
             ),
-            StoreError::Read(_) => assert!(self.plan.fails, "a read failed by itself"),
-            StoreError::Damaged(reason) => assert!(
-                self.plan.flips,
-                "message {id:?} of {address} is damaged and no bit was flipped: {reason}"
+            StoreError::Read(_) if self.plan.fails => {}
+            StoreError::Read(reason) | StoreError::Damaged(reason) => assert!(
+                self.model.borrow().may_be_damaged(address, incarnation, id),
+                "message {id:?} of {address} cannot be read and was not hit: {reason}"
             ),
             other => panic!("unexpected answer to a read: {other}"),
         }
@@ -409,8 +409,8 @@ impl Client {
         self.note(|| format!("reclaimed {answer:?}"));
         match answer {
             Ok(_) => Ok(()),
-            Err(StoreError::Read(_)) if self.plan.fails => Ok(()),
-            Err(StoreError::Damaged(_)) if self.plan.flips => Ok(()),
+            Err(StoreError::Read(_)) if self.plan.fails || self.plan.rots => Ok(()),
+            Err(StoreError::Damaged(_)) if self.plan.rots => Ok(()),
             Err(error) => self.judge(&error),
         }
     }

@@ -7,6 +7,7 @@ use ringpost::store::{Delivery, StoreError};
 use crate::actor::{Client, Step, for_turns};
 use crate::message::content;
 use crate::model::Incarnation;
+use crate::rot::Excuse;
 
 /// A delivery with a mark, to be made again: the queue does so when it does not know the outcome.
 #[derive(Debug, Clone)]
@@ -25,6 +26,14 @@ impl Marked {
         self.over = true;
     }
 
+    /// Its mark, its account or a copy of it was hit: it may be delivered again or not.
+    pub fn is_hit(&self, excuse: &Excuse) -> bool {
+        let account_hit = |(address, _): &(Address, _)| excuse.accounts.contains(address);
+        excuse.keys.contains(&self.mark())
+            || excuse.any_copy_of(self.id)
+            || self.targets.iter().any(account_hit)
+    }
+
     fn mark(&self) -> Vec<u8> {
         format!("once/{}", self.id).into_bytes()
     }
@@ -40,7 +49,7 @@ impl Client {
         let (trace, body) = bytes.split_at(cut);
         let mut body = body;
         let mut stream = None;
-        if random.one_in(6) || length > self.plan.inline_bytes_max {
+        if random.one_in(self.plan.streams_one_in) || length > self.plan.inline_bytes_max {
             // What comes before the body's rest goes through the stream; the trace header is in
             // front of both.
             let opened = match self.partition.open_stream() {
@@ -80,9 +89,6 @@ impl Client {
                 targets.push((recipient.clone(), incarnation));
             }
             model.begin_delivery(id, &targets, bytes.len() as u64, self.clock.get());
-            if stream.is_some() {
-                model.note_streamed(id, &targets);
-            }
         }
         if targets.is_empty() {
             if let Some(stream) = stream {

@@ -13,12 +13,16 @@ use ringpost::store::{
 use crate::actor::Client;
 use crate::delivery::Marked;
 use crate::message::identify;
-use crate::model::{Excuse, Model, Shown};
+use crate::model::recovered::Found;
+use crate::model::{Model, Shown};
 use crate::plan::{Plan, fail_something};
+use crate::rot::Excuse;
 
 /// How far a life came.
 #[derive(Debug, Clone, Default)]
 pub struct Life {
+    /// Steps of the disk that the recovery took, if it came to its end.
+    pub recovery_steps: u64,
     /// Recovered and checked.
     pub served: bool,
     /// The start was refused.
@@ -37,7 +41,8 @@ pub struct Place {
     pub model: Rc<RefCell<Model>>,
     /// Closed without a crash since: the next start is a clean one.
     pub closed: Cell<bool>,
-    /// Damages reported since bits were flipped.
+    /// What was hit since the last check, and damages reported since then.
+    pub excuse: RefCell<Excuse>,
     pub damages_reported: Cell<u64>,
     pub marked: Rc<RefCell<Vec<Marked>>>,
 }
@@ -52,7 +57,6 @@ pub struct Keeper {
     pub random: Random,
     pub executor: Executor,
     pub life: Rc<RefCell<Life>>,
-    pub excuse: Option<Excuse>,
     pub first: bool,
     pub disturbed: bool,
     pub closing: bool,
@@ -62,6 +66,7 @@ pub struct Keeper {
 impl Keeper {
     /// The whole life, to be spawned.
     pub async fn keep(mut self) {
+        let first_step = self.disk.steps();
         let opened = Partition::open(
             self.disk.clone(),
             &self.place.dir,
@@ -78,6 +83,7 @@ impl Keeper {
                 return;
             }
         };
+        self.life.borrow_mut().recovery_steps = self.disk.steps() - first_step;
         self.disk.note(|| format!("{report:?}"));
         let reported = self.place.damages_reported.get() + report.damage.len() as u64;
         self.place.damages_reported.set(reported);
@@ -135,10 +141,10 @@ impl Keeper {
 
     /// Everything owed is there, and nothing else.
     async fn check(&self, partition: &Partition<SimDisk>, report: &RecoveryReport) {
-        if self.place.closed.get() && self.excuse.is_none() && report.damage.is_empty() {
+        if self.place.closed.get() && report.damage.is_empty() {
             assert!(report.clean, "a clean close was not recognized");
         }
-        if !self.plan.flips && !self.plan.fails && !self.plan.is_loose() {
+        if !self.plan.rots && !self.plan.fails && !self.plan.is_loose() {
             for damage in &report.damage {
                 assert!(
                     !damage.acknowledged,
@@ -172,12 +178,12 @@ impl Keeper {
                                 panic!("{address} UID {}: {reason}", info.uid)
                             }));
                         }
-                        Err(StoreError::Damaged(reason)) => {
-                            assert!(self.plan.flips, "damaged by itself: {reason}");
-                            break None;
-                        }
                         // Reads fail at random: the next one will do.
                         Err(StoreError::Read(_)) if self.plan.fails => {}
+                        Err(StoreError::Damaged(reason) | StoreError::Read(reason)) => {
+                            assert!(self.plan.rots, "damaged by itself: {reason}");
+                            break None;
+                        }
                         Err(error) => panic!("{address} UID {}: {error}", info.uid),
                     }
                 };
@@ -185,19 +191,18 @@ impl Keeper {
             }
             mail.insert(address.clone(), (validity, shown));
         }
-        self.place.model.borrow_mut().check_recovered(
-            &accounts,
-            &keys,
-            &mail,
-            self.place.damages_reported.get(),
-            self.excuse.as_ref(),
-        );
-        // Marks may be among the records that were reported as damaged: what was delivered under
-        // one is not delivered again.
-        if self.place.damages_reported.get() > 0 && self.excuse.as_ref().is_some_and(|e| e.records)
-        {
-            self.place.marked.borrow_mut().clear();
-        }
+        let found = Found {
+            accounts,
+            keys,
+            mail,
+            damages_reported: self.place.damages_reported.get(),
+        };
+        // From now on everything is as it was found: what is lost later has no excuse.
+        let excuse = self.place.excuse.take();
+        let mut model = self.place.model.borrow_mut();
+        model.check_recovered(&found, &excuse);
+        let mut marked = self.place.marked.borrow_mut();
+        marked.retain(|delivery| !delivery.is_hit(&excuse));
     }
 
     async fn make_accounts(&self, client: &Client) {

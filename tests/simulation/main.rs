@@ -20,6 +20,7 @@ mod message;
 mod model;
 mod plan;
 mod register;
+mod rot;
 mod schedule;
 mod space;
 
@@ -221,7 +222,7 @@ fn promises_hold_in_every_schedule() {
         assert!(tally.power_losses > count / 2, "{tally:?}");
         assert!(tally.crashes_in_recovery > count / 10, "{tally:?}");
         assert!(tally.failures > count / 20, "{tally:?}");
-        assert!(tally.flips > count / 20, "{tally:?}");
+        assert!(tally.rots > count / 20, "{tally:?}");
         assert!(tally.messages > count * 5, "{tally:?}");
     }
 }

@@ -4,6 +4,8 @@ use ringpost::store::sim::Random;
 
 /// Bytes in front of the filling; no message is shorter.
 const HEADER_BYTES: usize = 32;
+/// So many bytes of a message tell its number.
+pub const NUMBER_BYTES: usize = 15;
 
 /// The content of message `id`, `length` bytes or its header alone if that is longer.
 pub fn content(id: u64, length: usize) -> Vec<u8> {
@@ -19,16 +21,21 @@ pub fn content(id: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// The number of the message that begins so.
+pub fn number(bytes: &[u8]) -> Option<u64> {
+    let digits = bytes.get(3..NUMBER_BYTES)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// The number of the message whose content this is, if it is one, whole and unchanged.
 pub fn identify(bytes: &[u8]) -> Result<u64, String> {
     let header = bytes
         .get(..HEADER_BYTES)
         .ok_or_else(|| format!("{} bytes are too few for a message", bytes.len()))?;
-    let text = String::from_utf8_lossy(header);
-    let id: u64 = text
-        .get(3..15)
-        .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| format!("no message begins with {text:?}"))?;
+    let id = number(header).ok_or_else(|| {
+        let text = String::from_utf8_lossy(header);
+        format!("no message begins with {text:?}")
+    })?;
     let expected = content(id, bytes.len());
     match bytes.iter().zip(&expected).position(|(a, b)| a != b) {
         None => Ok(id),

@@ -12,6 +12,10 @@
 //! | expunge asked, no answer            | there or gone                                      |
 //! | key or account acknowledged         | as acknowledged, or as a later change without answer |
 //! | UID or sequence number seen         | never stands for anything else                     |
+//!
+//! What was hit by rot is excused by name, see [`crate::rot`]. The comparison is in [`recovered`].
+
+pub mod recovered;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,9 +54,7 @@ struct Copy {
     date_ms: u64,
     /// All copies of one delivery appear together.
     delivery: u64,
-    /// Its bytes were streamed: they may lie in any segment.
-    streamed: bool,
-    /// Its stored bytes were reported as damaged.
+    /// It was hit by rot, and found lost or unreadable: that stays so, and was reported.
     damaged: bool,
 }
 
@@ -79,16 +81,6 @@ struct Mailbox {
     uid_highest: Uid,
 }
 
-/// What damage excuses, decided by what was damaged.
-#[derive(Debug, Clone, Default)]
-pub struct Excuse {
-    /// Messages whose stored bytes lay in a file that was damaged.
-    pub messages: BTreeSet<u64>,
-    /// A log segment was damaged: records of accounts, keys and expunges may be lost, and pieces of
-    /// messages that were streamed.
-    pub records: bool,
-}
-
 /// Everything known of one partition.
 #[derive(Debug)]
 pub struct Model {
@@ -101,6 +93,8 @@ pub struct Model {
     /// What every sequence number that was ever shown stands for.
     sequences: BTreeMap<Sequence, (Address, u64)>,
     sequence_highest: Sequence,
+    /// Accounts that rot took away, and their mail not with them: who gets the name finds it.
+    orphaned: BTreeSet<Address>,
     next_delivery: u64,
 }
 
@@ -127,6 +121,7 @@ impl Model {
             uids: BTreeMap::new(),
             sequences: BTreeMap::new(),
             sequence_highest: 0,
+            orphaned: BTreeSet::new(),
             next_delivery: 0,
         }
     }
@@ -165,15 +160,6 @@ impl Model {
 
     // Deliveries.
 
-    /// Message `id` was streamed to these mailboxes.
-    pub fn note_streamed(&mut self, id: u64, recipients: &[(Address, Incarnation)]) {
-        for (address, incarnation) in recipients {
-            if let Some(copy) = self.mailbox(address, *incarnation).copies.get_mut(&id) {
-                copy.streamed = true;
-            }
-        }
-    }
-
     /// Message `id` is on its way to these mailboxes.
     pub fn begin_delivery(
         &mut self,
@@ -189,7 +175,6 @@ impl Model {
             bytes,
             date_ms,
             delivery: self.next_delivery,
-            streamed: false,
             damaged: false,
         };
         for (address, incarnation) in recipients {
@@ -314,7 +299,22 @@ impl Model {
             })
     }
 
-    /// Bytes that a mailbox may hold at most and at least, for the check of quotas.
+    /// Was this message, or any of the mailbox if it is not known which, found damaged at a start?
+    /// Every start reads all there is, and nothing rots while it runs.
+    pub fn may_be_damaged(
+        &self,
+        address: &Address,
+        incarnation: Incarnation,
+        id: Option<u64>,
+    ) -> bool {
+        let mailbox = self.mailboxes.get(&(address.clone(), incarnation));
+        mailbox.is_some_and(|mailbox| match id {
+            Some(id) => mailbox.copies.get(&id).is_some_and(|copy| copy.damaged),
+            None => mailbox.copies.values().any(|copy| copy.damaged),
+        })
+    }
+
+    /// Bytes that a mailbox may hold at most, for the check of quotas.
     pub fn bytes_at_most(&self, address: &Address, incarnation: Incarnation) -> u64 {
         self.mailboxes
             .get(&(address.clone(), incarnation))
@@ -354,6 +354,7 @@ impl Model {
         shown: &Shown,
     ) {
         self.show_validity(address, incarnation, validity);
+        self.adopt(address, incarnation);
         let mailbox = self.mailbox(address, incarnation);
         let mut last_uid = 0;
         let mut ids = BTreeSet::new();
@@ -381,6 +382,25 @@ impl Model {
             if let Some(id) = id {
                 self.show_numbers(address, validity, info, *id);
             }
+        }
+    }
+
+    /// Mail of other incarnations may be in that of an orphaned account: nothing says any more
+    /// where one ended.
+    fn adopt(&mut self, address: &Address, incarnation: Incarnation) {
+        if !self.orphaned.contains(address) {
+            return;
+        }
+        let others: Vec<(u64, Copy)> = self
+            .mailboxes
+            .iter()
+            .filter(|((other, _), _)| other == address)
+            .flat_map(|(_, mailbox)| mailbox.copies.clone())
+            .collect();
+        for (id, mut copy) in others {
+            copy.presence = Presence::Either;
+            let copies = &mut self.mailbox(address, incarnation).copies;
+            copies.entry(id).or_insert(copy);
         }
     }
 
@@ -413,6 +433,7 @@ impl Model {
         info: &MessageInfo,
         id: u64,
     ) {
+        self.adopt(address, incarnation);
         let Some(copy) = self.mailbox(address, incarnation).copies.get_mut(&id) else {
             panic!("message {id} is in {address}, for which it never was");
         };
@@ -498,171 +519,6 @@ impl Model {
             // UIDs may begin anew, under another UIDVALIDITY: `uids` knows them apart.
             for mailbox in self.mailboxes.values_mut() {
                 mailbox.uid_highest = 0;
-            }
-        }
-    }
-
-    /// Compares a partition at rest, just recovered, with what is owed, and takes what it shows
-    /// for settled: what had no answer has happened or will never have.
-    ///
-    /// `excuse`: bits were flipped since the last time; losses must be excused and reported, by
-    /// this start or by one that came after the flip and did not live long enough to be checked.
-    pub fn check_recovered(
-        &mut self,
-        accounts: &BTreeMap<Address, Account>,
-        keys: &BTreeMap<Vec<u8>, Vec<u8>>,
-        mail: &BTreeMap<Address, (UidValidity, Shown)>,
-        damages_reported: u64,
-        excuse: Option<&Excuse>,
-    ) {
-        let records_excused = excuse.is_some_and(|e| e.records) && damages_reported > 0;
-        for address in accounts.keys() {
-            assert!(
-                self.accounts.contains_key(address),
-                "an account {address} that nobody made"
-            );
-        }
-        for key in keys.keys() {
-            assert!(self.keys.contains_key(key), "a key {key:?} that nobody set");
-        }
-        for (address, register) in &mut self.accounts {
-            let found = accounts.get(address).cloned();
-            if records_excused {
-                register.accept(&found);
-            }
-            register.observe(&found, || format!("account {address}"));
-            register.forget_unanswered();
-        }
-        for (key, register) in &mut self.keys {
-            let found = keys.get(key).cloned();
-            if records_excused {
-                register.accept(&found);
-            }
-            register.observe(&found, || format!("key {}", String::from_utf8_lossy(key)));
-            register.forget_unanswered();
-        }
-        let mut whole_deliveries: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
-        for (address, (validity, shown)) in mail {
-            let incarnation = incarnation(&accounts[address]);
-            if records_excused {
-                // An expunge record may be what was hit, or the end of an earlier incarnation.
-                let others: Vec<(u64, Copy)> = self
-                    .mailboxes
-                    .iter()
-                    .filter(|((other, _), _)| other == address)
-                    .flat_map(|(_, mailbox)| mailbox.copies.clone())
-                    .collect();
-                for (id, mut copy) in others {
-                    copy.presence = Presence::Either;
-                    let copies = &mut self.mailbox(address, incarnation).copies;
-                    copies.entry(id).or_insert(copy);
-                }
-                for copy in self.mailbox(address, incarnation).copies.values_mut() {
-                    if copy.expunge == Expunge::Done {
-                        copy.expunge = Expunge::Asked;
-                    }
-                }
-            }
-            let uncertain: Vec<(u64, Copy)> = self
-                .mailbox(address, incarnation)
-                .copies
-                .iter()
-                .filter(|(_, copy)| {
-                    copy.presence == Presence::Either && copy.expunge == Expunge::No
-                })
-                .map(|(id, copy)| (*id, copy.clone()))
-                .collect();
-            self.show(address, incarnation, *validity, shown);
-            let ids: BTreeSet<u64> = shown.iter().filter_map(|(_, id)| *id).collect();
-            let damaged_count = shown.iter().filter(|(_, id)| id.is_none()).count();
-            for (id, copy) in uncertain {
-                let there = ids.contains(&id);
-                let (_, before) = *whole_deliveries.entry(copy.delivery).or_insert((id, there));
-                assert!(
-                    before == there || excuse.is_some(),
-                    "message {id} reached some of its recipients and not others: \
-                     {address} {}",
-                    if there { "has it" } else { "lacks it" }
-                );
-            }
-            // Under another UIDVALIDITY a UID says nothing: size and date tell which one it is.
-            let mut listed_damaged: BTreeSet<u64> = BTreeSet::new();
-            for (info, _) in shown.iter().filter(|(_, id)| id.is_none()) {
-                let known = self.known(address, *validity, info.uid);
-                let copies = &self.mailbox(address, incarnation).copies;
-                let looks_so = copies.iter().find(|(id, copy)| {
-                    (copy.bytes, copy.date_ms) == (info.bytes, info.date_ms)
-                        && copy.presence != Presence::Never
-                        && copy.expunge != Expunge::Done
-                        && !ids.contains(id)
-                        && !listed_damaged.contains(id)
-                });
-                listed_damaged.extend(known.or(looks_so.map(|(id, _)| *id)));
-            }
-            let mut damaged_ids = 0;
-            for (id, copy) in &mut self.mailbox(address, incarnation).copies {
-                if ids.contains(id) {
-                    copy.expunge = Expunge::No;
-                    continue;
-                }
-                let owed = copy.presence == Presence::Owed && copy.expunge == Expunge::No;
-                if owed && !copy.damaged {
-                    let excused = if listed_damaged.contains(id) {
-                        excuse
-                            .is_some_and(|e| e.messages.contains(id) || e.records && copy.streamed)
-                    } else {
-                        records_excused
-                    };
-                    assert!(
-                        excused,
-                        "message {id}, acknowledged or seen, is gone from {address} \
-                         ({damages_reported} damages reported)"
-                    );
-                    copy.damaged = true;
-                }
-                if listed_damaged.contains(id) {
-                    // It cannot be read, but it is there: no expunge of it was carried out.
-                    copy.damaged = true;
-                    copy.presence = Presence::Owed;
-                    copy.expunge = Expunge::No;
-                    damaged_ids += 1;
-                    continue;
-                }
-                damaged_ids += usize::from(
-                    copy.damaged
-                        || copy.presence == Presence::Either
-                        || copy.expunge == Expunge::Asked,
-                );
-                match (copy.presence, copy.expunge) {
-                    (Presence::Either, Expunge::No) => {
-                        // One of those that are listed and cannot be read, perhaps.
-                        copy.damaged |= damaged_count > 0;
-                        copy.presence = Presence::Never;
-                    }
-                    // Lost or expunged: a mark of its delivery may be there or not.
-                    (_, Expunge::Asked) => copy.expunge = Expunge::Done,
-                    _ => {}
-                }
-            }
-            assert!(
-                damaged_count <= damaged_ids,
-                "{damaged_count} messages of {address} are said to be damaged, \
-                 but only {damaged_ids} can be"
-            );
-        }
-        // Where accounts are not synced, a removed one may come back with its mail.
-        let loose = self.levels.database == SyncLevel::None;
-        // Mail of accounts, or of their incarnations, that are not there any more.
-        for ((address, incarnation), mailbox) in &mut self.mailboxes {
-            let there = accounts.get(address).map(crate::model::incarnation);
-            if there != Some(*incarnation) {
-                for copy in mailbox.copies.values_mut() {
-                    copy.presence = if loose {
-                        Presence::Either
-                    } else {
-                        Presence::Never
-                    };
-                }
             }
         }
     }

@@ -17,8 +17,8 @@ pub enum Trouble {
     FillsUp,
     /// Operations fail.
     Fails,
-    /// Bits flip at rest.
-    Flips,
+    /// Bits flip at rest, sectors cannot be read any more.
+    Rots,
 }
 
 /// How long a life lasts, in steps of the disk.
@@ -30,6 +30,34 @@ pub enum Span {
     Whole,
 }
 
+/// What a client may ask for next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    Deliver,
+    DeliverOnce,
+    Look,
+    Expunge,
+    Put,
+    OwnAccount,
+    Reclaim,
+    /// Time passes: what was expunged is old enough to be reclaimed.
+    Age,
+    Idle,
+}
+
+/// How often each is asked for, in a hundred.
+const REQUESTS: [(Request, u64); 9] = [
+    (Request::Deliver, 33),
+    (Request::DeliverOnce, 5),
+    (Request::Look, 20),
+    (Request::Expunge, 14),
+    (Request::Put, 10),
+    (Request::OwnAccount, 10),
+    (Request::Reclaim, 3),
+    (Request::Age, 2),
+    (Request::Idle, 3),
+];
+
 #[derive(Debug)]
 pub struct Plan {
     pub settings: Settings,
@@ -38,11 +66,18 @@ pub struct Plan {
     pub lives: u64,
     pub clients: u64,
     pub requests_max: u64,
+    /// Requests with their weights. Many schedules have their own: what goes wrong only after much
+    /// of one thing is hardly ever met when there is some of everything.
+    pub requests: Vec<(Request, u64)>,
+    /// One message in so many is streamed though it is small.
+    pub streams_one_in: u64,
+    /// One message in so many is of any size up to the largest.
+    pub large_one_in: u64,
     pub inline_bytes_max: usize,
     pub large_bytes_max: usize,
     pub fills_up: bool,
     pub fails: bool,
-    pub flips: bool,
+    pub rots: bool,
     pub closes_early: bool,
     /// The filesystem writes every time to a new place: reserving space has no effect there.
     pub copy_on_write: bool,
@@ -53,10 +88,10 @@ impl Plan {
     pub fn draw(random: &mut Random, crashes_only: bool) -> Plan {
         let trouble = match random.below(20) {
             _ if crashes_only => Trouble::None,
-            0..10 => Trouble::None,
-            10..13 => Trouble::FillsUp,
-            13..17 => Trouble::Fails,
-            _ => Trouble::Flips,
+            0..9 => Trouble::None,
+            9..12 => Trouble::FillsUp,
+            12..16 => Trouble::Fails,
+            _ => Trouble::Rots,
         };
         let segment_bytes = [64, 64, 128, 256][random.index(4)] * 1024;
         Plan {
@@ -72,12 +107,15 @@ impl Plan {
             partitions: if random.one_in(6) { 2 } else { 1 },
             lives: 2 + random.below(3),
             clients: 1 + random.below(4),
-            requests_max: 2 + random.below(10),
+            requests_max: (2 + random.below(10)) * if random.one_in(8) { 5 } else { 1 },
+            requests: draw_requests(random),
+            streams_one_in: [6, 6, 2, 60][random.index(4)],
+            large_one_in: [40, 40, 10, 400][random.index(4)],
             inline_bytes_max: BODY_CHUNK_BYTES.min(segment_bytes as usize / 8),
             large_bytes_max: segment_bytes as usize,
             fills_up: trouble == Trouble::FillsUp,
             fails: trouble == Trouble::Fails,
-            flips: trouble == Trouble::Flips,
+            rots: trouble == Trouble::Rots,
             closes_early: random.one_in(8),
             copy_on_write: random.one_in(8),
         }
@@ -104,12 +142,27 @@ impl Plan {
         }
     }
 
+    /// What a client asks for next.
+    pub fn request(&self, random: &mut Random) -> Request {
+        let all = self.requests.iter().map(|(_, weight)| weight).sum();
+        let mut left = random.below(all);
+        for (request, weight) in &self.requests {
+            if left < *weight {
+                return *request;
+            }
+            left -= weight;
+        }
+        Request::Idle
+    }
+
     /// Mostly small, now and then larger than a segment likes.
     pub fn message_bytes(&self, random: &mut Random) -> usize {
+        if random.one_in(self.large_one_in) {
+            return random.index(self.large_bytes_max);
+        }
         match random.below(40) {
-            0 => random.index(self.large_bytes_max),
-            1..4 => random.index(20_000),
-            4..10 => random.index(6_000),
+            0..3 => random.index(20_000),
+            3..9 => random.index(6_000),
             _ => 32 + random.index(1_200),
         }
     }
@@ -129,6 +182,27 @@ pub fn fail_something(disk: &SimDisk, random: &mut Random) {
         disk.fail(kind, 1 + random.below(200) as u32);
     } else {
         disk.fail_at(kind, random.below(30));
+    }
+}
+
+/// The usual weights, or some requests far more often and others never.
+fn draw_requests(random: &mut Random) -> Vec<(Request, u64)> {
+    let usual = random.one_in(3);
+    let draw = |(request, weight): (Request, u64)| {
+        let times = if usual {
+            1
+        } else {
+            [0, 1, 1, 5][random.index(4)]
+        };
+        (request, weight * times)
+    };
+    let drawn: Vec<_> = REQUESTS.into_iter().map(draw).collect();
+    let delivers = |(request, weight): &(Request, u64)| *request == Request::Deliver && *weight > 0;
+    // Without mail there is nothing to be lost.
+    if drawn.iter().any(delivers) {
+        drawn
+    } else {
+        REQUESTS.to_vec()
     }
 }
 

@@ -14,8 +14,9 @@ use ringpost::store::{Identity, Partition};
 
 use crate::delivery::Marked;
 use crate::keeper::{Keeper, Life, Place};
-use crate::model::{Excuse, Model};
+use crate::model::Model;
 use crate::plan::{Plan, Span, fail_something};
+use crate::rot::{Excuse, Hit, Log, Rot};
 
 /// Turns of the executor that no life needs.
 const TURNS_MAX: u64 = 3_000_000;
@@ -32,7 +33,7 @@ pub struct Tally {
     pub closes: u64,
     pub failures: u64,
     pub refused_starts: u64,
-    pub flips: u64,
+    pub rots: u64,
     pub damages: u64,
     pub messages: u64,
     pub writes: u64,
@@ -50,7 +51,7 @@ impl Tally {
         self.closes += other.closes;
         self.failures += other.failures;
         self.refused_starts += other.refused_starts;
-        self.flips += other.flips;
+        self.rots += other.rots;
         self.damages += other.damages;
         self.messages += other.messages;
         self.writes += other.writes;
@@ -73,6 +74,8 @@ struct Schedule {
     trial: Trial,
     /// How many of the trial's cuts were used.
     cuts_used: usize,
+    /// Steps that the last whole recovery took.
+    recovery_steps: u64,
     plan: Rc<Plan>,
     random: Random,
     disk: SimDisk,
@@ -112,6 +115,7 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
                 },
                 model: Rc::new(RefCell::new(Model::new(plan.settings.sync))),
                 closed: Cell::new(false),
+                excuse: RefCell::new(Excuse::default()),
                 damages_reported: Cell::new(0),
                 marked: Rc::default(),
             })
@@ -130,6 +134,7 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
     let mut schedule = Schedule {
         trial: trial.clone(),
         cuts_used: 0,
+        recovery_steps: 0,
         plan,
         random,
         disk,
@@ -153,17 +158,21 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
 impl Schedule {
     fn run(&mut self) {
         // The first life makes the accounts that all clients use, and nothing disturbs that part.
-        let flip_before = if self.plan.flips {
+        let rot_before = if self.plan.rots {
             1 + self.random.below(self.plan.lives)
         } else {
             u64::MAX
         };
         for life in 0..self.plan.lives {
-            let excuse = (life == flip_before).then(|| self.flip_bits());
+            if life == rot_before {
+                self.rot();
+            }
             let mut attempts = 0;
             loop {
                 let cut_short = attempts < 4;
-                let ended = self.live(life, cut_short, excuse.as_ref());
+                // Who starts after rot has something to tell, and may not come to it.
+                let in_recovery = life == rot_before && attempts == 0;
+                let ended = self.live(life, cut_short, in_recovery);
                 attempts += 1;
                 if ended.served {
                     break;
@@ -176,19 +185,22 @@ impl Schedule {
             }
         }
         // Undisturbed: everything owed is there, and a close leaves nothing to recover.
-        let excuse = (self.plan.lives == flip_before).then(|| self.flip_bits());
+        if self.plan.lives == rot_before {
+            self.rot();
+        }
         for _ in 0..2 {
-            let ended = self.live(u64::MAX, false, excuse.as_ref());
+            let ended = self.live(u64::MAX, false, false);
             assert!(ended.closed, "an undisturbed close is refused");
         }
     }
 
-    /// One life, from start to crash or close. `last`: nothing disturbs it.
-    fn live(&mut self, number: u64, disturbed: bool, excuse: Option<&Excuse>) -> Life {
+    /// One life, from start to crash or close; `in_recovery`: rather ended by a crash before it
+    /// serves.
+    fn live(&mut self, number: u64, disturbed: bool, in_recovery: bool) -> Life {
         self.tally.lives += 1;
         let first = number == 0 && !self.places[0].model.borrow().has_accounts();
         let span = if disturbed && !first {
-            self.span()
+            self.span(in_recovery)
         } else {
             Span::Whole
         };
@@ -218,7 +230,6 @@ impl Schedule {
                     random: self.random.fork(),
                     executor: executor.clone(),
                     life: life.clone(),
-                    excuse: excuse.cloned(),
                     first,
                     disturbed,
                     closing,
@@ -250,6 +261,7 @@ impl Schedule {
             whole.ended &= life.ended;
             whole.closed &= life.closed;
             whole.damages += life.damages;
+            whole.recovery_steps = whole.recovery_steps.max(life.recovery_steps);
             whole.refused = whole.refused.or_else(|| life.refused.clone());
             place.closed.set(life.closed && !crashed);
             place
@@ -257,6 +269,9 @@ impl Schedule {
                 .borrow_mut()
                 .iter_mut()
                 .for_each(Marked::forget);
+        }
+        if whole.recovery_steps > 0 {
+            self.recovery_steps = whole.recovery_steps;
         }
         self.tally.damages += whole.damages;
         self.tally.refused_starts += u64::from(whole.refused.is_some());
@@ -283,8 +298,15 @@ impl Schedule {
         whole
     }
 
-    fn span(&mut self) -> Span {
+    fn span(&mut self, in_recovery: bool) -> Span {
         let Some(cuts) = &self.trial.cuts else {
+            // The end of a recovery is where most happens. It takes about as long as the last did.
+            let late = self.random.one_in(if in_recovery { 2 } else { 8 });
+            if late && self.recovery_steps > 0 {
+                let early = self.recovery_steps / 4;
+                let from = self.recovery_steps - early;
+                return Span::Cut(1 + from + self.random.below(early + 30));
+            }
             return self.plan.span(&mut self.random);
         };
         self.cuts_used += 1;
@@ -294,46 +316,21 @@ impl Schedule {
         }
     }
 
-    /// Flips one or two bits at rest, and says what that may cost.
-    fn flip_bits(&mut self) -> Excuse {
-        let mut excuse = Excuse::default();
+    /// Something rots in one or two places; says what that may cost.
+    fn rot(&mut self) {
+        let count = 1 + self.random.below(2);
+        let rots: Vec<Rot> = (0..count)
+            .filter_map(|n| Rot::draw(&self.disk, &mut self.random, n == 0))
+            .collect();
         for place in &self.places {
+            let hits: Vec<Hit> = rots.iter().filter_map(|rot| rot.hit(&place.dir)).collect();
+            let log = Log::take_apart(&self.disk, &place.dir, place.identity);
+            *place.excuse.borrow_mut() = log.excuse(&hits);
             place.damages_reported.set(0);
         }
-        let files = self.disk.files();
-        for _ in 0..1 + self.random.below(2) {
-            let (path, _) = files[self.random.index(files.len())].clone();
-            let bytes = self.disk.contents(&path).unwrap_or_default();
-            // What lies behind the last written byte is of no interest to anybody, mostly.
-            let used = bytes
-                .iter()
-                .rposition(|byte| *byte != 0)
-                .map_or(0, |p| p + 1);
-            let within = if self.random.one_in(8) {
-                bytes.len()
-            } else {
-                used
-            };
-            let offset = self.random.below(within as u64);
-            self.disk
-                .flip_bit(&path, offset, self.random.below(8) as u8);
-            self.tally.flips += 1;
-            if path.extension().is_some_and(|e| e == "seg") {
-                excuse.records = true;
-                excuse.messages.extend(messages_in(&bytes));
-            }
+        for rot in rots {
+            rot.apply(&self.disk);
+            self.tally.rots += 1;
         }
-        excuse
     }
-}
-
-/// Numbers of the messages that begin in these bytes.
-fn messages_in(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.windows(20).filter_map(|window| {
-        let (start, rest) = window.split_at(3);
-        let (digits, end) = rest.split_at(12);
-        (start == b"id=" && end == b" len=")
-            .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
-            .flatten()
-    })
 }

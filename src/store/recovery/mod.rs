@@ -46,7 +46,7 @@ const MANIFEST_NEW: &str = "MANIFEST.new";
 /// Bytes zero-filled ahead in the segment that a start makes: an idle partition takes these, and
 /// the prepared segment behind it.
 const FIRST_BYTES: u64 = 1024 * 1024;
-/// Sequence numbers skipped after an unclean stop.
+/// Sequence numbers skipped after an unclean stop, more than one life can lose.
 const SEQUENCE_JUMP: u64 = 1 << 20;
 
 /// What recovery hands over.
@@ -158,6 +158,8 @@ struct Files {
     /// Not part of the log any more: removed once the manifest says so, too.
     dead: Vec<PathBuf>,
     has_reserve: bool,
+    /// A segment had neither header nor batch, and was not empty: what it held, nobody can tell.
+    has_remains: bool,
     generation_max: u64,
     /// Segments of the log that are not there; true: that is reported.
     missing: BTreeMap<u64, bool>,
@@ -211,6 +213,8 @@ impl<D: Disk> Recovery<'_, D> {
         let (index, covers, from) = self.open_index(&manifest, &mut files).await?;
         let mut replay = Replay::new(index, covers, from);
         replay.serial = manifest.serial;
+        let covered = files.segments.get(&from.segment);
+        replay.seq_epoch = covered.map_or(0, |file| file.epoch);
         self.replay(&mut files, &mut replay).await?;
         let recovered = self.finish(manifest, files, replay).await?;
         self.report_earlier(earlier);
@@ -232,9 +236,10 @@ impl<D: Disk> Recovery<'_, D> {
         let path = self.dir.join(manifest::FILE_NAME);
         let bytes = match self.disk.open(&path, OpenMode::Read).await {
             Ok(file) => {
-                let length = 2 * manifest::SLOT_BYTES;
-                let read = self.disk.read_at(&file, 0, length).await;
-                read.map_err(io_error(&path))?
+                // Of two slots one may be unreadable, and the other is enough.
+                let length = 2 * manifest::SLOT_BYTES as u64;
+                let read = scan::read_file(self.disk, &file, length).await;
+                read.map_err(io_error(&path))?.bytes
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(io_error(&path)(error)),
@@ -327,8 +332,8 @@ impl<D: Disk> Recovery<'_, D> {
         // A block that cannot be read, however often it is tried, is no header; whether that
         // matters is seen below.
         let read = scan::read_file(self.disk, &file, BLOCK_BYTES as u64).await;
-        let block = read.map_or_else(|_| Vec::new(), |(bytes, _)| bytes);
-        let header = match segment::decode_header(&block, self.identity, generation) {
+        let block = read.unwrap_or_default();
+        let header = match segment::decode_header(&block.bytes, self.identity, generation) {
             Found::Header(header) => Some(header),
             Found::Newer(found) => {
                 return Err(OpenError::Newer {
@@ -342,14 +347,34 @@ impl<D: Disk> Recovery<'_, D> {
         };
         let epoch = match header {
             Some(header) => Some(header.epoch),
-            None => self.epoch_of_batches(&path, &file, generation).await?,
+            None => {
+                let read = scan::read_file(self.disk, &file, u64::MAX).await;
+                let read = read.map_err(io_error(&path))?;
+                let epoch = self.epoch_of_batches(&read.bytes, generation);
+                // Without a header it was prepared for later, unless there is something in it.
+                let used = scan::used_bytes(&read.bytes, 0, &read.unreadable);
+                if !is_listed && epoch.is_none() {
+                    if used == 0 {
+                        files.spare.push(path);
+                        return Ok(());
+                    }
+                    let (position, serial) = (
+                        Position {
+                            segment: generation,
+                            offset: 0,
+                        },
+                        manifest.serial,
+                    );
+                    let reason = "unfinished write: neither header nor batch".to_owned();
+                    self.set_aside(serial, position, &read.bytes[..used], reason, false)
+                        .await;
+                    files.has_remains = true;
+                    files.dead.push(path);
+                    return Ok(());
+                }
+                epoch
+            }
         };
-        // Without a header it was prepared for later, unless there are batches in it.
-        let counts = is_listed || epoch.is_some();
-        if !counts {
-            files.spare.push(path);
-            return Ok(());
-        }
         let file = File {
             bytes,
             header,
@@ -361,19 +386,12 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// The epoch that the batches of a segment without a header were written in.
-    async fn epoch_of_batches(
-        &self,
-        path: &Path,
-        file: &D::File,
-        generation: u64,
-    ) -> Result<Option<u64>, OpenError> {
-        let read = scan::read_file(self.disk, file, u64::MAX).await;
-        let (bytes, _) = read.map_err(io_error(path))?;
-        let mut stretches = scan::stretches(&bytes, BLOCK_BYTES, self.identity, generation);
-        Ok(stretches.find_map(|(_, stretch)| match stretch {
+    fn epoch_of_batches(&self, bytes: &[u8], generation: u64) -> Option<u64> {
+        let mut stretches = scan::stretches(bytes, BLOCK_BYTES, self.identity, generation);
+        stretches.find_map(|(_, stretch)| match stretch {
             scan::Stretch::Batch { head, .. } => Some(head.epoch),
             _ => None,
-        }))
+        })
     }
 
     /// Each header says where the log before it ends: what lies behind that is not part of it.

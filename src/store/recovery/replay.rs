@@ -28,6 +28,8 @@ pub(super) enum What {
     },
     Gap {
         reason: String,
+        /// Bytes of it that may have been written: none where it is all zeros.
+        used: usize,
     },
     /// A whole segment is not there; it is reported already or not.
     Missing {
@@ -40,6 +42,8 @@ pub(super) struct Replay {
     pub index: Index,
     pub from: Position,
     pub seq_max: Sequence,
+    /// The epoch in which that number was written, as far as known.
+    pub seq_epoch: u64,
     /// The last place that anything calls durable.
     pub durable: Position,
     pub waiting: VecDeque<Waiting>,
@@ -49,8 +53,10 @@ pub(super) struct Replay {
     pub epochs: BTreeMap<u64, u64>,
     /// The last batch is an end mark, in this segment.
     pub ended: Option<u64>,
-    /// Acknowledged bytes are damaged.
+    /// Bytes are lost that may have been acknowledged.
     pub lost: bool,
+    /// Bytes are lost that were.
+    pub rotten: bool,
     pub unreadable_records: Vec<String>,
     /// Of the manifest that this start has found.
     pub serial: u64,
@@ -62,14 +68,24 @@ impl Replay {
             index,
             from,
             seq_max: covers,
+            seq_epoch: 0,
             durable: from,
             waiting: VecDeque::new(),
             end: from,
             epochs: BTreeMap::new(),
             ended: None,
             lost: false,
+            rotten: false,
             unreadable_records: Vec::new(),
             serial: 0,
+        }
+    }
+
+    /// The numbers of a batch that is not taken in are used all the same.
+    fn skip_numbers(&mut self, head: &Head) {
+        let last = head.first_seq.saturating_add(u64::from(head.records));
+        if last >= self.seq_max {
+            (self.seq_max, self.seq_epoch) = (last, head.epoch);
         }
     }
 
@@ -83,7 +99,9 @@ impl Replay {
         whole: bool,
     ) {
         let mut visit = |offset: usize, record: &crate::store::record::Record<'_>| {
-            self.seq_max = self.seq_max.max(record.seq);
+            if record.seq >= self.seq_max {
+                (self.seq_max, self.seq_epoch) = (record.seq, head.epoch);
+            }
             let at = Location {
                 segment: position.segment,
                 offset: (position.offset + offset as u64) as u32,
@@ -152,14 +170,15 @@ impl<D: Disk> Recovery<'_, D> {
             let file = self.disk.open(&path, OpenMode::Read).await;
             let file = file.map_err(io_error(&path))?;
             let read = scan::read_file(self.disk, &file, end.unwrap_or(u64::MAX)).await;
-            let (bytes, unreadable) = read.map_err(io_error(&path))?;
-            if unreadable > 0 {
-                tracing::error!("{}: {unreadable} bytes cannot be read", path.display());
+            let read = read.map_err(io_error(&path))?;
+            if !read.unreadable.is_empty() {
+                let bytes = read.unreadable_bytes();
+                tracing::error!("{}: {bytes} bytes cannot be read", path.display());
             }
-            self.replay_segment(generation, header, end, &bytes, replay);
+            self.replay_segment(generation, header, end, &read, replay);
             self.flush(replay).await;
             done_bytes += length(file_bytes, end);
-            self.report.replayed_bytes += bytes.len() as u64;
+            self.report.replayed_bytes += read.bytes.len() as u64;
         }
         (self.progress)(Progress {
             done_bytes: total_bytes,
@@ -173,9 +192,10 @@ impl<D: Disk> Recovery<'_, D> {
         generation: u64,
         header: Option<Header>,
         end: Option<u64>,
-        bytes: &[u8],
+        read: &scan::Read,
         replay: &mut Replay,
     ) {
+        let bytes = &read.bytes[..];
         let block = BLOCK_BYTES as u64;
         let mut from = block;
         if replay.from.segment == generation {
@@ -184,6 +204,7 @@ impl<D: Disk> Recovery<'_, D> {
         match header {
             Some(header) => {
                 replay.durable = replay.durable.max(header.durable);
+                replay.seq_max = replay.seq_max.max(header.seq_next);
                 replay.epochs.insert(generation, header.epoch);
             }
             None => replay.waiting.push_back(Waiting {
@@ -194,6 +215,7 @@ impl<D: Disk> Recovery<'_, D> {
                 bytes: bytes[..bytes.len().min(BLOCK_BYTES)].to_vec(),
                 what: What::Gap {
                     reason: "the header of the segment does not match its checksum".to_owned(),
+                    used: bytes.len().min(BLOCK_BYTES),
                 },
             }),
         }
@@ -212,8 +234,9 @@ impl<D: Disk> Recovery<'_, D> {
                     realm: *realm,
                     reason: error.to_string(),
                 },
-                Stretch::Gap { .. } => What::Gap {
+                Stretch::Gap { bytes } => What::Gap {
                     reason: "no batch where one should be".to_owned(),
+                    used: scan::used_bytes(bytes, position.offset as usize, &read.unreadable),
                 },
             };
             let bytes = stretch.bytes();
@@ -241,6 +264,7 @@ impl<D: Disk> Recovery<'_, D> {
                 bytes: Vec::new(),
                 what: What::Gap {
                     reason: format!("the file ends here, its log at {end}"),
+                    used: 0,
                 },
             });
         }
@@ -254,7 +278,7 @@ impl<D: Disk> Recovery<'_, D> {
         {
             let position = next.position;
             if let What::Missing { is_reported } = next.what {
-                replay.lost = true;
+                (replay.lost, replay.rotten) = (true, true);
                 if !is_reported {
                     let path = segment::file_path(self.dir, position.segment);
                     self.damage(path, 0, 0, "segment is missing".to_owned(), true);
@@ -283,13 +307,14 @@ impl<D: Disk> Recovery<'_, D> {
                     realm,
                     reason,
                 } => {
+                    replay.skip_numbers(&head);
                     replay.apply(position, &next.bytes, head, realm, false);
-                    replay.lost = true;
+                    (replay.lost, replay.rotten) = (true, true);
                     let (serial, bytes) = (replay.serial, &next.bytes);
                     self.set_aside(serial, position, bytes, reason, true).await;
                 }
-                What::Gap { reason } => {
-                    replay.lost = true;
+                What::Gap { reason, .. } => {
+                    (replay.lost, replay.rotten) = (true, true);
                     let bytes = &next.bytes[..length as usize];
                     let serial = replay.serial;
                     self.set_aside(serial, position, bytes, reason, true).await;
@@ -317,8 +342,7 @@ impl<D: Disk> Recovery<'_, D> {
             match &waiting.what {
                 What::Batch { head, realm } => {
                     let (head, realm) = (*head, *realm);
-                    let seq_last = head.first_seq + u64::from(head.records);
-                    replay.seq_max = replay.seq_max.max(seq_last);
+                    replay.skip_numbers(&head);
                     if is_end(&waiting.bytes, head, realm) {
                         continue;
                     }
@@ -335,7 +359,8 @@ impl<D: Disk> Recovery<'_, D> {
                         tail.push(waiting);
                     }
                 }
-                What::Broken { reason, .. } => {
+                What::Broken { head, reason, .. } => {
+                    replay.skip_numbers(head);
                     is_cut = true;
                     let reason = format!("unfinished write: {reason}");
                     self.set_aside(serial, position, &waiting.bytes, reason, false)
@@ -343,10 +368,7 @@ impl<D: Disk> Recovery<'_, D> {
                 }
                 // Everything up to here is known to be durable, and what came next went to the
                 // next segment: nothing was ever written here.
-                What::Gap { .. }
-                    if is_last
-                        && position == replay.durable
-                        && waiting.bytes.iter().all(|byte| *byte == 0) => {}
+                What::Gap { used: 0, .. } if is_last && position == replay.durable => {}
                 What::Missing { is_reported } => {
                     if last_batch.is_some_and(|last| index < last) {
                         is_cut = true;
@@ -357,7 +379,7 @@ impl<D: Disk> Recovery<'_, D> {
                         }
                     }
                 }
-                What::Gap { reason } if last_batch.is_some_and(|last| index < last) => {
+                What::Gap { reason, .. } if last_batch.is_some_and(|last| index < last) => {
                     // A lost header takes no records with it.
                     is_cut |= position.offset > 0;
                     let reason = format!("unfinished write: {reason}");
@@ -365,16 +387,14 @@ impl<D: Disk> Recovery<'_, D> {
                         .await;
                 }
                 // Behind the last batch there are zeros, or what is left of a batch without its
-                // header: torn, or rotten since. A lost header takes no records with it.
-                What::Gap { reason } if position.offset > 0 => {
-                    let used = waiting.bytes.iter().rposition(|byte| *byte != 0);
-                    if let Some(last) = used {
-                        is_cut = true;
-                        let length = (last + 1).next_multiple_of(BLOCK_BYTES);
-                        let bytes = &waiting.bytes[..length.min(waiting.bytes.len())];
-                        let reason = format!("unfinished write: {reason}");
-                        self.set_aside(serial, position, bytes, reason, false).await;
-                    }
+                // header: torn, or rotten or unreadable since. A lost header takes no records with
+                // it.
+                What::Gap { reason, used } if position.offset > 0 && *used > 0 => {
+                    is_cut = true;
+                    let length = used.next_multiple_of(BLOCK_BYTES);
+                    let bytes = &waiting.bytes[..length.min(waiting.bytes.len())];
+                    let reason = format!("unfinished write: {reason}");
+                    self.set_aside(serial, position, bytes, reason, false).await;
                 }
                 What::Gap { .. } => {}
             }

@@ -11,6 +11,8 @@ use crate::store::{Uid, UidValidity};
 
 /// UIDs skipped when messages that clients may have seen are lost.
 const UID_JUMP: Uid = 1 << 16;
+/// And when what is lost was known to be there: more, as it may be the record of such a jump.
+const UID_JUMP_ROTTEN: Uid = 1 << 20;
 /// Bytes of reserve records in one batch.
 const RESERVE_BATCH_BYTES: usize = 1024 * 1024;
 
@@ -24,6 +26,7 @@ impl<D: Disk> Recovery<'_, D> {
     ) -> Result<Recovered<D::File>, OpenError> {
         let last = files.segments.keys().next_back().copied();
         let tail = self.tail(&mut replay).await;
+        replay.lost |= files.has_remains;
         let clean = replay.ended == last && !replay.lost;
         // Not where the tail begins: what is broken before it is not part of the log any more, and
         // a segment of which nothing stays must not be the one that is named.
@@ -55,11 +58,18 @@ impl<D: Disk> Recovery<'_, D> {
         }
         let mut seq_next = replay.seq_max + 1;
         if !clean {
-            seq_next += SEQUENCE_JUMP;
+            // Lives of which no record is left have skipped numbers, too, and used some behind.
+            let lives = epoch.saturating_sub(replay.seq_epoch).max(1);
+            seq_next = seq_next.saturating_add(SEQUENCE_JUMP.saturating_mul(lives));
         }
         let unsynced = self.settings.sync.message == SyncLevel::None && !clean;
         if unsynced || replay.lost {
-            let reserves = reserves(&replay.index, unsynced, &mut seq_next);
+            let jump = match replay.rotten {
+                _ if unsynced => None,
+                true => Some(UID_JUMP_ROTTEN),
+                false => Some(UID_JUMP),
+            };
+            let reserves = reserves(&replay.index, jump, &mut seq_next);
             for (bytes, head) in reserves {
                 let written = self.rewrite(&file, &mut fresh, bytes, head, &mut replay);
                 written.await.map_err(io_error(&path))?;
@@ -70,6 +80,7 @@ impl<D: Disk> Recovery<'_, D> {
             epoch,
             previous: cut,
             durable: cut,
+            seq_next,
         };
         let block = segment::encode_header(&header, self.identity).to_vec();
         let (result, _) = self.disk.write_at(&file, 0, block, SyncLevel::Fsync).await;
@@ -266,8 +277,9 @@ struct Fresh {
     offset: u64,
 }
 
-/// Batches that move the next UID of every INBOX on, or give it another UIDVALIDITY.
-fn reserves(index: &Index, new_validity: bool, seq_next: &mut Sequence) -> Vec<(Vec<u8>, Head)> {
+/// Batches that move the next UID of every INBOX on, or without a `jump` give it another
+/// UIDVALIDITY.
+fn reserves(index: &Index, jump: Option<Uid>, seq_next: &mut Sequence) -> Vec<(Vec<u8>, Head)> {
     let mut addresses: Vec<Address> = Vec::new();
     index.for_each_account(&mut |account| addresses.push(account.address.clone()));
     addresses.sort_unstable();
@@ -288,13 +300,12 @@ fn reserves(index: &Index, new_validity: bool, seq_next: &mut Sequence) -> Vec<(
         };
         let seq = *seq_next;
         *seq_next += 1;
-        let (uid_next, validity) = if new_validity {
-            (
-                uid_next,
-                (seq as UidValidity).max(validity.wrapping_add(1)).max(1),
-            )
-        } else {
-            (uid_next.saturating_add(UID_JUMP), validity)
+        let (uid_next, validity) = match jump {
+            Some(jump) => (uid_next.saturating_add(jump), validity),
+            None => {
+                let new = (seq as UidValidity).max(validity.wrapping_add(1));
+                (uid_next, new.max(1))
+            }
         };
         encode::reserve(&mut bytes, seq, address.as_str(), uid_next, validity);
         head.records += 1;

@@ -1,6 +1,7 @@
 //! Reads one segment's log: batch after batch, and what lies between them.
 
 use std::io;
+use std::ops::Range;
 
 use crate::limits::BLOCK_BYTES;
 use crate::store::Identity;
@@ -13,6 +14,8 @@ use crate::store::segment::Position;
 const READ_BYTES: usize = 1024 * 1024;
 /// How often a block that cannot be read is tried.
 const READ_ATTEMPTS: usize = 4;
+/// So many blocks in a row are no bad spot any more, but a disk that is gone.
+const SPOT_BLOCKS: usize = 16;
 
 /// A stretch of a segment.
 #[derive(Debug)]
@@ -46,44 +49,75 @@ impl Stretch<'_> {
     }
 }
 
-/// The bytes of a file up to `end`. Blocks that cannot be read come back as zeros and are counted.
+/// A file as far as it can be read.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// Its bytes; zeros where it cannot be read.
+    pub bytes: Vec<u8>,
+    /// What cannot be read, ascending, by offset.
+    pub unreadable: Vec<Range<usize>>,
+}
+
+impl Read {
+    /// Bytes that cannot be read.
+    pub fn unreadable_bytes(&self) -> usize {
+        self.unreadable.iter().map(Range::len).sum()
+    }
+}
+
+/// So many of `bytes`, which lie at `at` of a file, may have been written: up to the last that is
+/// not zero, or cannot be read.
+pub fn used_bytes(bytes: &[u8], at: usize, unreadable: &[Range<usize>]) -> usize {
+    let written = bytes.iter().rposition(|byte| *byte != 0);
+    let written = written.map_or(0, |last| last + 1);
+    let here = at..at + bytes.len();
+    let bad = unreadable
+        .iter()
+        .filter(|bad| bad.start < here.end && here.start < bad.end)
+        .map(|bad| bad.end.min(here.end) - at)
+        .max();
+    written.max(bad.unwrap_or(0))
+}
+
+/// The bytes of a file up to `end`. What cannot be read comes back as zeros, and is named.
 ///
 /// # Errors
-/// When not one block of a piece can be read: that is no bad spot, but a disk that is gone.
-pub async fn read_file<D: Disk>(disk: &D, file: &D::File, end: u64) -> io::Result<(Vec<u8>, u64)> {
-    let mut bytes = Vec::new();
-    let mut unreadable = 0;
+/// When not one block of a piece of many can be read: that is no bad spot, but a disk that is gone.
+pub async fn read_file<D: Disk>(disk: &D, file: &D::File, end: u64) -> io::Result<Read> {
+    let mut read = Read::default();
     let end = end.min(disk.len(file).await?);
-    while (bytes.len() as u64) < end {
-        let offset = bytes.len() as u64;
-        let length = (end - offset).min(READ_BYTES as u64) as usize;
+    while (read.bytes.len() as u64) < end {
+        let offset = read.bytes.len() as u64;
+        // No piece is so short that a bad spot could be all of it, unless the file is.
+        let length = match end - offset {
+            left if left < 2 * READ_BYTES as u64 => left as usize,
+            _ => READ_BYTES,
+        };
         match disk.read_at(file, offset, length).await {
             Ok(piece) if piece.is_empty() => break,
-            Ok(piece) => bytes.extend_from_slice(&piece),
-            Err(_) => {
-                let bad = read_blocks(disk, file, offset, length, &mut bytes).await?;
-                unreadable += bad as u64 * BLOCK_BYTES as u64;
-            }
+            Ok(piece) => read.bytes.extend_from_slice(&piece),
+            Err(_) => read_blocks(disk, file, length, &mut read).await?,
         }
     }
-    Ok((bytes, unreadable))
+    Ok(read)
 }
 
 /// Reads block by block what could not be read in one piece.
 async fn read_blocks<D: Disk>(
     disk: &D,
     file: &D::File,
-    offset: u64,
     length: usize,
-    out: &mut Vec<u8>,
-) -> io::Result<usize> {
-    let (mut bad, mut good) = (0, 0);
+    out: &mut Read,
+) -> io::Result<()> {
+    let mut good = 0;
     let mut last_error = None;
+    let offset = out.bytes.len();
     for at in (0..length).step_by(BLOCK_BYTES) {
         let block_bytes = BLOCK_BYTES.min(length - at);
+        let position = offset + at;
         let mut block = None;
         for _ in 0..READ_ATTEMPTS {
-            match disk.read_at(file, offset + at as u64, block_bytes).await {
+            match disk.read_at(file, position as u64, block_bytes).await {
                 Ok(bytes) => {
                     block = Some(bytes);
                     break;
@@ -93,16 +127,16 @@ async fn read_blocks<D: Disk>(
         }
         if let Some(mut bytes) = block {
             bytes.resize(block_bytes, 0);
-            out.extend_from_slice(&bytes);
+            out.bytes.extend_from_slice(&bytes);
             good += 1;
         } else {
-            out.resize(out.len() + block_bytes, 0);
-            bad += 1;
+            out.bytes.resize(position + block_bytes, 0);
+            out.unreadable.push(position..position + block_bytes);
         }
     }
     match last_error {
-        Some(error) if good == 0 => Err(error),
-        _ => Ok(bad),
+        Some(error) if good == 0 && length > SPOT_BLOCKS * BLOCK_BYTES => Err(error),
+        _ => Ok(()),
     }
 }
 

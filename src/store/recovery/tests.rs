@@ -1,5 +1,7 @@
 //! Partitions on the simulated disk: what is acknowledged is there, whatever happens between.
 
+mod rot;
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

@@ -8,6 +8,8 @@
 //! and a failed sync marks pages clean although they never arrived: the cache still shows them, a
 //! later sync does not write them, and the next eviction or loss of power takes them away.
 
+use std::collections::BTreeSet;
+
 use super::random::Random;
 
 /// Bytes that a disk writes as one, and the unit in which unsynced data is lost.
@@ -94,6 +96,8 @@ pub(super) struct Inode {
     pages_dropped: bool,
     /// Space held, counted from the start of the file.
     reserved_bytes: u64,
+    /// Sectors that cannot be read until they are written again.
+    bad: BTreeSet<usize>,
 }
 
 impl Inode {
@@ -122,6 +126,14 @@ impl Inode {
         self.cache[start..end].to_vec()
     }
 
+    /// Nothing of this range lies in a bad sector.
+    pub(super) fn is_readable(&self, offset: u64, length: usize) -> bool {
+        let first = offset as usize / SECTOR_BYTES;
+        let end = (offset as usize).saturating_add(length);
+        let end = end.min(self.cache.len()).div_ceil(SECTOR_BYTES);
+        first >= end || self.bad.range(first..end).next().is_none()
+    }
+
     pub(super) fn whole(&self) -> Vec<u8> {
         self.cache.clone()
     }
@@ -141,6 +153,8 @@ impl Inode {
             content,
         };
         if write.end() > write.offset {
+            let sectors = write.offset / SECTOR_BYTES..write.end().div_ceil(SECTOR_BYTES);
+            self.bad.retain(|sector| !sectors.contains(sector));
             write.copy_all(&mut self.cache);
             self.unsynced.push(write);
         }
@@ -232,6 +246,11 @@ impl Inode {
         self.reserved_bytes = self
             .reserved_bytes
             .max(self.len().next_multiple_of(EXTENT_BYTES));
+    }
+
+    /// The sector at `offset` cannot be read from now on.
+    pub(super) fn spoil(&mut self, offset: u64) {
+        self.bad.insert(offset as usize / SECTOR_BYTES);
     }
 
     /// Changes one bit at rest.

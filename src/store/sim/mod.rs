@@ -289,6 +289,15 @@ impl SimDisk {
         }
     }
 
+    /// The sector of a file that holds this byte cannot be read any more, until it is written.
+    pub fn spoil_sector(&self, path: &Path, offset: u64) {
+        let mut world = self.world.borrow_mut();
+        world.note(|| format!("bad sector of {} at {offset}", path.display()));
+        if let Ok(number) = world.names.find_file(path) {
+            world.file(number).inode.spoil(offset);
+        }
+    }
+
     /// From now on every operation is written down.
     pub fn start_trace(&self) {
         self.world.borrow_mut().trace.get_or_insert_default();

@@ -241,7 +241,11 @@ impl Disk for SimDisk {
         .await?;
         let bytes = {
             let mut world = self.world.borrow_mut();
-            world.file(file.0.number).inode.read(offset, length)
+            let inode = &world.file(file.0.number).inode;
+            if !inode.is_readable(offset, length) {
+                return Err(io_error());
+            }
+            inode.read(offset, length)
         };
         self.step().await;
         Ok(bytes)
@@ -336,6 +340,9 @@ impl Disk for SimDisk {
             .await?;
         let mut world = self.world.borrow_mut();
         let state = world.file(file.0.number);
+        if !state.inode.is_readable(0, usize::MAX) {
+            return Err(io_error());
+        }
         state.maps += 1;
         Ok(SimMap {
             bytes: state.inode.whole(),

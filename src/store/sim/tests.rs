@@ -160,6 +160,22 @@ fn each_kind_of_operation_fails_when_told() {
 }
 
 #[test]
+fn a_bad_sector_cannot_be_read_until_it_is_written() {
+    let disk = SimDisk::new(1);
+    block_on(async {
+        let file = one_file(&disk).await;
+        disk.spoil_sector(&path("/f"), 600);
+        assert!(disk.read_at(&file, 0, 512).await.is_ok());
+        assert!(disk.read_at(&file, 0, 513).await.is_err());
+        assert!(disk.read_at(&file, 1000, 999).await.is_err());
+        assert!(disk.read_at(&file, 1024, 999).await.is_ok());
+        assert!(disk.map(&file).await.is_err());
+        write(&disk, &file, 512, &[2; 512], SyncLevel::None).await;
+        assert_eq!(disk.read_at(&file, 600, 1).await.unwrap(), [2]);
+    });
+}
+
+#[test]
 #[should_panic(expected = "while it is mapped")]
 fn writing_to_a_mapped_file_is_a_bug() {
     let disk = SimDisk::new(1);

@@ -438,6 +438,40 @@ fn what_is_printed_can_be_copied() {
 }
 
 #[test]
+fn a_quota_is_shown_and_set() {
+    let memory = served("x.test");
+    assert!(add(&memory, &["a@x.test"]).is_empty());
+    let quota = |address: &str, quota_bytes| {
+        ask(
+            &memory,
+            Request::AccountQuota {
+                address: address.to_owned(),
+                quota_bytes,
+            },
+        )
+    };
+    let shown = |quota_bytes| Reply::Accounts {
+        accounts: vec![AccountEntry {
+            address: "a@x.test".to_owned(),
+            quota_bytes,
+            used_bytes: super::memory::USED_BYTES,
+        }],
+        more: false,
+    };
+    let hash = memory.accounts()[0].password_hash.clone();
+    assert_eq!(quota("A@X.test", None), shown(0));
+    assert_eq!(quota("a@x.test", Some(5000)), shown(5000));
+    assert_eq!(quota("a@x.test", None), shown(5000));
+    assert_eq!(memory.accounts()[0].password_hash, hash);
+    refused(quota("b@x.test", Some(1)), "there is no account b@x.test");
+    let all = Request::AccountList {
+        domain: None,
+        after: None,
+    };
+    assert_eq!(ask(&memory, all), shown(5000));
+}
+
+#[test]
 fn a_session_takes_one_request_at_a_time() {
     let start = Instant::now();
     let mut session = Session::new();
@@ -671,7 +705,7 @@ proptest! {
             }
         }
         let want: Vec<String> = set.into_iter().filter(|n| *n > after).take(max).map(|n| name(n).to_string()).collect();
-        let found: Vec<String> = listing.finish().into_iter().map(|entry| entry.address).collect();
+        let found: Vec<String> = listing.finish(|_| 0).into_iter().map(|entry| entry.address).collect();
         prop_assert_eq!(found, want);
     }
 }

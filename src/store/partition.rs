@@ -208,6 +208,12 @@ impl<D: Disk> Partition<D> {
         self.index.borrow().for_each_account(&mut visit);
     }
 
+    /// Bytes of all messages of this account, which its quota bounds; 0 where there is none.
+    pub fn used_bytes(&self, address: &Address) -> u64 {
+        let state = self.index.borrow().inbox_state(address);
+        state.map_or(0, |(_, _, used)| used)
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.index.borrow().key(key)

@@ -1,0 +1,60 @@
+//! What an operator allows: quotas, and what clients are told that go beyond.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Client, Server, mailbox, send_message};
+
+const TWO: [&str; 2] = ["--processors", "0-1"];
+
+fn hello(server: &Server) -> Client {
+    let mut client = Client::new(server.smtp);
+    client.expect("EHLO client.example", "250");
+    client
+}
+
+#[test]
+fn an_account_that_is_full_gets_no_more_and_its_share_waits() {
+    let server = Server::start(&TWO);
+    let small = ["account", "add", "small", "--password", "pw"];
+    let small = [&small[..], &["--scheme", "light", "--quota", "3K"]].concat();
+    server.run(&small);
+    server.run(&["account", "add", "large", "--password", "pw"]);
+    let (small, large) = ("small@demo.test", "large@demo.test");
+    let body = format!("Subject: s\r\n\r\n{}\r\n", "x".repeat(990).repeat(2));
+    let mut client = hello(&server);
+    assert!(send_message(&mut client, &[small], &body, false)[0].starts_with("250"));
+    let replies = send_message(&mut client, &[small], &body, false);
+    assert!(replies[0].starts_with("452 4.2.2"), "{replies:?}");
+    assert_eq!(mailbox(server.pop3, small, "pw").len(), 1);
+
+    // LMTP says so for each; SMTP has one reply, and what is due to the full one waits.
+    let mut lmtp = Client::new(server.lmtp);
+    lmtp.expect("LHLO client.example", "250");
+    let replies = send_message(&mut lmtp, &[small, large], &body, true);
+    assert!(replies[0].starts_with("452 4.2.2"), "{replies:?}");
+    assert!(replies[1].starts_with("250"), "{replies:?}");
+    let replies = send_message(&mut client, &[small, large], &body, false);
+    assert!(replies[0].starts_with("250"), "{replies:?}");
+    assert_eq!(mailbox(server.pop3, large, "pw").len(), 2);
+    assert_eq!(mailbox(server.pop3, small, "pw").len(), 1);
+    assert!((server.metric("ringpost_queue_entries") - 1.0).abs() < 0.5);
+
+    let shown = server.run(&["account", "quota", "small"]);
+    assert!(shown.starts_with("small@demo.test  used 2"), "{shown}");
+    assert!(shown.contains("  quota 3K  "), "{shown}");
+    let listed = server.run(&["account", "list"]);
+    assert!(listed.contains(&shown), "{listed}");
+    let shown = server.run(&["account", "quota", "small", "1M"]);
+    assert!(shown.contains("  quota 1M  0%"), "{shown}");
+    // The queue looks every few seconds; after a look that came too early, in a minute.
+    let started = Instant::now();
+    while mailbox(server.pop3, small, "pw").len() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(90));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let delivered = &mailbox(server.pop3, small, "pw")[1];
+    assert!(delivered.starts_with("Subject: s\r\n\r\nxxx"));
+    assert!(send_message(&mut client, &[small], &body, false)[0].starts_with("250"));
+}

@@ -58,3 +58,52 @@ fn an_account_that_is_full_gets_no_more_and_its_share_waits() {
     assert!(delivered.starts_with("Subject: s\r\n\r\nxxx"));
     assert!(send_message(&mut client, &[small], &body, false)[0].starts_with("250"));
 }
+
+#[test]
+fn an_internationalized_domain_is_one_account_however_it_is_written() {
+    let server = Server::start(&["--domain", "bücher.example"]);
+    server.run(&["domain", "add", "ЖУРНАЛ.example"]);
+    for name in ["leser@BÜCHER.example", "leser@журнал.example"] {
+        server.run(&[
+            "account",
+            "add",
+            name,
+            "--password",
+            "pw",
+            "--scheme",
+            "light",
+        ]);
+    }
+    let listed = server.run(&["domain", "list"]);
+    assert!(
+        listed.contains("xn--bcher-kva.example  bücher.example\n"),
+        "{listed}"
+    );
+    assert!(
+        !server
+            .command(&["domain", "add", "xn--80alqgor.example"])
+            .status
+            .success()
+    );
+    let mut client = hello(&server);
+    client.expect("MAIL FROM:<>", "250");
+    client.expect("RCPT TO:<leser@bücher.example>", "553 5.6.7");
+    client.expect("RCPT TO:<leser@xn--bcher-kva.example>", "250");
+    client.expect("RSET", "250");
+    for to in [
+        "leser@bücher.example",
+        "Leser@bu\u{308}cher.EXAMPLE",
+        "leser+x@XN--bcher-KVA.example",
+        "leser@журнал.example",
+    ] {
+        client.expect("MAIL FROM:<лев@журнал.example> SMTPUTF8", "250");
+        client.expect(&format!("RCPT TO:<{to}>"), "250");
+        client.expect("DATA", "354");
+        client.send(b"Subject: x\r\n\r\ny\r\n.\r\n");
+        assert!(client.reply().starts_with("250"), "{to}");
+    }
+    for user in ["leser@bücher.example", "leser@xn--bcher-kva.example"] {
+        assert_eq!(mailbox(server.pop3, user, "pw").len(), 3, "{user}");
+    }
+    assert_eq!(mailbox(server.pop3, "leser@журнал.example", "pw").len(), 1);
+}

@@ -107,3 +107,80 @@ fn an_internationalized_domain_is_one_account_however_it_is_written() {
     }
     assert_eq!(mailbox(server.pop3, "leser@журнал.example", "pw").len(), 1);
 }
+
+#[test]
+fn guessing_addresses_ends_the_connection() {
+    let server = Server::start(&["--refused-recipients-max", "5"]);
+    let mut client = hello(&server);
+    client.expect("MAIL FROM:<>", "250");
+    for guess in 0..5 {
+        client.expect(&format!("RCPT TO:<guess{guess}@demo.test>"), "550 5.1.1");
+    }
+    assert!(client.reply().starts_with("421 4.7.0"));
+    assert_eq!(client.line(), "", "closed");
+    // A mail server of ours may relay as many as it is asked to.
+    let mut lmtp = Client::new(server.lmtp);
+    lmtp.expect("LHLO client.example", "250");
+    lmtp.expect("MAIL FROM:<>", "250");
+    for guess in 0..30 {
+        lmtp.expect(&format!("RCPT TO:<guess{guess}@demo.test>"), "550 5.1.1");
+    }
+    lmtp.expect("QUIT", "221");
+}
+
+#[test]
+fn memory_is_bounded_and_comes_back() {
+    const BOUND: f64 = (16 << 20) as f64;
+    let server = Server::start(&["--processors", "count:1", "--memory-max", "16M"]);
+    let (user, password) = server.demo_accounts()[0].clone();
+    let held = || server.metric("ringpost_memory_held_bytes");
+    // Each announces nothing and sends almost as much as a session keeps in memory.
+    let body = format!("Subject: x\r\n\r\n{}", "0123456789abcde\r\n".repeat(13_000));
+    let mut clients: Vec<Client> = (0..100)
+        .map(|_| {
+            let mut client = hello(&server);
+            client.expect("MAIL FROM:<>", "250");
+            client.expect(&format!("RCPT TO:<{user}>"), "250");
+            client.expect("DATA", "354");
+            client
+        })
+        .collect();
+    let before = held();
+    let mut most = before;
+    for client in &mut clients {
+        client.send(body.as_bytes());
+        most = held().max(most);
+    }
+    assert!(most > BOUND * 0.8, "{most}");
+    assert!(most < BOUND + 1e6, "{most}");
+    // Whoever says how much is to come is told before it comes.
+    let mut late = hello(&server);
+    late.expect("MAIL FROM:<> SIZE=2000000", "250");
+    late.expect(&format!("RCPT TO:<{user}>"), "452 4.3.1");
+    let mut taken = 0;
+    let mut put_off = 0;
+    for client in &mut clients {
+        client.send(b"\r\n.\r\n");
+        let reply = client.reply();
+        taken += usize::from(reply.starts_with("250"));
+        put_off += usize::from(reply.starts_with("452 4.3.1"));
+    }
+    assert_eq!(taken + put_off, clients.len());
+    assert!(
+        taken >= 50 && put_off >= 10,
+        "{taken} taken, {put_off} put off"
+    );
+    drop(clients);
+    assert_eq!(mailbox(server.pop3, &user, &password).len(), taken);
+    assert!(server.metric("ringpost_memory_refusals_total") >= put_off as f64);
+    let started = Instant::now();
+    while held() > before {
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{} held",
+            held()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    hello(&server).expect("QUIT", "221");
+}

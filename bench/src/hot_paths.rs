@@ -158,6 +158,7 @@ fn smtp_message(bytes: usize) -> Box<dyn FnMut()> {
         message_bytes_max: 1 << 20,
         recipients_max: 1000,
         messages_max: u32::MAX,
+        refused_recipients_max: 20,
         command_timeout: Duration::from_secs(600),
         data_timeout: Duration::from_secs(600),
     };

@@ -58,6 +58,7 @@ const SAMPLES: &[Sample] = &[
     ("message-bytes-max", "100M", "\"100M\"", "63K", "\"3G\""),
     ("recipients-max", "100", "100", "99", "100001"),
     ("messages-max", "1", "1", "0", "0x10"),
+    ("refused-recipients-max", "0", "0", "-1", "1000001"),
     ("smtp-sessions-max", "5", "5", "0", "0"),
     ("lmtp-sessions-max", "6", "6", "1048577", "true"),
     ("pop3-sessions-max", "600", "600", "6e2", "6e2"),

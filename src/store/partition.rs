@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -93,6 +94,8 @@ pub struct Partition<D: Disk> {
     pub(super) in_flight: RefCell<Option<Rc<Done>>>,
     /// Its first record.
     pub(super) in_flight_seq: Cell<Option<u64>>,
+    /// When its first record came.
+    pub(super) in_flight_since: Cell<Option<Instant>>,
     /// Records that compaction wants moved.
     pub(super) moves: RefCell<Option<Moves>>,
     /// Mutations that wait for room in the batch.
@@ -157,6 +160,7 @@ impl<D: Disk> Partition<D> {
             pending: RefCell::new(Pending::new()),
             in_flight: RefCell::new(None),
             in_flight_seq: Cell::new(None),
+            in_flight_since: Cell::new(None),
             moves: RefCell::new(None),
             line: Line::default(),
             work: Notify::default(),
@@ -189,6 +193,13 @@ impl<D: Disk> Partition<D> {
             None if self.full.get() => Health::Full,
             None => Health::Good,
         }
+    }
+
+    /// How long the oldest mutation has waited to be durable; `None`: nothing waits.
+    pub fn oldest_waiting(&self) -> Option<Duration> {
+        let waiting = || self.pending.borrow().since;
+        let since = self.in_flight_since.get().or_else(waiting)?;
+        Some(since.elapsed())
     }
 
     // Accounts and small state.

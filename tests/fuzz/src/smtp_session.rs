@@ -64,6 +64,7 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
         message_bytes_max: 400_000,
         recipients_max: 3,
         messages_max: 5,
+        refused_recipients_max: 0,
         command_timeout: Duration::from_secs(600),
         data_timeout: Duration::from_secs(600),
     };

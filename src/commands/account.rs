@@ -203,8 +203,9 @@ fn show(accounts: &[AccountEntry]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     for account in accounts {
         write!(out, "{}  used {}", account.address, account.used_bytes)?;
-        if account.quota_bytes > 0 {
-            let percent = account.used_bytes.saturating_mul(100) / account.quota_bytes;
+        // None without a quota.
+        let percent = account.used_bytes.saturating_mul(100);
+        if let Some(percent) = percent.checked_div(account.quota_bytes) {
             let quota = config::show_bytes(account.quota_bytes);
             write!(out, "  quota {quota}  {percent}%")?;
         }

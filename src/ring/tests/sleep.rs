@@ -117,9 +117,10 @@ fn ping(options: Options, threads: u64, rounds: u64, naps: bool) {
                 seen.store(value, Ordering::Relaxed);
                 done &= value == rounds;
             }
-            if !done && !(naps && ring.nap().await) {
-                ring.park().await;
+            if done || naps && ring.nap().await {
+                continue;
             }
+            ring.park().await;
         }
         for pinger in pingers {
             pinger.join().unwrap();

@@ -73,11 +73,14 @@ fn the_bell_ends_a_nap() {
         let started = Instant::now();
         assert!(ring.block(1, LONG));
         assert!(started.elapsed() < LONG / 2);
-        // Without one, a nap ends by itself, and there is nothing to do.
-        ring.turn(&mut Vec::new(), 16).unwrap();
+        // Without one, a nap ends by itself, and there is nothing to do. (On a busy machine there
+        // may be no nap at first.)
         let naps = ring.probe().naps.get();
-        assert!(!ring.nap().await);
-        assert_eq!(ring.probe().naps.get(), naps + 1);
+        ring.turn(&mut Vec::new(), 16).unwrap();
+        while ring.nap().await {
+            ring.turn(&mut Vec::new(), 16).unwrap();
+        }
+        assert!(ring.probe().naps.get() > naps);
     });
 }
 

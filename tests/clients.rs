@@ -96,18 +96,7 @@ fn run(command: &mut Command) -> String {
 /// A server with u0 to u3 of bench.test, all with the password `pw`.
 fn server() -> Server {
     let server = Server::start(&[]);
-    server.run(&[
-        "account",
-        "generate",
-        "--users",
-        "4",
-        "--prefix",
-        "u",
-        "--domain",
-        "bench.test",
-        "--password",
-        "pw",
-    ]);
+    server.generate(4);
     server
 }
 

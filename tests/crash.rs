@@ -4,10 +4,10 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::{Server, beside};
+use support::{Server, loadgen, verify};
 
 /// Kills in one test; `RINGPOST_CRASHES` sets another number.
 fn crashes() -> u32 {
@@ -15,28 +15,11 @@ fn crashes() -> u32 {
     wanted.and_then(|n| n.parse().ok()).unwrap_or(4)
 }
 
-/// The load generator, built beside the server by `cargo test --workspace`.
-fn loadgen() -> Command {
-    let path = beside("loadgen").expect("loadgen is built: run `cargo test --workspace`");
-    Command::new(path)
-}
-
 /// Under load from loadgen with this many recipients a message, killed and restarted again and
 /// again; then verified.
 fn survive(recipients: u32, size: &str) {
     let mut server = Server::start(&["--processors", "0-1"]);
-    server.run(&[
-        "account",
-        "generate",
-        "--users",
-        "40",
-        "--prefix",
-        "u",
-        "--domain",
-        "bench.test",
-        "--password",
-        "pw",
-    ]);
+    server.generate(40);
     let folder = tempfile::tempdir().expect("a folder");
     let mut ledgers = Vec::new();
     let mut seed = u64::from(std::process::id());
@@ -86,45 +69,14 @@ fn survive(recipients: u32, size: &str) {
         server.restart();
         ledgers.push(ledger);
     }
-    verify(&server, &ledgers);
+    // A run that delivered nothing proves nothing.
+    assert!(verify(&server, &ledgers) >= 5 * u64::from(crashes()));
 }
 
 /// Messages that the ledger says were acknowledged.
 fn acknowledged(ledger: &Path) -> usize {
     let text = std::fs::read_to_string(ledger).unwrap_or_default();
     text.lines().filter(|line| line.contains("=250")).count()
-}
-
-fn verify(server: &Server, ledgers: &[impl AsRef<Path>]) {
-    let mut command = loadgen();
-    command.args([
-        "verify",
-        "--pop3",
-        &server.pop3.to_string(),
-        "--password",
-        "pw",
-    ]);
-    for ledger in ledgers {
-        command.arg("--ledger").arg(ledger.as_ref());
-    }
-    let output = command.output().expect("loadgen");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("{said}");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{errors}");
-    // A run that delivered nothing proves nothing.
-    let found: u64 = said
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("acknowledged"))
-        .and_then(|rest| {
-            rest.split_whitespace()
-                .next()?
-                .replace(',', "")
-                .parse()
-                .ok()
-        })
-        .expect("a count of acknowledged messages");
-    assert!(found >= 5 * u64::from(crashes()), "{said}");
 }
 
 #[test]

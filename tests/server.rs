@@ -10,21 +10,6 @@ use support::{Client, Server, command, connect, log_in, mailbox, send_message, s
 
 const TWO: [&str; 2] = ["--processors", "0-1"];
 
-fn generate(server: &Server, users: u32) {
-    server.run(&[
-        "account",
-        "generate",
-        "--users",
-        &users.to_string(),
-        "--prefix",
-        "u",
-        "--domain",
-        "bench.test",
-        "--password",
-        "pw",
-    ]);
-}
-
 #[test]
 fn a_first_start_prints_all_that_one_needs_to_try_it() {
     let server = Server::start(&[]);
@@ -50,7 +35,7 @@ fn a_first_start_prints_all_that_one_needs_to_try_it() {
 #[test]
 fn lmtp_answers_for_each_recipient_and_keeps_one_copy_a_mailbox() {
     let server = Server::start(&TWO);
-    generate(&server, 8);
+    server.generate(8);
     let all: Vec<String> = (0..8).map(|n| format!("u{n}@bench.test")).collect();
     let names: Vec<&str> = all.iter().map(String::as_str).collect();
     let mut client = Client::new(server.lmtp);
@@ -72,7 +57,7 @@ fn lmtp_answers_for_each_recipient_and_keeps_one_copy_a_mailbox() {
 #[test]
 fn recipients_resolve_through_aliases_details_and_catch_alls() {
     let server = Server::start(&[]);
-    generate(&server, 3);
+    server.generate(3);
     let (u0, u1, u2) = ("u0@bench.test", "u1@bench.test", "u2@bench.test");
     server.run(&["alias", "add", "both@bench.test", u0, u1]);
     let mut client = Client::new(server.smtp);
@@ -99,7 +84,7 @@ fn recipients_resolve_through_aliases_details_and_catch_alls() {
 #[test]
 fn mail_survives_a_crash_and_other_processors() {
     let mut server = Server::start(&TWO);
-    generate(&server, 6);
+    server.generate(6);
     let mut client = Client::new(server.smtp);
     client.expect("EHLO client.example", "250");
     for round in 0..30 {
@@ -129,7 +114,7 @@ fn mail_survives_a_crash_and_other_processors() {
 #[test]
 fn a_large_message_streams_to_several_partitions() {
     let mut server = Server::start(&TWO);
-    generate(&server, 6);
+    server.generate(6);
     let line = format!("{}\r\n", "0123456789".repeat(7));
     let body = format!("Subject: large\r\n\r\n{}", line.repeat(50_000));
     assert!(body.len() > 3 << 20);
@@ -151,7 +136,7 @@ fn a_large_message_streams_to_several_partitions() {
 #[test]
 fn deletions_count_at_quit_only_and_space_comes_back() {
     let server = Server::start(&[]);
-    generate(&server, 1);
+    server.generate(1);
     let mut client = Client::new(server.smtp);
     client.expect("EHLO client.example", "250");
     for _ in 0..3 {
@@ -205,7 +190,7 @@ fn log_in_when_free(server: &Server) -> Client {
 #[test]
 fn a_password_change_ends_what_was_cached_and_removal_ends_the_account() {
     let server = Server::start(&TWO);
-    generate(&server, 2);
+    server.generate(2);
     for _ in 0..2 {
         log_in(server.pop3, "u0@bench.test", "pw").expect("QUIT", "+OK");
     }
@@ -231,7 +216,7 @@ fn a_password_change_ends_what_was_cached_and_removal_ends_the_account() {
 #[test]
 fn commands_do_the_same_with_and_without_a_server() {
     let mut server = Server::start(&[]);
-    generate(&server, 3);
+    server.generate(3);
     let listed = server.run(&["account", "list", "--domain", "bench.test"]);
     let place = server.run(&["hashdir", "u1@bench.test"]);
     assert!(place.contains("shard "), "{place}");
@@ -259,7 +244,7 @@ fn commands_do_the_same_with_and_without_a_server() {
 #[test]
 fn sigterm_drains() {
     let mut server = Server::start(&TWO);
-    generate(&server, 1);
+    server.generate(1);
     let mut idle = Client::new(server.smtp);
     idle.expect("EHLO client.example", "250");
     let mut busy = Client::new(server.smtp);
@@ -280,24 +265,25 @@ fn sigterm_drains() {
     assert_eq!(mailbox(server.pop3, "u0@bench.test", "pw").len(), 1);
 }
 
+/// A client that has begun a message and does not go on.
+fn stuck_in_data(server: &Server) -> Client {
+    let mut stuck = Client::new(server.smtp);
+    stuck.expect("EHLO client.example", "250");
+    let (address, _) = &server.demo_accounts()[0];
+    stuck.expect("MAIL FROM:<>", "250");
+    stuck.expect(&format!("RCPT TO:<{address}>"), "250");
+    stuck.expect("DATA", "354");
+    stuck
+}
+
 #[test]
 fn draining_is_bounded_and_a_second_signal_ends_at_once() {
     let mut server = Server::start(&["--drain-seconds", "1"]);
-    let mut stuck = Client::new(server.smtp);
-    stuck.expect("EHLO client.example", "250");
-    let (address, _) = &server.demo_accounts()[0];
-    stuck.expect("MAIL FROM:<>", "250");
-    stuck.expect(&format!("RCPT TO:<{address}>"), "250");
-    stuck.expect("DATA", "354");
+    let _stuck = stuck_in_data(&server);
     assert!(server.stop().success());
 
     let mut server = Server::start(&["--drain-seconds", "600"]);
-    let mut stuck = Client::new(server.smtp);
-    stuck.expect("EHLO client.example", "250");
-    let (address, _) = &server.demo_accounts()[0];
-    stuck.expect("MAIL FROM:<>", "250");
-    stuck.expect(&format!("RCPT TO:<{address}>"), "250");
-    stuck.expect("DATA", "354");
+    let _stuck = stuck_in_data(&server);
     signal(server.pid(), "TERM");
     std::thread::sleep(Duration::from_millis(300));
     let started = Instant::now();
@@ -346,7 +332,7 @@ fn a_processor_that_is_not_there_is_an_error() {
 #[test]
 fn hostile_clients_cost_only_themselves() {
     let server = Server::start(&[]);
-    generate(&server, 1);
+    server.generate(1);
     // Binary noise, an endless line, half-open sessions, one byte at a time, a reader that never reads.
     let mut noise = connect(server.smtp);
     let bytes: Vec<u8> = (0..200_000u32)
@@ -393,7 +379,7 @@ fn hostile_clients_cost_only_themselves() {
 #[test]
 fn a_message_that_is_too_large_is_refused_and_leaves_nothing() {
     let server = Server::start(&["--message-bytes-max", "1M"]);
-    generate(&server, 1);
+    server.generate(1);
     let mut client = Client::new(server.smtp);
     client.expect("EHLO client.example", "250");
     client.expect("MAIL FROM:<> SIZE=2000000", "552 5.3.4");
@@ -415,7 +401,7 @@ fn a_message_that_is_too_large_is_refused_and_leaves_nothing() {
 #[test]
 fn smuggling_fails() {
     let server = Server::start(&[]);
-    generate(&server, 1);
+    server.generate(1);
     for end in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n"] {
         let mut client = Client::new(server.smtp);
         client.expect("EHLO client.example", "250");
@@ -433,7 +419,7 @@ fn smuggling_fails() {
 #[test]
 fn metrics_and_health_tell_how_it_is() {
     let server = Server::start(&TWO);
-    generate(&server, 4);
+    server.generate(4);
     let mut client = Client::new(server.smtp);
     client.expect("EHLO client.example", "250");
     for n in 0..4 {
@@ -487,7 +473,7 @@ fn unix_sockets_take_lmtp() {
 #[test]
 fn a_recipient_that_goes_between_rcpt_and_data_is_queued_not_dropped() {
     let server = Server::start(&TWO);
-    generate(&server, 2);
+    server.generate(2);
     let mut client = Client::new(server.smtp);
     client.expect("EHLO client.example", "250");
     client.expect("MAIL FROM:<>", "250");

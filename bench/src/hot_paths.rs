@@ -4,6 +4,9 @@
 //! A new one is a function that prepares its input and returns what runs once, and a line in
 //! [`HOT_PATHS`]; then `bench/instructions --update` writes down what it costs.
 
+mod pop3;
+mod store;
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,48 +23,97 @@ use ringpost::proto::{Session as _, Step};
 pub struct HotPath {
     /// Lower case, `_` between words; the key in `bench/instructions.json`.
     pub name: &'static str,
-    /// Bytes of input that one run goes through.
-    pub bytes: u64,
+    /// What one run goes through.
+    pub work: Work,
     /// Prepares the input; what it returns runs once each time it is called.
     pub prepare: fn() -> Box<dyn FnMut()>,
+}
+
+/// The size of a run, for its throughput.
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    /// So many bytes of input.
+    Bytes(u64),
+    /// So many things that have no size.
+    Items(u64),
 }
 
 /// All of them.
 pub const HOT_PATHS: &[HotPath] = &[
     HotPath {
         name: "smtp_commands",
-        bytes: command_bytes(),
+        work: Work::Bytes(command_bytes()),
         prepare: smtp_commands,
     },
     HotPath {
         name: "address_parse",
-        bytes: ADDRESS.len() as u64,
+        work: Work::Bytes(ADDRESS.len() as u64),
         prepare: address_parse,
     },
     HotPath {
         name: "unstuff_4k",
-        bytes: MESSAGE_BYTES as u64,
+        work: Work::Bytes(MESSAGE_BYTES as u64),
         prepare: || unstuff(message(MESSAGE_BYTES, b'a')),
     },
     HotPath {
         name: "unstuff_4k_all_dots",
-        bytes: MESSAGE_BYTES as u64,
+        work: Work::Bytes(MESSAGE_BYTES as u64),
         prepare: || unstuff(message(MESSAGE_BYTES, b'.')),
     },
     HotPath {
         name: "trace_header",
-        bytes: TRACE_BYTES,
+        work: Work::Bytes(TRACE_BYTES),
         prepare: trace_header,
     },
     HotPath {
         name: "smtp_message_4k",
-        bytes: MESSAGE_BYTES as u64,
+        work: Work::Bytes(MESSAGE_BYTES as u64),
         prepare: || smtp_message(MESSAGE_BYTES),
     },
     HotPath {
         name: "smtp_message_50k",
-        bytes: 50 * 1024,
+        work: Work::Bytes(50 * 1024),
         prepare: || smtp_message(50 * 1024),
+    },
+    HotPath {
+        name: "pop3_command",
+        work: Work::Bytes(pop3::COMMAND.len() as u64),
+        prepare: pop3::command,
+    },
+    HotPath {
+        name: "pop3_login_plain",
+        work: Work::Bytes(pop3::PLAIN.len() as u64),
+        prepare: pop3::plain,
+    },
+    HotPath {
+        name: "pop3_stuff_4k",
+        work: Work::Bytes(MESSAGE_BYTES as u64),
+        prepare: || pop3::stuff(message(MESSAGE_BYTES, b'a')),
+    },
+    HotPath {
+        name: "pop3_stuff_4k_all_dots",
+        work: Work::Bytes(MESSAGE_BYTES as u64),
+        prepare: || pop3::stuff(message(MESSAGE_BYTES, b'.')),
+    },
+    HotPath {
+        name: "pop3_top_4k",
+        work: Work::Bytes(MESSAGE_BYTES as u64),
+        prepare: || pop3::top(message(MESSAGE_BYTES, b'a')),
+    },
+    HotPath {
+        name: "pop3_retrieve_4k",
+        work: Work::Bytes(MESSAGE_BYTES as u64),
+        prepare: || pop3::retrieve(message(MESSAGE_BYTES, b'a')),
+    },
+    HotPath {
+        name: "record_encode_4k",
+        work: Work::Bytes(MESSAGE_BYTES as u64),
+        prepare: || store::encode_batch(message(MESSAGE_BYTES, b'a')),
+    },
+    HotPath {
+        name: "index_insert",
+        work: Work::Items(store::INSERTS as u64),
+        prepare: store::insert,
     },
 ];
 
@@ -158,6 +210,7 @@ fn smtp_message(bytes: usize) -> Box<dyn FnMut()> {
         message_bytes_max: 1 << 20,
         recipients_max: 1000,
         messages_max: u32::MAX,
+        refused_recipients_max: 20,
         command_timeout: Duration::from_secs(600),
         data_timeout: Duration::from_secs(600),
     };

@@ -47,6 +47,12 @@ pub trait Backend {
     /// When its partition cannot be asked.
     async fn account(&self, address: &Address) -> Result<Option<Account>, BackendError>;
 
+    /// Bytes of all messages of this account; 0 where there is none.
+    ///
+    /// # Errors
+    /// When its partition cannot be asked.
+    async fn used_bytes(&self, address: &Address) -> Result<u64, BackendError>;
+
     /// The first accounts that suit, in order of their addresses: [`Listing`] finds them.
     ///
     /// # Errors
@@ -158,14 +164,15 @@ impl Listing {
         self.found.push((address.clone(), account.quota_bytes));
     }
 
-    /// What was found, in order.
-    pub fn finish(self) -> Vec<AccountEntry> {
+    /// What was found, in order; `used_bytes` is asked for those only.
+    pub fn finish(self, used_bytes: impl Fn(&Address) -> u64) -> Vec<AccountEntry> {
         self.found
             .into_sorted_vec()
             .into_iter()
             .map(|(address, quota_bytes)| AccountEntry {
                 address: address.to_string(),
                 quota_bytes,
+                used_bytes: used_bytes(&address),
             })
             .collect()
     }

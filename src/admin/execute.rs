@@ -1,7 +1,7 @@
 //! Does what a [`Request`] asks for, on any [`Backend`].
 
 use super::backend::{AccountQuery, Backend, BackendError};
-use super::wire::{AliasEntry, DomainEntry, NewAccount, Reply, Request};
+use super::wire::{AccountEntry, AliasEntry, DomainEntry, NewAccount, Reply, Request};
 use crate::config::parse_domain;
 use crate::directory::{Site, password};
 use crate::limits;
@@ -71,6 +71,10 @@ async fn run<B: Backend>(backend: &B, request: Request) -> Result<Reply, String>
             backend.update_account(account).await.map_err(text)?;
             Ok(Reply::done())
         }
+        Request::AccountQuota {
+            address,
+            quota_bytes,
+        } => set_quota(backend, &parse(&address)?, quota_bytes).await,
         Request::AccountRemove { address } => {
             let address = parse(&address)?;
             site.check_removable(&address).map_err(text)?;
@@ -193,6 +197,30 @@ async fn list_accounts<B: Backend>(
     // A full page may be the last one; the next is empty then.
     let more = accounts.len() >= limits::ADMIN_ACCOUNTS_MAX;
     Ok(Reply::Accounts { accounts, more })
+}
+
+/// Sets the quota where there is one to set, and shows what the account has then. A quota below
+/// what is used is fine: the account takes nothing more until it has room again.
+async fn set_quota<B: Backend>(
+    backend: &B,
+    address: &Address,
+    quota_bytes: Option<u64>,
+) -> Result<Reply, String> {
+    let mut account = existing(backend, address).await?;
+    if let Some(quota_bytes) = quota_bytes {
+        account.quota_bytes = quota_bytes;
+        let updated = backend.update_account(account.clone()).await;
+        updated.map_err(|error| about(address, error))?;
+    }
+    let used_bytes = backend.used_bytes(address).await.map_err(text)?;
+    Ok(Reply::Accounts {
+        accounts: vec![AccountEntry {
+            address: address.to_string(),
+            quota_bytes: account.quota_bytes,
+            used_bytes,
+        }],
+        more: false,
+    })
 }
 
 async fn add_alias<B: Backend>(

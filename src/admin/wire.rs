@@ -73,6 +73,13 @@ pub enum Request {
         /// In a form that [`crate::directory::password`] knows.
         hash: String,
     },
+    /// Show an account's quota and what it uses of it, or set the quota [N25].
+    AccountQuota {
+        /// The account.
+        address: String,
+        /// Bytes; 0: unlimited; `None`: it stays as it is.
+        quota_bytes: Option<u64>,
+    },
     /// Remove an account and all its mail.
     AccountRemove {
         /// The account.
@@ -137,7 +144,7 @@ pub enum Reply {
         /// There are more behind the last one.
         more: bool,
     },
-    /// Answers [`Request::AccountList`].
+    /// Answers [`Request::AccountList`], and [`Request::AccountQuota`] with one account.
     Accounts {
         /// In order.
         accounts: Vec<AccountEntry>,
@@ -224,6 +231,9 @@ pub struct AccountEntry {
     pub address: String,
     /// Bytes; 0: unlimited.
     pub quota_bytes: u64,
+    /// Bytes of all messages it has.
+    #[serde(default)]
+    pub used_bytes: u64,
 }
 
 /// Why a line is no request or reply.

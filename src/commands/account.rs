@@ -9,7 +9,7 @@ use super::cli::{AccountCommand, PasswordArgs};
 use super::import;
 use super::office::{Office, run, unexpected};
 use super::{Failure, complain, existing, secret, site};
-use crate::admin::{NewAccount, Reply, Request};
+use crate::admin::{AccountEntry, NewAccount, Reply, Request};
 use crate::config::{self, Config};
 use crate::directory::password::{self, Imported, Scheme};
 use crate::mail::Address;
@@ -28,13 +28,25 @@ pub(super) fn carry_out(command: AccountCommand) -> Result<(), Failure> {
         AccountCommand::Add {
             address,
             password,
+            quota,
             settings,
         } => {
             let effective = config::load(&settings.0)?;
             let hash = hashed(&password)?;
             let config = effective.config.clone();
             run(effective, async move |mut office| {
-                add(&mut office, &config, &address, hash).await
+                add(&mut office, &config, &address, hash, quota).await
+            })
+        }
+        AccountCommand::Quota {
+            address,
+            quota,
+            settings,
+        } => {
+            let effective = existing(&settings)?;
+            let config = effective.config.clone();
+            run(effective, async move |mut office| {
+                set_quota(&mut office, &config, &address, quota).await
             })
         }
         AccountCommand::List { domain, settings } => {
@@ -146,12 +158,13 @@ pub(super) async fn add(
     config: &Config,
     name: &str,
     hash: String,
+    quota_bytes: u64,
 ) -> Result<(), Failure> {
     let address = qualify(office, config, name).await?;
     let account = NewAccount {
         address,
         hash,
-        quota_bytes: 0,
+        quota_bytes,
     };
     let request = Request::AccountAdd {
         accounts: vec![account],
@@ -168,6 +181,39 @@ pub(super) async fn add(
     }
 }
 
+/// Sets the quota if one is given, and shows the account.
+pub(super) async fn set_quota(
+    office: &mut Office,
+    config: &Config,
+    name: &str,
+    quota_bytes: Option<u64>,
+) -> Result<(), Failure> {
+    let request = Request::AccountQuota {
+        address: qualify(office, config, name).await?,
+        quota_bytes,
+    };
+    let Reply::Accounts { accounts, .. } = office.ask(request).await? else {
+        return Err(unexpected());
+    };
+    show(&accounts)
+}
+
+/// A line for each account: address, bytes used, quota.
+fn show(accounts: &[AccountEntry]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    for account in accounts {
+        write!(out, "{}  used {}", account.address, account.used_bytes)?;
+        // None without a quota.
+        let percent = account.used_bytes.saturating_mul(100);
+        if let Some(percent) = percent.checked_div(account.quota_bytes) {
+            let quota = config::show_bytes(account.quota_bytes);
+            write!(out, "  quota {quota}  {percent}%")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 pub(super) async fn list(office: &mut Office, domain: Option<String>) -> Result<(), Failure> {
     let mut after = None;
     loop {
@@ -178,14 +224,7 @@ pub(super) async fn list(office: &mut Office, domain: Option<String>) -> Result<
         let Reply::Accounts { accounts, more } = office.ask(request).await? else {
             return Err(unexpected());
         };
-        let mut out = std::io::stdout().lock();
-        for account in &accounts {
-            write!(out, "{}", account.address)?;
-            if account.quota_bytes > 0 {
-                write!(out, "  quota {}", config::show_bytes(account.quota_bytes))?;
-            }
-            writeln!(out)?;
-        }
+        show(&accounts)?;
         after = accounts.last().map(|account| account.address.clone());
         if !more || after.is_none() {
             return Ok(());

@@ -203,10 +203,27 @@ pub(super) enum AccountCommand {
         address: String,
         #[command(flatten)]
         password: PasswordArgs,
+        /// Bytes of mail it may hold, also written such as 500M or 2G; 0: as many as there is space
+        #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
+        quota: u64,
         #[command(flatten)]
         settings: StoreSettings,
     },
-    /// List the accounts
+    /// Show or change how much mail an account may hold
+    ///
+    /// Mail for an account that is full is put off (452 4.2.2): the sender tries again. A message to
+    /// several accounts of which some are full waits for those in the queue.
+    Quota {
+        /// The account
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// Its new quota, such as 500M or 2G; 0: none. Without it, the account is shown
+        #[arg(value_name = "SIZE", value_parser = size)]
+        quota: Option<u64>,
+        #[command(flatten)]
+        settings: StoreSettings,
+    },
+    /// List the accounts, the bytes each uses, and its quota
     List {
         /// Only of this domain
         #[arg(long = "domain", value_name = "DOMAIN", id = "of_domain")]
@@ -283,6 +300,11 @@ pub(super) struct PasswordArgs {
     /// How it is hashed
     #[arg(long, value_name = "SCHEME", default_value = "argon2id", value_parser = scheme)]
     pub(super) scheme: Scheme,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    config::parse_bytes(text)
+        .ok_or_else(|| "a size is a number of bytes, or one such as 64K, 500M or 2G".to_owned())
 }
 
 fn scheme(name: &str) -> Result<Scheme, String> {

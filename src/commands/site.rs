@@ -35,6 +35,11 @@ pub(super) async fn domain_list(office: &mut Office) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         for entry in &domains {
             write!(out, "{}", entry.domain)?;
+            if let (shown, Ok(())) = idna::domain_to_unicode(&entry.domain)
+                && shown != entry.domain
+            {
+                write!(out, "  {shown}")?;
+            }
             if entry.configured {
                 write!(out, "  (from --domain)")?;
             }

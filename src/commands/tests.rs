@@ -55,6 +55,15 @@ fn a_day_in_an_operators_life() {
         run("account add joe --password pw --scheme light --data DATA"),
         "joe@x.test exists already",
     );
+    run("account add ann --password pw --scheme light --quota 2G --data DATA").expect("made");
+    run("account quota ann --data DATA").expect("shown");
+    run("account quota joe 500M --data DATA").expect("changed");
+    misused(run("account quota joe much --data DATA"), "a size is");
+    fails(
+        run("account quota eve 1M --data DATA"),
+        "there is no account eve@x.test",
+    );
+    run("account remove ann --data DATA").expect("removed");
     run("account passwd joe --password new --scheme light --data DATA").expect("changed");
     fails(
         run("account passwd ann --password x --data DATA"),
@@ -85,6 +94,7 @@ fn a_day_in_an_operators_life() {
     let left = accounts.recv().expect("ended");
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].address.as_str(), "joe@x.test");
+    assert_eq!(left[0].quota_bytes, 500 << 20);
     assert_eq!(password::verify(&left[0].password_hash, b"new"), Ok(true));
 }
 

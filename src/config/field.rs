@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
 use super::{Config, ListenAddress, Processors, SyncLevel, processors};
 use crate::limits;
 
@@ -372,13 +374,24 @@ pub fn show_bytes(bytes: u64) -> String {
 }
 
 /// Reads a domain name into its canonical form: lower case, no dot at the end. Labels are letters,
-/// digits, `-` and `_` (not a `-` at an end), or anything beyond ASCII; U-labels and A-labels are
-/// not converted into each other, so that a domain used in both forms is served under two names.
+/// digits, `-` and `_` (not a `-` at an end); a name beyond ASCII becomes its A-labels (UTS #46),
+/// as in an address, so that a domain has one name however it is written.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn parse_domain(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text);
+    if !name.is_ascii() {
+        return Uts46::new()
+            .to_ascii(
+                name.as_bytes(),
+                AsciiDenyList::STD3,
+                Hyphens::CheckFirstLast,
+                DnsLength::Verify,
+            )
+            .map(String::from)
+            .map_err(|_| format!("{name:?} is not an internationalized domain name (RFC 5890)"));
+    }
     if name.is_empty() {
         return Err("a domain name cannot be empty".to_owned());
     }
@@ -393,23 +406,21 @@ pub fn parse_domain(text: &str) -> Result<String, String> {
         if label.is_empty() {
             return Err("a label of the domain name is empty".to_owned());
         }
-        // RFC 1035 §2.3.4. A U-label may take more bytes than its A-label, never fewer characters.
-        if label.chars().count() > 63 {
+        // RFC 1035 §2.3.4.
+        if label.len() > 63 {
             return Err(format!("the label {label:?} has more than 63 characters"));
         }
         if label.starts_with('-') || label.ends_with('-') {
             return Err(format!("the label {label:?} begins or ends with a hyphen"));
         }
-        let odd = label.chars().find(|c| {
-            !(c.is_ascii_alphanumeric()
-                || matches!(c, '-' | '_')
-                || (!c.is_ascii() && !c.is_control() && !c.is_whitespace()))
-        });
+        let odd = label
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
         if let Some(odd) = odd {
             return Err(format!("{odd:?} cannot be in a domain name"));
         }
     }
-    Ok(name.to_lowercase())
+    Ok(name.to_ascii_lowercase())
 }
 
 /// A TOML basic string.

@@ -102,7 +102,7 @@ pub struct Config {
     pub drain: Duration,
     /// `--delivery-processors`: per shard, 0 = as many as arrive [C1].
     pub delivery_processors: u32,
-    /// `--expire-start`: hour of the day, 0 to 23 [N23].
+    /// `--expire-start`: hour of the day, 0 to 23, local time [N23].
     pub expire_start: u8,
     /// `--cleanup-age` [N23].
     pub cleanup_age: Duration,
@@ -112,6 +112,8 @@ pub struct Config {
     pub recipients_max: u32,
     /// `--messages-max` [N15].
     pub messages_max: u32,
+    /// `--refused-recipients-max`: of one SMTP connection; 0: as many as come.
+    pub refused_recipients_max: u32,
     /// `--smtp-timeout` [N17].
     pub smtp_timeout: Duration,
     /// `--smtp-data-timeout` [N17].
@@ -130,7 +132,7 @@ pub struct Config {
     pub auth_cache_ttl: Duration,
     /// `--auth-cache-size` [N37].
     pub auth_cache_size: usize,
-    /// `--memory-max`: bytes of message bodies and output in flight per shard.
+    /// `--memory-max`: bytes that the sessions of one shard and their deliveries may hold.
     pub shard_memory_bytes_max: u64,
     /// `--buffered-writes`: mail goes through the page cache instead of straight to the device.
     pub buffered_writes: bool,

@@ -58,6 +58,7 @@ const SAMPLES: &[Sample] = &[
     ("message-bytes-max", "100M", "\"100M\"", "63K", "\"3G\""),
     ("recipients-max", "100", "100", "99", "100001"),
     ("messages-max", "1", "1", "0", "0x10"),
+    ("refused-recipients-max", "0", "0", "-1", "1000001"),
     ("smtp-sessions-max", "5", "5", "0", "0"),
     ("lmtp-sessions-max", "6", "6", "1048577", "true"),
     ("pop3-sessions-max", "600", "600", "6e2", "6e2"),
@@ -396,7 +397,8 @@ fn domains_are_made_canonical() {
         ("Example.ORG", "example.org"),
         ("example.org.", "example.org"),
         ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-        ("BÜCHER.example", "bücher.example"),
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("bu\u{308}cher.example.", "xn--bcher-kva.example"),
         ("_dmarc.x", "_dmarc.x"),
         ("localhost", "localhost"),
     ] {
@@ -413,7 +415,8 @@ fn domains_are_made_canonical() {
         ("a b.test", "' ' cannot"),
         ("a@b", "'@' cannot"),
         ("[127.0.0.1]", "'[' cannot"),
-        ("a\u{2028}b", "cannot"),
+        ("a\u{2028}b", "not an internationalized"),
+        ("bü_cher.test", "not an internationalized"),
         (long_label.as_str(), "more than 63"),
         (long_name.as_str(), "at most 255"),
     ] {

@@ -332,6 +332,20 @@ proptest! {
     /// Changes that the site allows never leave an alias or catch-all that points outside, and the
     /// log always makes the same site again.
     #[test]
+    fn settings_and_addresses_agree_on_domains(
+        text in "[a-cA-CüÜßĳЖ中。ｘ0-9_-]{1,6}([.。][a-zé]{1,4}){0,2}"
+    ) {
+        let as_setting = crate::config::parse_domain(&text);
+        let as_address = Address::parse(&format!("u@{text}"));
+        if let (Ok(setting), Ok(address)) = (&as_setting, &as_address) {
+            prop_assert_eq!(address.domain(), setting);
+        }
+        if !text.contains('_') {
+            prop_assert_eq!(as_setting.is_ok(), as_address.is_ok(), "{:?}", text);
+        }
+    }
+
+    #[test]
     fn allowed_changes_keep_the_site_sound(steps in proptest::collection::vec((0_u8..7, names(), proptest::collection::vec(names(), 0..4)), 0..40)) {
         let mut site = two_domains();
         for (step, name, targets) in steps {

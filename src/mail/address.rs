@@ -1,8 +1,8 @@
 //! Addresses and their grammar (RFC 5321 §4.1.2, RFC 6531 §3.3).
 //!
 //! Guarantees: what parses is within the bounds of `limits`, holds no control character, and has
-//! one canonical spelling, so that comparing texts compares addresses. Whether non-ASCII is
-//! allowed is the caller's question: [`Address::is_ascii`].
+//! one canonical spelling, so that comparing texts compares addresses; an internationalized domain
+//! is its A-labels, however it was written. Whether non-ASCII is allowed is the caller's question.
 //! Does not know: which domains are ours, what an account is.
 //! On failure: an [`AddressError`] that says which part is wrong and what is allowed.
 
@@ -10,13 +10,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
 use crate::limits::{DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
 
 /// Bytes of one label of a domain (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// `local-part@domain` in canonical form: the domain in lower case (A-labels as given), the local
-/// part with needless quoting removed. Comparison of local parts for our own accounts is without
+/// `local-part@domain` in canonical form: the domain in lower case and ASCII (U-labels as their
+/// A-labels, RFC 5890 §2.3.2.1), the local part with needless quoting removed. Comparison of local parts for our own accounts is without
 /// regard to ASCII case: [`Address::account_key`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -96,11 +98,6 @@ impl Address {
         &self.text[usize::from(self.at_index) + 1..]
     }
 
-    /// Needs no SMTPUTF8 (RFC 6531 §3.3).
-    pub fn is_ascii(&self) -> bool {
-        self.text.is_ascii()
-    }
-
     /// The form under which accounts are kept: all ASCII letters in lower case.
     pub fn account_key(&self) -> Address {
         Address {
@@ -156,6 +153,9 @@ pub enum AddressError {
     /// This cannot stand in a domain.
     #[error("{} is not allowed in a domain", shown(*.0))]
     DomainCharacter(char),
+    /// Beyond ASCII, and nothing that a domain can be.
+    #[error("not an internationalized domain name (RFC 5890)")]
+    DomainInternational,
     /// A label is empty, too long, or has a hyphen at an end.
     #[error("each label of a domain has 1 to {LABEL_BYTES_MAX} bytes and no hyphen at its ends")]
     DomainLabel,
@@ -316,7 +316,8 @@ fn parse_quoted_string(text: &str) -> Result<(Cow<'_, str>, &str), AddressError>
 /// sub-domain = Let-dig [Ldh-str]            ; RFC 6531 adds U-label
 /// ```
 ///
-/// ASCII letters stay as they are (the caller lowers them in its own copy), others are lowered.
+/// ASCII letters stay as they are (the caller lowers them in its own copy); a domain with others
+/// comes as its A-labels (UTS #46, not transitional, so that `ß` and `ss` are two names).
 pub(super) fn parse_domain(text: &str) -> Result<(Cow<'_, str>, &str), AddressError> {
     let bytes = text.as_bytes();
     let mut index = 0;
@@ -326,7 +327,7 @@ pub(super) fn parse_domain(text: &str) -> Result<(Cow<'_, str>, &str), AddressEr
         if is(byte, LETTER_DIGIT) || byte == b'-' {
             index += 1;
         } else if byte == b'.' {
-            check_label(&bytes[label_start..index])?;
+            check_label(&bytes[label_start..index], ascii)?;
             index += 1;
             label_start = index;
         } else if byte < 128 {
@@ -349,21 +350,34 @@ pub(super) fn parse_domain(text: &str) -> Result<(Cow<'_, str>, &str), AddressEr
             _ => AddressError::NoDomain,
         });
     }
-    check_label(&bytes[label_start..index])?;
+    check_label(&bytes[label_start..index], ascii)?;
     let (domain, rest) = text.split_at(index);
     if ascii {
         return Ok((Cow::Borrowed(domain), rest));
     }
-    let lowered = domain.to_lowercase();
-    if lowered.len() > DOMAIN_BYTES_MAX || !lowered.split('.').all(|l| l.len() <= LABEL_BYTES_MAX) {
-        return Err(AddressError::DomainTooLong);
+    // Widths and compatible forms of ASCII characters are mapped to these: STD3 refuses what then
+    // cannot be in a domain, an `@` above all.
+    let mapped = Uts46::new().to_ascii(
+        domain.as_bytes(),
+        AsciiDenyList::STD3,
+        Hyphens::CheckFirstLast,
+        DnsLength::Verify,
+    );
+    match mapped {
+        Ok(ascii) => Ok((Cow::Owned(ascii.into_owned()), rest)),
+        Err(_) => Err(AddressError::DomainInternational),
     }
-    Ok((Cow::Owned(lowered), rest))
 }
 
-fn check_label(label: &[u8]) -> Result<(), AddressError> {
+/// Only of ASCII is the length known here: that of an A-label comes out later.
+fn check_label(label: &[u8], ascii: bool) -> Result<(), AddressError> {
+    let bytes_max = if ascii {
+        LABEL_BYTES_MAX
+    } else {
+        DOMAIN_BYTES_MAX
+    };
     let ends_well = label.first() != Some(&b'-') && label.last() != Some(&b'-');
-    if (1..=LABEL_BYTES_MAX).contains(&label.len()) && ends_well {
+    if (1..=bytes_max).contains(&label.len()) && ends_well {
         Ok(())
     } else {
         Err(AddressError::DomainLabel)

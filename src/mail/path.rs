@@ -52,11 +52,6 @@ impl ReversePath {
         }
     }
 
-    /// Needs no SMTPUTF8.
-    pub fn is_ascii(&self) -> bool {
-        self.address().is_none_or(Address::is_ascii)
-    }
-
     /// What stands between `<` and `>`.
     pub fn as_str(&self) -> &str {
         self.address().map_or("", Address::as_str)
@@ -84,14 +79,6 @@ impl ForwardPath {
         }
         let (address, rest) = parse_path(text)?;
         Ok((ForwardPath::Address(address), rest))
-    }
-
-    /// Needs no SMTPUTF8.
-    pub fn is_ascii(&self) -> bool {
-        match self {
-            ForwardPath::Postmaster => true,
-            ForwardPath::Address(address) => address.is_ascii(),
-        }
     }
 
     /// What stands between `<` and `>`.

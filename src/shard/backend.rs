@@ -188,6 +188,17 @@ impl Backend for Shards {
         Ok(found)
     }
 
+    async fn used_bytes(&self, address: &Address) -> Result<u64, BackendError> {
+        let wanted = address.clone();
+        let used = self
+            .0
+            .on_partition(self.0.partition_of(address), move |partition| {
+                Box::pin(async move { Ok(partition.used_bytes(&wanted)) })
+            })
+            .await?;
+        Ok(used)
+    }
+
     async fn list_accounts(&self, query: AccountQuery) -> Result<Vec<AccountEntry>, BackendError> {
         let mut parts = Vec::new();
         for id in 0..self.0.mesh.shards() {
@@ -201,7 +212,10 @@ impl Backend for Shards {
                         for (_, partition) in owner.own_partitions() {
                             partition.for_each_account(|account| listing.offer(account));
                         }
-                        listing.finish()
+                        listing.finish(|address| {
+                            let partition = owner.partition(owner.partition_of(address));
+                            partition.map_or(0, |partition| partition.used_bytes(address))
+                        })
                     })
                 })
                 .await;

@@ -83,6 +83,10 @@ pub(crate) struct Conn {
     /// ... and its cancellation is under way.
     cancelling: bool,
     sending: bool,
+    /// Bytes of the buffer that is being sent.
+    sending_bytes: u32,
+    /// Bytes that the shard has counted for this connection.
+    held_bytes: u32,
     asking: bool,
     /// The peer will send nothing more, or nobody is there to read.
     ended: bool,
@@ -107,6 +111,8 @@ impl Conn {
             receiving: false,
             cancelling: false,
             sending: false,
+            sending_bytes: 0,
+            held_bytes: 0,
             asking: false,
             ended: false,
             draining: false,
@@ -180,6 +186,7 @@ impl Conn {
         shard: &Rc<Shard>,
     ) -> Fate {
         self.sending = false;
+        self.sending_bytes = 0;
         if result.is_err() {
             self.lost();
         }
@@ -322,6 +329,23 @@ impl Conn {
         }
     }
 
+    /// Tells the shard what this connection holds now. At the shard's bound, whoever takes more
+    /// gives up the message that is coming in.
+    fn count_memory(&mut self, shard: &Rc<Shard>) {
+        let buffers = self.input.capacity() + self.out.capacity() + self.sending_bytes as usize;
+        let held = (buffers + self.session.held_bytes()) as u32;
+        let grown = i64::from(held) - i64::from(self.held_bytes);
+        if grown == 0 {
+            return;
+        }
+        self.held_bytes = held;
+        shard.memory_in_flight(grown);
+        if grown > 0 && shard.memory_is_short(0) && self.session.shed() {
+            shard.probe.memory_refusals.add(1);
+            self.count_memory(shard);
+        }
+    }
+
     /// Sends what can be sent, arms or disarms the receive, and tells what becomes of it.
     fn settle(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
         if self.draining && self.out.is_empty() && !self.sending {
@@ -334,8 +358,10 @@ impl Conn {
         if !self.sending && !self.out.is_empty() {
             let bytes = std::mem::replace(&mut self.out, shard.fresh_buffer());
             self.sending = true;
+            self.sending_bytes = bytes.capacity() as u32;
             shard.ring.send(key.token(), self.socket.as_raw_fd(), bytes);
         }
+        self.count_memory(shard);
         let quiet = !self.sending && self.out.is_empty() && !self.asking;
         let leaves = quiet && (self.closing || self.moving.is_some());
         let full = self.input.len() >= INPUT_BYTES_MAX;
@@ -349,6 +375,7 @@ impl Conn {
             shard.ring.recv(key.token(), self.socket.as_raw_fd());
         }
         if leaves && !self.receiving {
+            shard.memory_in_flight(-i64::from(std::mem::take(&mut self.held_bytes)));
             return match &self.moving {
                 Some(moving) if !self.closing => Fate::Moves(moving.0),
                 _ => Fate::Gone,

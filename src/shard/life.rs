@@ -14,6 +14,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::backend::Running;
 use super::mesh::{Links, Mesh};
@@ -155,10 +157,10 @@ async fn live(plan: Plan) -> Result<(), String> {
 /// which expunged messages are reclaimed [N23].
 async fn tick(shard: Rc<Shard>) {
     let mut told = Instant::now();
+    let zone = TimeZone::system();
     while !shard.has_ended() {
         sleep(TICK).await;
-        let hour = now_ms() / 3_600_000 % 24;
-        let due = hour == u64::from(shard.config.expire_start);
+        let due = hour_of(now_ms(), &zone) == shard.config.expire_start;
         // Said again now and then: what was too young at first has become old enough.
         let again = due && told.elapsed() >= EXPIRE_INTERVAL;
         if shard.expire_due.replace(due) != due || again {
@@ -169,6 +171,16 @@ async fn tick(shard: Rc<Shard>) {
         }
         shard.ring.nudge();
     }
+}
+
+/// The hour of the day, 0 to 23, as clocks show it there.
+fn hour_of(now_ms: u64, zone: &TimeZone) -> u8 {
+    let now = i64::try_from(now_ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .unwrap_or(Timestamp::MAX);
+    // An hour is never below zero.
+    zone.to_datetime(now).hour().unsigned_abs()
 }
 
 fn make_shard(plan: Plan) -> Result<Rc<Shard>, String> {
@@ -241,6 +253,11 @@ fn session_settings(config: &Config) -> SessionSettings {
             message_bytes_max: config.message_bytes_max,
             recipients_max: config.recipients_max,
             messages_max: config.messages_max,
+            refused_recipients_max: match dialect {
+                smtp::Dialect::Smtp => config.refused_recipients_max,
+                // The other end is a mail server of ours, which may well relay what it is asked.
+                smtp::Dialect::Lmtp => 0,
+            },
             command_timeout: config.smtp_timeout,
             data_timeout: config.smtp_data_timeout,
         })
@@ -465,5 +482,32 @@ impl Shard {
         }
         // What those connections had handed over is on its way through the mesh.
         sleep(DRAIN_LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hour_is_the_local_one_and_follows_the_clocks() {
+        // 2026-03-29, 00:30 UTC: half an hour before clocks go forward in Berlin.
+        let before = 1_774_744_200_000;
+        let hour_ms = 3_600_000;
+        let utc = TimeZone::UTC;
+        // As a rule, so that no table of zones is needed.
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule");
+        let kolkata = TimeZone::posix("IST-5:30").expect("a rule");
+        for (now_ms, zone, hour) in [
+            (before, &utc, 0),
+            (before, &berlin, 1),
+            (before + hour_ms, &berlin, 3),
+            (before, &kolkata, 6),
+            (before + 23 * hour_ms, &utc, 23),
+            (before + 22 * hour_ms, &berlin, 0),
+        ] {
+            assert_eq!(hour_of(now_ms, zone), hour, "{now_ms}");
+        }
+        assert!(hour_of(u64::MAX, &berlin) < 24);
     }
 }

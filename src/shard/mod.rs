@@ -18,8 +18,9 @@
 //! Sessions and deliveries share one task queue: both are short, both are what a client waits
 //! for, and a delivery that had to wait for the sessions' queue to run dry would hold up the very
 //! clients that keep it busy. Local delivery has its own bound instead
-//! (`--delivery-processors`, [C1]). Queue and background have queues of their own with small
-//! shares.
+//! (`--delivery-processors`, [C1]). The durable queue shares the background's task queue, with a
+//! small share: what waits there has been put off already, and most of an attempt runs at its
+//! partition, in the commit loop that all deliveries share.
 
 mod backend;
 mod conn;
@@ -278,9 +279,14 @@ impl Shard {
         self.now.get()
     }
 
-    /// Counts bytes of bodies on their way to the store.
+    /// Counts bytes that sessions hold, and bodies on their way to the store.
     pub(crate) fn memory_in_flight(&self, bytes: i64) {
         self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
+    }
+
+    /// Bytes counted by [`Shard::memory_in_flight`].
+    pub(crate) fn memory_held(&self) -> i64 {
+        self.in_flight_bytes.get()
     }
 
     /// A message of this size does not fit in what a shard may hold at once.
@@ -303,6 +309,10 @@ impl Shard {
             Service::Pop3 => self.config.pop3_sessions_max,
             Service::Http | Service::Control => u32::MAX,
         };
+        if self.memory_is_short(0) && !matches!(service, Service::Http | Service::Control) {
+            self.probe.memory_refusals.add(1);
+            return Err("as much memory in use as --memory-max allows");
+        }
         let open = self.published.sessions[service.index()].load(Ordering::Relaxed);
         if open >= max || self.connections.len() >= limits::CONNECTIONS_MAX {
             return Err("as many sessions as allowed [N18]");

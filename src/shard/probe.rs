@@ -137,7 +137,7 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
         ),
         (
             "ringpost_memory_refusals_total",
-            "Recipients put off because message bodies in flight had reached their bound",
+            "Connections, recipients, messages and reads put off at --memory-max",
             &probe.memory_refusals,
         ),
         ("ringpost_logins_total", "Maildrops opened", &probe.logins),
@@ -169,6 +169,19 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
         "Messages that wait for a local delivery processor",
         &[],
         shard.delivery.waiting() as i64,
+    );
+    let age = shard.delivery.oldest().map(|since| since.elapsed());
+    out.gauge_seconds(
+        "ringpost_local_delivery_oldest_seconds",
+        "How long the first of them has waited",
+        &[],
+        age.unwrap_or_default(),
+    );
+    out.gauge(
+        "ringpost_memory_held_bytes",
+        "Bytes that sessions and deliveries hold, which --memory-max bounds",
+        &[],
+        shard.memory_held(),
     );
     out.histogram(
         "ringpost_delivery_seconds",
@@ -203,8 +216,14 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
     }
     shard.ring.probe().expose(out, &[]);
     for (number, partition) in shard.own_partitions() {
-        partition
-            .probe()
-            .expose(out, &[("partition", &number.to_string())]);
+        let number = number.to_string();
+        let labels = [("partition", number.as_str())];
+        partition.probe().expose(out, &labels);
+        out.gauge_seconds(
+            "ringpost_store_queued_oldest_seconds",
+            "How long the oldest mutation has waited to be durable",
+            &labels,
+            partition.oldest_waiting().unwrap_or_default(),
+        );
     }
 }

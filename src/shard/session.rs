@@ -114,6 +114,26 @@ pub(crate) enum AnyAnswer {
     Control(admin::Reply),
 }
 
+impl AnySession {
+    /// Bytes of memory that the session holds beside itself.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            AnySession::Smtp(session) => session.held_bytes(),
+            AnySession::Pop3(session) => session.held_bytes(),
+            // A request at most, of an operator.
+            AnySession::Http(_) | AnySession::Control(_) => 0,
+        }
+    }
+
+    /// Memory is short: gives up what can be asked for again. `false`: there is nothing.
+    pub(crate) fn shed(&mut self) -> bool {
+        match self {
+            AnySession::Smtp(session) => session.shed_body(),
+            AnySession::Pop3(_) | AnySession::Http(_) | AnySession::Control(_) => false,
+        }
+    }
+}
+
 fn lift<A>(step: Step<A>, wrap: impl FnOnce(A) -> AnyAsk) -> Step<AnyAsk> {
     match step {
         Step::NeedInput => Step::NeedInput,

@@ -3,9 +3,11 @@
 //! Single-threaded and executor-agnostic. What crosses threads goes through the mesh instead.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 /// A place for one value that one task waits for.
 pub(crate) struct Slot<T> {
@@ -46,7 +48,7 @@ impl<T> Slot<T> {
 /// At most so many at a time; the rest wait in order of arrival.
 pub(crate) struct Permits {
     free: Cell<u32>,
-    waiting: RefCell<std::collections::VecDeque<Rc<Slot<()>>>>,
+    waiting: RefCell<VecDeque<(Instant, Rc<Slot<()>>)>>,
 }
 
 impl Permits {
@@ -63,13 +65,19 @@ impl Permits {
         self.waiting.borrow().len()
     }
 
+    /// Since when the first of them waits.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.waiting.borrow().front().map(|(since, _)| *since)
+    }
+
     /// Waits for a permit, which is given back when the guard is dropped.
     pub(crate) async fn acquire(&self) -> Permit<'_> {
         if self.free.get() > 0 {
             self.free.set(self.free.get() - 1);
         } else {
             let slot = Slot::new();
-            self.waiting.borrow_mut().push_back(Rc::clone(&slot));
+            let entry = (Instant::now(), Rc::clone(&slot));
+            self.waiting.borrow_mut().push_back(entry);
             slot.take().await;
         }
         Permit(self)
@@ -82,7 +90,7 @@ pub(crate) struct Permit<'a>(&'a Permits);
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         match self.0.waiting.borrow_mut().pop_front() {
-            Some(next) => next.fill(()),
+            Some((_, next)) => next.fill(()),
             None => self.0.free.set(self.0.free.get() + 1),
         }
     }

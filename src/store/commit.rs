@@ -46,6 +46,8 @@ pub(super) struct Pending {
     pub changes: Vec<Entry>,
     /// Mutations that wait for it.
     pub waiting: i64,
+    /// When the first record came; `None`: it is empty.
+    pub since: Option<Instant>,
     pub done: Rc<Done>,
 }
 
@@ -60,6 +62,7 @@ impl Pending {
             level: SyncLevel::None,
             changes: Vec::new(),
             waiting: 0,
+            since: None,
             done: Done::new(),
         }
     }
@@ -79,6 +82,7 @@ impl Pending {
     pub fn push(&mut self, seq: Sequence, offset: usize, change: Pended) {
         if self.records == 0 {
             self.first_seq = seq;
+            self.since = Some(Instant::now());
         }
         self.records += 1;
         self.changes.push(Entry {
@@ -103,6 +107,7 @@ impl Pending {
         self.level = SyncLevel::None;
         self.changes.clear();
         self.waiting = 0;
+        self.since = None;
         self.done = Done::new();
     }
 }
@@ -132,11 +137,13 @@ impl<D: Disk> Partition<D> {
         let mut taken = self.pending.replace(spare);
         *self.in_flight.borrow_mut() = Some(taken.done.clone());
         self.in_flight_seq.set(Some(taken.first_seq));
+        self.in_flight_since.set(taken.since);
         self.probe.queued_bytes.set(0);
         self.line.wake();
         let result = self.commit(&mut taken).await;
         *self.in_flight.borrow_mut() = None;
         self.in_flight_seq.set(None);
+        self.in_flight_since.set(None);
         self.probe.queued.add(-taken.waiting);
         taken.done.finish(result);
         self.line.wake();

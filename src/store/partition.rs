@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -93,6 +94,8 @@ pub struct Partition<D: Disk> {
     pub(super) in_flight: RefCell<Option<Rc<Done>>>,
     /// Its first record.
     pub(super) in_flight_seq: Cell<Option<u64>>,
+    /// When its first record came.
+    pub(super) in_flight_since: Cell<Option<Instant>>,
     /// Records that compaction wants moved.
     pub(super) moves: RefCell<Option<Moves>>,
     /// Mutations that wait for room in the batch.
@@ -159,6 +162,7 @@ impl<D: Disk> Partition<D> {
             pending: RefCell::new(Pending::new()),
             in_flight: RefCell::new(None),
             in_flight_seq: Cell::new(None),
+            in_flight_since: Cell::new(None),
             moves: RefCell::new(None),
             line: Line::default(),
             syncs: Lock::default(),
@@ -194,6 +198,13 @@ impl<D: Disk> Partition<D> {
         }
     }
 
+    /// How long the oldest mutation has waited to be durable; `None`: nothing waits.
+    pub fn oldest_waiting(&self) -> Option<Duration> {
+        let waiting = || self.pending.borrow().since;
+        let since = self.in_flight_since.get().or_else(waiting)?;
+        Some(since.elapsed())
+    }
+
     // Accounts and small state.
 
     /// There is an account of this address, which is canonical: cheaper than [`Self::account`].
@@ -209,6 +220,12 @@ impl<D: Disk> Partition<D> {
     /// Visits all accounts, in no order. `visit` must not call back into the partition.
     pub fn for_each_account(&self, mut visit: impl FnMut(&Account)) {
         self.index.borrow().for_each_account(&mut visit);
+    }
+
+    /// Bytes of all messages of this account, which its quota bounds; 0 where there is none.
+    pub fn used_bytes(&self, address: &Address) -> u64 {
+        let state = self.index.borrow().inbox_state(address);
+        state.map_or(0, |(_, _, used)| used)
     }
 
     /// The value of a key.

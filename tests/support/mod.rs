@@ -181,6 +181,13 @@ impl Server {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// Makes u0, u1 and so on of bench.test, all with the password `pw`.
+    pub fn generate(&self, users: u32) {
+        let users = users.to_string();
+        let words = ["account", "generate", "--users", &users, "--prefix", "u"];
+        self.run(&[&words[..], &["--domain", "bench.test", "--password", "pw"]].concat());
+    }
+
     /// The demo accounts: address and password.
     pub fn demo_accounts(&self) -> Vec<(String, String)> {
         let accounts = self.printed.lines().filter_map(|line| {
@@ -412,4 +419,31 @@ pub fn without_trace(message: &str) -> &str {
         at += line.len();
     }
     &rest[at..]
+}
+
+/// The load generator, built beside the server by `cargo test --workspace`.
+pub fn loadgen() -> Command {
+    let path = beside("loadgen").expect("loadgen is built: run `cargo test --workspace`");
+    Command::new(path)
+}
+
+/// Reads back what the ledgers of a run say was sent, and fails if anything is missing, doubled or
+/// corrupt. Returns how many deliveries were acknowledged.
+pub fn verify(server: &Server, ledgers: &[impl AsRef<Path>]) -> u64 {
+    let mut command = loadgen();
+    let pop3 = server.pop3.to_string();
+    command.args(["verify", "--pop3", &pop3, "--password", "pw"]);
+    for ledger in ledgers {
+        command.arg("--ledger").arg(ledger.as_ref());
+    }
+    let output = command.output().expect("loadgen");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{errors}");
+    said.lines()
+        .find_map(|line| line.trim().strip_prefix("acknowledged"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|count| count.replace(',', "").parse().ok())
+        .expect("a count of acknowledged messages")
 }

@@ -42,11 +42,15 @@ pub trait Work {
     /// Where times and errors go.
     fn recorder(&mut self) -> &mut Recorder;
     /// Called several times a second.
-    fn tick(&mut self, now: Instant);
+    fn tick(&mut self, now: Instant) {
+        self.recorder().tick(now);
+    }
     /// All connections are to be closed at once.
     fn is_cut(&self, now: Instant) -> bool;
     /// Why the run cannot go on, if it cannot.
-    fn failure(&self) -> Option<String>;
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// One connection's conversation.

@@ -106,16 +106,8 @@ impl Work for Pop3Work {
         &mut self.recorder
     }
 
-    fn tick(&mut self, now: Instant) {
-        self.recorder.tick(now);
-    }
-
     fn is_cut(&self, _now: Instant) -> bool {
         self.schedule.is_cut()
-    }
-
-    fn failure(&self) -> Option<String> {
-        None
     }
 }
 

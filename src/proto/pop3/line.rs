@@ -36,6 +36,11 @@ pub(super) enum Line {
 }
 
 impl LineBuffer {
+    /// Bytes of memory held.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Takes bytes up to the end of a line, or all of them; returns how many.
     pub(super) fn take(&mut self, input: &[u8]) -> (usize, Line) {
         let end = memchr(b'\n', input);

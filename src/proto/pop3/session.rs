@@ -76,6 +76,17 @@ impl Session {
         }
     }
 
+    /// Bytes of memory that the session holds beside itself: an unfinished line, a maildrop.
+    pub fn held_bytes(&self) -> usize {
+        let maildrop_bytes = match &self.state {
+            State::Transaction(transaction) | State::Reading(transaction) => {
+                transaction.held_bytes()
+            }
+            _ => 0,
+        };
+        self.line.held_bytes() + maildrop_bytes
+    }
+
     /// The ask that is out waits for an answer.
     fn is_asking(&self) -> bool {
         matches!(

@@ -77,6 +77,11 @@ impl Transaction {
         }
     }
 
+    /// Bytes of memory held beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.maildrop.entries.len() * size_of::<Entry>() + self.marks.bits.capacity() * 8
+    }
+
     /// Messages that are not marked, and their octets.
     pub(super) fn stat(&self) -> (u32, u64) {
         let bytes: u64 = self.maildrop.entries.iter().map(|entry| entry.bytes).sum();

@@ -124,7 +124,8 @@ impl Session {
             body_type,
             smtputf8,
         } = parameters;
-        if !smtputf8 && !reverse_path.is_ascii() {
+        // As written: a U-label asks for it as well, though we keep its A-label (RFC 6531 §3.3).
+        if !smtputf8 && !arguments.is_ascii() {
             return self.refuse(replies::UTF8_NEEDED, out);
         }
         if declared_bytes.unwrap_or(0) > self.settings.message_bytes_max {
@@ -179,7 +180,7 @@ impl Session {
             Err(error) => return self.refuse_syntax(error, out),
         };
         let envelope = &mut incoming.transaction.envelope;
-        if !envelope.smtputf8 && !path.is_ascii() {
+        if !envelope.smtputf8 && !arguments.is_ascii() {
             return self.refuse(replies::UTF8_NEEDED, out);
         }
         if envelope.forward_paths.len() >= recipients_max {

@@ -169,6 +169,15 @@ impl Incoming {
         self.fail(reply);
     }
 
+    /// Gives the body up for want of memory; `false`: it holds none.
+    pub(super) fn shed(&mut self) -> bool {
+        let holds = self.held_bytes() > 0;
+        if holds {
+            self.fail(replies::memory_short());
+        }
+        holds
+    }
+
     /// Something is wrong with the message already.
     pub(super) fn has_failed(&self) -> bool {
         self.failure.is_some()

@@ -59,6 +59,8 @@ pub struct Settings {
     pub recipients_max: u32,
     /// Messages of one connection [N15].
     pub messages_max: u32,
+    /// Recipients refused for good before the connection is closed; 0: as many as come.
+    pub refused_recipients_max: u32,
     /// Idle time before a command [N17].
     pub command_timeout: Duration,
     /// Idle time within a message [N17].

@@ -39,6 +39,7 @@ pub(super) const RECIPIENTS_FULL: &[u8] =
 pub(super) const MESSAGES_FULL: &[u8] =
     b"421 4.7.0 Enough messages for one connection: connect again for more\r\n";
 pub(super) const ERRORS_FULL: &[u8] = b"421 4.7.0 Too many bad commands in a row; closing\r\n";
+pub(super) const REFUSALS_FULL: &[u8] = b"421 4.7.0 Too many recipients refused; closing\r\n";
 pub(super) const SHUTDOWN: &[u8] = b"421 4.3.2 Server is going down; try again later\r\n";
 pub(super) const TIMEOUT: &[u8] = b"421 4.4.2 Nothing came for too long; closing\r\n";
 pub(super) const CONFUSED: &[u8] = b"421 4.3.0 Internal error; try again later\r\n";
@@ -59,6 +60,11 @@ pub(super) fn message_too_large() -> Reply {
         EnhancedStatus(5, 3, 4),
         "Message over the size that SIZE announces",
     )
+}
+
+/// The shard's memory is at its bound.
+pub(super) fn memory_short() -> Reply {
+    Reply::new(452, EnhancedStatus(4, 3, 1), "Too busy, try again later")
 }
 
 /// The header shows a loop (RFC 5321 §6.3).

@@ -32,6 +32,8 @@ pub struct Session {
     pub(super) phase: Phase,
     pub(super) asked: Asked,
     lines: LineBuffer,
+    /// Recipients refused for good.
+    refused_recipients: u32,
     /// Refused commands since the last good one.
     errors: u8,
     /// The server goes down: no next transaction.
@@ -99,6 +101,7 @@ impl Session {
             phase: Phase::Idle,
             asked: Asked::Nothing,
             lines: LineBuffer::default(),
+            refused_recipients: 0,
             errors: 0,
             draining: false,
             last_progress: None,
@@ -114,6 +117,17 @@ impl Session {
             _ => 0,
         };
         self.lines.held_bytes() + body_bytes
+    }
+
+    /// Memory is short: gives the body up that is coming in, if there is one. The rest of it is
+    /// read over, and the reply is 452. `false`: there is nothing to give up now.
+    pub fn shed_body(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Data(incoming) | Phase::Chunk(incoming) if self.asked == Asked::Nothing => {
+                incoming.shed()
+            }
+            _ => false,
+        }
     }
 
     /// Writes the reply to a command that was carried out.
@@ -135,6 +149,19 @@ impl Session {
             return Next::Continue;
         }
         out.extend_from_slice(replies::ERRORS_FULL);
+        Next::Close
+    }
+
+    /// Whoever guesses addresses has so many guesses; what is put off (4xx) is no guess.
+    fn count_refused_recipient(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Next {
+        if reply.code < 500 {
+            return Next::Continue;
+        }
+        self.refused_recipients += 1;
+        if self.refused_recipients != self.settings.refused_recipients_max {
+            return Next::Continue;
+        }
+        out.extend_from_slice(replies::REFUSALS_FULL);
         Next::Close
     }
 
@@ -305,7 +332,7 @@ impl Session {
             (Asked::Recipient, Answer::Recipient(Err(reply)), Phase::Open(incoming)) => {
                 incoming.transaction.envelope.forward_paths.pop();
                 reply.write(out);
-                Some(Next::Continue)
+                Some(self.count_refused_recipient(&reply, out))
             }
             (Asked::Chunk, Answer::Chunk(Ok(())), _) | (Asked::Abort, Answer::Chunk(_), _) => {
                 Some(Next::Continue)

@@ -342,18 +342,13 @@ impl Uring {
         u32::try_from(result).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Is there anything for [`Uring::enter`] or [`Uring::reap`] to do? Two or three loads, no
-    /// system call. (Without the task-work flag, deferred work shows only after an enter.)
-    pub fn has_work(&mut self) -> bool {
-        self.has_events() || self.needs_enter()
-    }
-
     /// Are there completions to reap?
     pub fn has_events(&mut self) -> bool {
         !self.ring.completion().is_empty()
     }
 
-    /// Does anything wait for a system call: entries, deferred work, overflowed completions?
+    /// Does anything wait for a system call: entries, deferred work, overflowed completions? Two or
+    /// three loads. (Without the task-work flag, deferred work shows only after an enter.)
     pub fn needs_enter(&mut self) -> bool {
         let queue = self.ring.submission();
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow() || !self.backlog.is_empty()

@@ -41,8 +41,11 @@ pub(super) fn chunk(
     bytes: Vec<u8>,
 ) -> Asked {
     let shard = Rc::clone(shard);
+    let held_bytes = bytes.capacity() as i64;
+    shard.memory_in_flight(held_bytes);
     super::super::spawn(async move {
         let result = take_chunk(&shard, key, open, bytes).await;
+        shard.memory_in_flight(-held_bytes);
         if result.is_err() {
             abort(&shard, key);
         }

@@ -62,6 +62,11 @@ pub(super) fn login(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -
     let Ok(address) = Address::parse(&credentials.user).map(|address| address.account_key()) else {
         return Asked::Answer(wrap(Answer::Login(Err(LoginError::Credentials))));
     };
+    if shard.memory_is_short(0) {
+        shard.probe.memory_refusals.add(1);
+        let text = "too busy, try again later".to_owned();
+        return Asked::Answer(wrap(Answer::Login(Err(LoginError::Temporary(text)))));
+    }
     let number = shard.partition_of(&address);
     let owner = shard.owner_of(number);
     if owner != shard.id {
@@ -183,6 +188,12 @@ fn open(shard: &Shard, key: ConnKey, address: &Address) -> Answer {
 
 /// Reads a piece of a message.
 pub(super) fn read(shard: &Rc<Shard>, key: ConnKey, index: u32, offset: u64, length: u32) -> Asked {
+    // In the middle of a message there is no way to say so; the session's output has its bound.
+    if offset == 0 && shard.memory_is_short(0) {
+        shard.probe.memory_refusals.add(1);
+        let text = "too busy, try again later".to_owned();
+        return Asked::Answer(wrap(Answer::Data(Err(text))));
+    }
     let shard = Rc::clone(shard);
     super::super::spawn(async move {
         let result = read_piece(&shard, key, index, offset, length).await;

@@ -25,19 +25,9 @@ pub const WORDS: &[&[u8]] = &[
 /// The first bytes choose pieces and the event; the rest is the conversation, which must come out
 /// the same in one piece (unless an event cuts it at a piece's end).
 pub fn http_session(data: &[u8]) {
-    let Some((&[pieces, more_pieces, event_at, kind], input)) = data.split_first_chunk::<4>()
-    else {
-        return;
-    };
-    let event = match kind % 4 {
-        0 => Some((usize::from(event_at), Event::Shutdown)),
-        1 => Some((usize::from(event_at), Event::Timeout)),
-        _ => None,
-    };
-    let divided = converse(input, &[pieces, more_pieces], event);
-    if event.is_none() {
-        assert_eq!(divided, converse(input, &[u8::MAX], None));
-    }
+    shard::in_any_pieces(data, |input, pieces, _, event| {
+        converse(input, pieces, event)
+    });
 }
 
 fn converse(input: &[u8], pieces: &[u8], event: Option<(usize, Event)>) -> Outcome {

@@ -40,18 +40,7 @@ pub const WORDS: &[&[u8]] = &[
 /// The first bytes choose pieces, faults and the event; the rest is the conversation, which must
 /// come out the same in one piece (unless an event cuts it at a piece's end).
 pub fn pop3_session(data: &[u8]) {
-    let Some((&[pieces, faults, event_at, kind], input)) = data.split_first_chunk::<4>() else {
-        return;
-    };
-    let event = match kind % 4 {
-        0 => Some((usize::from(event_at), Event::Shutdown)),
-        1 => Some((usize::from(event_at), Event::Timeout)),
-        _ => None,
-    };
-    let divided = converse(input, &[pieces, faults], faults, event);
-    if event.is_none() {
-        assert_eq!(divided, converse(input, &[u8::MAX], faults, None));
-    }
+    shard::in_any_pieces(data, converse);
 }
 
 fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event)>) -> Outcome {

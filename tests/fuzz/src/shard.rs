@@ -20,6 +20,30 @@ pub struct Outcome {
     pub closed: bool,
 }
 
+/// Takes the first bytes of `data` as pieces, faults and an event, and the rest as the input of a
+/// conversation, which must come out the same in one piece (unless an event cuts it at a piece's
+/// end). `converse` is told input, pieces, faults and event.
+///
+/// # Panics
+/// When it comes out otherwise.
+pub fn in_any_pieces(
+    data: &[u8],
+    converse: impl Fn(&[u8], &[u8], u8, Option<(usize, Event)>) -> Outcome,
+) {
+    let Some((&[pieces, faults, event_at, kind], input)) = data.split_first_chunk::<4>() else {
+        return;
+    };
+    let event = match kind % 4 {
+        0 => Some((usize::from(event_at), Event::Shutdown)),
+        1 => Some((usize::from(event_at), Event::Timeout)),
+        _ => None,
+    };
+    let divided = converse(input, &[pieces, faults], faults, event);
+    if event.is_none() {
+        assert_eq!(divided, converse(input, &[u8::MAX], faults, None));
+    }
+}
+
 /// Runs a session over `input`, divided by `pieces` (sizes, taken in turns), with an event at the
 /// end of the piece of that index.
 ///

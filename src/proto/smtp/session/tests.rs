@@ -20,6 +20,7 @@ fn settings(dialect: Dialect) -> Settings {
         message_bytes_max: 2_000_000,
         recipients_max: 3,
         messages_max: 4,
+        refused_recipients_max: 3,
         command_timeout: Duration::from_secs(300),
         data_timeout: Duration::from_secs(180),
     }
@@ -313,6 +314,36 @@ fn a_late_failure_gives_the_stream_up() {
         let seen = converse(settings(Dialect::Smtp), &data(&last), piece_bytes, None);
         assert!(codes(&seen.output).ends_with(&[354, 550, 250]));
         assert_eq!((seen.opened, seen.aborted, seen.delivered), (1, 1, 0));
+    }
+}
+
+#[test]
+fn a_body_that_is_shed_is_read_over_and_put_off() {
+    // Within a message that is in memory, and within one that streams.
+    for (bytes, begun) in [(100_000, false), (400_000, true)] {
+        let message = data(&body(bytes));
+        let (head, tail) = message.split_at(message.len() - 50_000);
+        let mut seen = Vec::new();
+        let mut driver = Driver::new(session(Dialect::Smtp), |ask| {
+            seen.push(match ask {
+                Ask::Chunk { .. } => "chunk",
+                Ask::Abort => "abort",
+                Ask::Deliver(_) => "deliver",
+                Ask::Recipient { .. } => "recipient",
+            });
+            answer(Dialect::Smtp, ask)
+        });
+        assert!(!driver.session.shed_body(), "there is none yet");
+        driver.receive(head, 8192);
+        assert!(driver.session.held_bytes() > 0);
+        assert!(driver.session.shed_body());
+        assert_eq!(driver.session.held_bytes(), 0);
+        assert!(!driver.session.shed_body(), "nothing is left");
+        driver.receive(tail, 8192);
+        assert!(codes(&driver.take_output()).ends_with(&[354, 452, 250]));
+        assert_eq!(driver.session.held_bytes(), 0);
+        assert_eq!(seen.contains(&"abort"), begun, "{seen:?}");
+        assert!(!seen.contains(&"deliver"), "{seen:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::store::batch::{self, Head};
 use crate::store::change::apply_record;
 use crate::store::index::Location;
-use crate::store::record::{Kind, Realm};
+use crate::store::record::{Kind, Realm, Record};
 
 /// A stretch that is not known to be durable yet.
 pub(super) struct Waiting {
@@ -73,34 +73,30 @@ impl Replay {
         }
     }
 
-    /// Takes in the records of a batch, sound as far as `whole` says.
-    pub fn apply(
-        &mut self,
-        position: Position,
-        bytes: &[u8],
-        head: Head,
-        realm: Realm,
-        whole: bool,
-    ) {
-        let mut visit = |offset: usize, record: &crate::store::record::Record<'_>| {
-            self.seq_max = self.seq_max.max(record.seq);
-            let at = Location {
-                segment: position.segment,
-                offset: (position.offset + offset as u64) as u32,
-                bytes: record.disk_bytes as u32,
-            };
-            if let Err(reason) = apply_record(&mut self.index, record, at) {
-                self.unreadable_records.push(reason);
-            }
+    /// Takes in the records of a sound batch.
+    pub fn apply(&mut self, position: Position, bytes: &[u8], head: Head, realm: Realm) {
+        for (offset, record) in batch::records(bytes, head, realm).flatten() {
+            self.take(position, offset, &record);
+        }
+    }
+
+    /// Takes in what is sound of acknowledged bytes that are damaged: each record has a checksum of
+    /// its own, so what lies beside the damage is as good as ever.
+    fn salvage(&mut self, position: Position, bytes: &[u8], realm: Realm) {
+        for (offset, record) in scan::salvage(bytes, realm) {
+            self.take(position, offset, &record);
+        }
+    }
+
+    fn take(&mut self, position: Position, offset: usize, record: &Record<'_>) {
+        self.seq_max = self.seq_max.max(record.seq);
+        let at = Location {
+            segment: position.segment,
+            offset: (position.offset + offset as u64) as u32,
+            bytes: record.disk_bytes as u32,
         };
-        if whole {
-            for (offset, record) in batch::records(bytes, head, realm).flatten() {
-                visit(offset, &record);
-            }
-        } else {
-            for (offset, record) in scan::salvage(bytes, head, realm) {
-                visit(offset, &record);
-            }
+        if let Err(reason) = apply_record(&mut self.index, record, at) {
+            self.unreadable_records.push(reason);
         }
     }
 }
@@ -276,14 +272,15 @@ impl<D: Disk> Recovery<'_, D> {
             replay.end = replay.end.max(reached);
             match next.what {
                 What::Batch { head, realm } => {
-                    replay.apply(position, &next.bytes, head, realm, true);
+                    replay.apply(position, &next.bytes, head, realm);
                 }
                 What::Broken {
                     head,
                     realm,
                     reason,
                 } => {
-                    replay.apply(position, &next.bytes, head, realm, false);
+                    let own = &next.bytes[..next.bytes.len().min(head.len as usize)];
+                    replay.salvage(position, own, realm);
                     replay.lost = true;
                     let (serial, bytes) = (replay.serial, &next.bytes);
                     self.set_aside(serial, position, bytes, reason, true).await;
@@ -291,6 +288,11 @@ impl<D: Disk> Recovery<'_, D> {
                 What::Gap { reason } => {
                     replay.lost = true;
                     let bytes = &next.bytes[..length as usize];
+                    // The header of a batch is 48 bytes of up to two million.
+                    if let Some(epoch) = replay.epochs.get(&position.segment) {
+                        let realm = segment::realm(self.identity, position.segment, *epoch);
+                        replay.salvage(position, bytes, realm);
+                    }
                     let serial = replay.serial;
                     self.set_aside(serial, position, bytes, reason, true).await;
                 }

@@ -140,7 +140,7 @@ impl<D: Disk> Recovery<'_, D> {
             .write_at(file, position.offset, bytes, level)
             .await;
         result?;
-        replay.apply(position, &bytes, head, realm, true);
+        replay.apply(position, &bytes, head, realm);
         Ok(())
     }
 

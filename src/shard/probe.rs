@@ -207,4 +207,7 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
             .probe()
             .expose(out, &[("partition", &number.to_string())]);
     }
+    for (name, log) in shard.other_logs() {
+        log.probe().expose(out, &[("partition", name)]);
+    }
 }

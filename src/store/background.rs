@@ -305,6 +305,19 @@ impl<D: Disk> Partition<D> {
         encode::end(&mut last.bytes, seq);
         last.push(seq, offset, super::change::Pended::End);
         last.level = level;
-        self.commit(&mut last).await
+        self.commit(&mut last).await?;
+        let end = self.log.borrow().end();
+        let closed = self.save_manifest(|manifest| {
+            manifest.closed = true;
+            manifest.as_of = end.segment;
+            manifest.live.push(end.segment);
+            manifest.ends.insert(end.segment, end.offset);
+        });
+        if let Err(error) = closed.await {
+            // The log is whole without it; the next start takes its end as it finds it.
+            let dir = self.dir.display();
+            tracing::warn!("{dir}: the end of the log could not be noted: {error}");
+        }
+        Ok(())
     }
 }

@@ -22,7 +22,7 @@ pub(super) mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -161,6 +161,8 @@ struct Files {
     generation_max: u64,
     /// Segments of the log that are not there; true: that is reported.
     missing: BTreeMap<u64, bool>,
+    /// Listed, but with neither header nor batches.
+    hollow: BTreeSet<u64>,
 }
 
 impl Files {
@@ -211,6 +213,7 @@ impl<D: Disk> Recovery<'_, D> {
         let (index, covers, from) = self.open_index(&manifest, &mut files).await?;
         let mut replay = Replay::new(index, covers, from);
         replay.serial = manifest.serial;
+        replay.durable = replay.durable.max(manifest.closed_at().unwrap_or_default());
         self.replay(&mut files, &mut replay).await?;
         let recovered = self.finish(manifest, files, replay).await?;
         self.report_earlier(earlier);
@@ -344,6 +347,10 @@ impl<D: Disk> Recovery<'_, D> {
             Some(header) => Some(header.epoch),
             None => self.epoch_of_batches(&path, &file, generation).await?,
         };
+        // What is listed had a header, durably.
+        if is_listed && epoch.is_none() {
+            files.hollow.insert(generation);
+        }
         // Without a header it was prepared for later, unless there are batches in it.
         let counts = is_listed || epoch.is_some();
         if !counts {

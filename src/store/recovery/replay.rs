@@ -54,6 +54,8 @@ pub(super) struct Replay {
     pub unreadable_records: Vec<String>,
     /// Of the manifest that this start has found.
     pub serial: u64,
+    /// Segments with neither header nor batches that should have both.
+    pub hollow: BTreeSet<u64>,
 }
 
 impl Replay {
@@ -70,6 +72,7 @@ impl Replay {
             lost: false,
             unreadable_records: Vec::new(),
             serial: 0,
+            hollow: BTreeSet::new(),
         }
     }
 
@@ -115,6 +118,7 @@ impl<D: Disk> Recovery<'_, D> {
         replay: &mut Replay,
     ) -> Result<(), OpenError> {
         let from = replay.from;
+        replay.hollow = std::mem::take(&mut files.hollow);
         let todo: Vec<(u64, u64, Option<u64>, Option<Header>)> = files
             .segments
             .range(from.segment..)
@@ -377,6 +381,12 @@ impl<D: Disk> Recovery<'_, D> {
                         let reason = format!("unfinished write: {reason}");
                         self.set_aside(serial, position, bytes, reason, false).await;
                     }
+                }
+                What::Gap { .. } if replay.hollow.contains(&position.segment) => {
+                    is_cut = true;
+                    let path = segment::file_path(self.dir, position.segment);
+                    let reason = "neither header nor batches, though it is part of the log";
+                    self.damage(path, 0, 0, reason.to_owned(), true);
                 }
                 What::Gap { .. } => {}
             }

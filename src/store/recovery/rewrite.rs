@@ -191,6 +191,7 @@ impl<D: Disk> Recovery<'_, D> {
             epoch: fresh.epoch,
             index: files.indexes.first().copied().unwrap_or(0),
             as_of: fresh.generation,
+            closed: false,
             live: segments.keys().copied().collect(),
             ends: segments
                 .range(..fresh.generation)

@@ -181,11 +181,13 @@ impl<D: Disk> Partition<D> {
     }
 
     async fn prepare_reserve(&self) {
-        if self.log.borrow().reserve.is_some() || self.full.get() {
+        let bytes = self.settings.segment_bytes.min(SMALL_BYTES);
+        // The space that is kept free is there for this, too.
+        let is_lacking = self.full.get() && self.probe.free_bytes.get() < bytes as i64;
+        if self.log.borrow().reserve.is_some() || is_lacking {
             return;
         }
         let path = self.dir.join(RESERVE);
-        let bytes = self.settings.segment_bytes.min(SMALL_BYTES);
         match self.prepare(&path, bytes, false).await {
             Ok(prepared) => self.log.borrow_mut().reserve = Some(prepared),
             Err(error) => tracing::warn!("{}: {error}", path.display()),

@@ -46,6 +46,9 @@ const MANIFEST_NEW: &str = "MANIFEST.new";
 /// Bytes zero-filled ahead in the segment that a start makes: an idle partition takes these, and
 /// the prepared segment behind it.
 const FIRST_BYTES: u64 = 1024 * 1024;
+/// With less space than this, beside what it writes itself, a start takes the reserve: expunges that
+/// come after it need some.
+const FIRST_BYTES_MIN: u64 = 64 * 1024;
 /// Sequence numbers skipped after an unclean stop.
 const SEQUENCE_JUMP: u64 = 1 << 20;
 

@@ -468,6 +468,48 @@ fn a_failed_sync_makes_it_read_only() {
 }
 
 #[test]
+fn a_full_disk_is_started_on_again_and_again() {
+    for capacity in (1_000_000..1_600_000).step_by(20_000) {
+        let disk = new_disk(capacity);
+        disk.set_capacity(Some(capacity));
+        let count = live(&disk, 1, settings(), |partition, _| async move {
+            partition.create_account(account("ann")).await.unwrap();
+            let body = [b'x'; 30_000];
+            let mut count = 0;
+            // Mail that is on its way when the disk is full may take the reserve.
+            while let Ok(results) = partition.deliver(delivery(&["ann"], &body)).await
+                && results.iter().all(Result::is_ok)
+            {
+                count += 1;
+            }
+            count
+        });
+        let count = count.unwrap();
+        assert!(count > 5, "{count}");
+        let mut disk = disk.crash(Crash::Process);
+        // Something else takes what is left.
+        disk.set_capacity(Some(disk.used_bytes()));
+        // Each start needs a segment.
+        for start in 0..6 {
+            live(
+                &disk,
+                20 + start,
+                settings(),
+                move |partition, report| async move {
+                    // The write that found the disk full may have left a part of itself.
+                    let is_lost = report.damage.iter().any(|damage| damage.acknowledged);
+                    assert!(!is_lost, "{report:?}");
+                    assert_eq!(all(&partition, "ann").await.len(), count);
+                    let value = vec![start as u8; 100];
+                    partition.put(b"key".to_vec(), Some(value)).await.unwrap();
+                },
+            );
+            disk = disk.crash(Crash::Process);
+        }
+    }
+}
+
+#[test]
 fn without_syncs_an_unclean_start_changes_the_validity() {
     let settings = || Settings {
         sync: SyncLevels {

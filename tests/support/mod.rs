@@ -148,6 +148,15 @@ impl Server {
         number.expect("a number")
     }
 
+    /// Waits until it has logged this: lines reach the file a little later than they are said.
+    pub fn expect_logged(&self, text: &str) {
+        let started = Instant::now();
+        while !self.log().contains(text) {
+            assert!(started.elapsed() < PATIENCE, "not logged: {text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()

@@ -320,9 +320,10 @@ impl Disk for SimDisk {
             format!("release {} from {from}", file.0.path.display())
         })
         .await?;
-        let mut world = self.world.borrow_mut();
-        world.file(file.0.number).inode.release(from);
-        drop(world);
+        {
+            let mut world = self.world.borrow_mut();
+            world.file(file.0.number).inode.release(from);
+        }
         self.step().await;
         Ok(())
     }

@@ -8,6 +8,9 @@
 pub const COMMAND_LINE_BYTES_MAX: usize = 4096;
 /// Bytes of one POP3 command line, CRLF included (RFC 2449 §4 asks for 255; SASL needs more).
 pub const POP3_LINE_BYTES_MAX: usize = 4096;
+/// Bytes of a command line without an end in sight at which a session is ended: up to here its peer
+/// may have made a mistake and learn of it at the line's end.
+pub const ENDLESS_LINE_BYTES: usize = 1024 * 1024;
 /// Commands of one POP3 session that are unknown, malformed, over-long or out of place.
 pub const POP3_BAD_COMMANDS_MAX: u8 = 20;
 /// Wrong passwords of one POP3 session: the last of these ends it.
@@ -75,6 +78,8 @@ const _: () = assert!((BATCH_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES);
 const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 const _: () = assert!(RECV_BUFFERS.is_power_of_two());
+const _: () = assert!(COMMAND_LINE_BYTES_MAX < ENDLESS_LINE_BYTES);
+const _: () = assert!(POP3_LINE_BYTES_MAX < ENDLESS_LINE_BYTES);
 const _: () = assert!(COMMAND_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
 const _: () = assert!(ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 1) < BATCH_BYTES_MAX);
 const _: () = assert!(ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 3) < ADMIN_REQUEST_BYTES_MAX);

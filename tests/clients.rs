@@ -9,73 +9,24 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use support::runner::{Test, run_all};
 use support::{Server, mailbox};
 
-/// A test: its name, the programs it drives, what it does.
-type Test = (&'static str, &'static [&'static str], fn());
-
 const TESTS: &[Test] = &[
-    ("python_smtplib_and_poplib", &["python3"], python),
-    (
+    Test::driving("python_smtplib_and_poplib", &["python3"], python),
+    Test::driving(
         "python_reads_back_every_message_byte_for_byte",
         &["python3"],
         corpus,
     ),
-    ("swaks_by_smtp_and_lmtp", &["swaks"], swaks),
-    ("curl_sends_and_reads", &["curl"], curl),
-    ("fetchmail_fetches_and_removes", &["fetchmail"], fetchmail),
-    ("mpop_fetches_with_pipelining", &["mpop"], mpop),
+    Test::driving("swaks_by_smtp_and_lmtp", &["swaks"], swaks),
+    Test::driving("curl_sends_and_reads", &["curl"], curl),
+    Test::driving("fetchmail_fetches_and_removes", &["fetchmail"], fetchmail),
+    Test::driving("mpop_fetches_with_pipelining", &["mpop"], mpop),
 ];
 
 fn main() -> std::process::ExitCode {
-    let filter: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with('-'))
-        .collect();
-    let must = std::env::var("RINGPOST_SKIP").is_ok_and(|value| value == "never");
-    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), Vec::new());
-    for (name, programs, test) in TESTS {
-        if !filter.is_empty() && !filter.iter().any(|part| name.contains(part.as_str())) {
-            continue;
-        }
-        let absent: Vec<&str> = programs
-            .iter()
-            .copied()
-            .filter(|p| find(p).is_none())
-            .collect();
-        if !absent.is_empty() {
-            println!("test {name} ... skipped, absent: {}", absent.join(", "));
-            skipped.push(format!("{name} (absent: {})", absent.join(", ")));
-        } else if std::panic::catch_unwind(test).is_ok() {
-            println!("test {name} ... ok");
-            passed += 1;
-        } else {
-            println!("test {name} ... FAILED");
-            failed.push(*name);
-        }
-    }
-    for name in &failed {
-        println!("failed: {name}");
-    }
-    for name in &skipped {
-        println!("skipped: {name}");
-    }
-    println!(
-        "\nclients: {passed} passed, {} failed, {} skipped",
-        failed.len(),
-        skipped.len()
-    );
-    if failed.is_empty() && (skipped.is_empty() || !must) {
-        std::process::ExitCode::SUCCESS
-    } else {
-        std::process::ExitCode::FAILURE
-    }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let mut places = std::env::split_paths(&path).map(|dir| dir.join(program));
-    places.find(|place| place.is_file())
+    run_all("clients", TESTS)
 }
 
 /// Runs a client; it must end well. Returns what it printed.

@@ -301,20 +301,36 @@ fn a_second_server_and_a_newer_store_are_refused() {
     assert!(said.contains("another server"), "{said}");
     assert!(said.contains(&server.pid().to_string()), "{said}");
     assert!(server.stop().success());
-    let store = server.data.join("store/STORE");
-    let text = std::fs::read_to_string(&store).expect("a text file");
-    std::fs::write(&store, text.replacen("format 1", "format 99", 1)).expect("written");
+    let stores = [
+        server.data.join("store/STORE"),
+        server.data.join("store/STORE.copy"),
+    ];
+    let text = std::fs::read_to_string(&stores[0]).expect("a text file");
+    let write = |text: &str| {
+        for store in &stores {
+            std::fs::write(store, text).expect("written");
+        }
+    };
+    write(&text.replacen("format 1", "format 99", 1));
     let Err(said) = Server::try_start(&server.data, &[]) else {
         panic!("a newer store was opened");
     };
     assert!(said.contains("STORE") && said.contains("99"), "{said}");
-    std::fs::write(&store, &text[..text.len() / 2]).expect("written");
+    write(&text[..text.len() / 2]);
     let Err(said) = Server::try_start(&server.data, &[]) else {
         panic!("half a store file was taken");
     };
     assert!(said.contains("STORE"), "{said}");
-    std::fs::write(&store, text).expect("written");
+    for store in &stores {
+        std::fs::remove_file(store).expect("removed");
+    }
+    let Err(said) = Server::try_start(&server.data, &[]) else {
+        panic!("a new store was made on top of an old one");
+    };
+    assert!(said.contains("STORE: gone"), "{said}");
+    std::fs::write(&stores[0], text).expect("written");
     server.restart();
+    assert!(stores[1].exists());
 }
 
 #[test]

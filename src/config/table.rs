@@ -300,7 +300,7 @@ pub(super) static SETTINGS: &[Setting] = &[
             range: 64 << 10..=limits::MESSAGE_BYTES_MAX,
             at: |c| &mut c.message_bytes_max,
         },
-        doc: "Largest message that is taken, announced by SIZE",
+        doc: "Largest message that is taken, announced by SIZE; 2G at most",
         source: "N19",
         was: "",
     },

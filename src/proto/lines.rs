@@ -4,8 +4,9 @@
 //! pieces never changes what comes out; at most `line_bytes_max` bytes are held, and none between
 //! lines, so that an idle session has no buffer.
 //! Does not know: commands.
-//! On failure: over-long lines and lines with a bare CR come out as such once they have ended; a
-//! bare LF at once, for the peer may be waiting for an answer to what it takes for a line.
+//! On failure: over-long lines and lines with a bare CR come out as such once they have ended (who
+//! does not want to wait asks for [`LineBuffer::line_bytes`]); a bare LF at once, for the peer may be
+//! waiting for an answer to what it takes for a line.
 
 use std::borrow::Cow;
 
@@ -76,6 +77,11 @@ impl LineBuffer {
     /// Nothing of a next line has been read.
     pub fn is_empty(&self) -> bool {
         self.line_bytes == 0 && !self.after_cr
+    }
+
+    /// Bytes of the unfinished line, those not kept included.
+    pub fn line_bytes(&self) -> usize {
+        self.line_bytes
     }
 
     /// Bytes of memory held.
@@ -188,6 +194,7 @@ mod tests {
             assert_eq!(buffer.take(&[b'x'; 1000], 512), (1000, Line::Partial));
             assert_eq!(buffer.held_bytes(), 0);
         }
+        assert_eq!(buffer.line_bytes(), 1_000_000);
         assert_eq!(buffer.take(b"\r\n", 512), (2, Line::TooLong));
         assert!(buffer.is_empty());
     }

@@ -264,7 +264,7 @@ impl Backend for Shards {
             .await
             .into_iter()
             .filter(|(_, _, health)| *health != Health::Good)
-            .map(|(number, _, health)| format!("partition {number}: {health:?}"))
+            .map(|(name, _, health)| format!("{name}: {health}"))
             .collect();
         Ok(Some(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -377,7 +377,8 @@ fn report_recovery(dir: &Path, found: &RecoveryReport) {
         let what = if damage.acknowledged {
             "DAMAGED, acknowledged bytes cannot be read"
         } else {
-            "an unfinished batch was set aside; nothing acknowledged is lost"
+            "an unfinished batch was set aside; it was never acknowledged, unless the disk has \
+             damaged it since"
         };
         let saved = match &damage.saved_to {
             Some(path) => format!("a copy is in {}", path.display()),
@@ -451,8 +452,7 @@ impl Shard {
             shard.wait_for_others().await;
             let mut result = Ok(());
             let mut logs: Vec<_> = shard.own_partitions().into_iter().map(|(_, p)| p).collect();
-            logs.extend(shard.site_log.get().cloned());
-            logs.extend(shard.queue.get().map(|queue| Rc::clone(queue.partition())));
+            logs.extend(shard.other_logs().into_iter().map(|(_, log)| log));
             for log in logs {
                 if let Err(error) = log.close().await {
                     result = Err(format!("a partition could not be closed cleanly: {error}"));

@@ -184,6 +184,14 @@ impl Shard {
             .collect()
     }
 
+    /// The logs of this shard that hold no mailboxes, by name: shard 0 has the site's and the queue.
+    pub(crate) fn other_logs(&self) -> Vec<(&'static str, Rc<LocalPartition>)> {
+        let site = self.site_log.get().map(|log| ("site", Rc::clone(log)));
+        let queue = self.queue.get();
+        let queue = queue.map(|queue| ("queue", Rc::clone(queue.partition())));
+        site.into_iter().chain(queue).collect()
+    }
+
     /// Runs `work` on a partition, wherever it is.
     pub(crate) async fn on_partition<T, F>(
         self: &Rc<Self>,

@@ -226,4 +226,7 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
             partition.oldest_waiting().unwrap_or_default(),
         );
     }
+    for (name, log) in shard.other_logs() {
+        log.probe().expose(out, &[("partition", name)]);
+    }
 }

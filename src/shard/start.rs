@@ -356,7 +356,15 @@ fn wait_ready(
                 waiting -= 1;
                 failure.get_or_insert(reason);
             }
-            Ok((id, _)) => return Some(format!("shard {id} ended while it started")),
+            // A shard that has failed ends while others are still at it: what it said counts.
+            Ok((id, Report::Ended(result))) => {
+                return failure
+                    .or(result.err())
+                    .or_else(|| Some(format!("shard {id} ended while it started")));
+            }
+            Ok((id, Report::Site(_))) => {
+                return Some(format!("shard {id} opened the site before its time"));
+            }
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                 return failure.or_else(|| Some("a shard ended while it started".to_owned()));

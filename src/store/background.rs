@@ -164,11 +164,13 @@ impl<D: Disk> Partition<D> {
     }
 
     async fn prepare_reserve(&self) {
-        if self.log.borrow().reserve.is_some() || self.full.get() {
+        let bytes = self.settings.segment_bytes.min(SMALL_BYTES);
+        // The space that is kept free is there for this, too.
+        let is_lacking = self.full.get() && self.probe.free_bytes.get() < bytes as i64;
+        if self.log.borrow().reserve.is_some() || is_lacking {
             return;
         }
         let path = self.dir.join(RESERVE);
-        let bytes = self.settings.segment_bytes.min(SMALL_BYTES);
         match self.prepare(&path, bytes, false).await {
             Ok(prepared) => self.log.borrow_mut().reserve = Some(prepared),
             Err(error) => tracing::warn!("{}: {error}", path.display()),
@@ -276,6 +278,19 @@ impl<D: Disk> Partition<D> {
         encode::end(&mut last.bytes, seq);
         last.push(seq, offset, super::change::Pended::End);
         last.level = level;
-        self.commit(&mut last).await
+        self.commit(&mut last).await?;
+        let end = self.log.borrow().end();
+        let closed = self.save_manifest(|manifest| {
+            manifest.closed = true;
+            manifest.as_of = end.segment;
+            manifest.live.push(end.segment);
+            manifest.ends.insert(end.segment, end.offset);
+        });
+        if let Err(error) = closed.await {
+            // The log is whole without it; the next start takes its end as it finds it.
+            let dir = self.dir.display();
+            tracing::warn!("{dir}: the end of the log could not be noted: {error}");
+        }
+        Ok(())
     }
 }

@@ -201,6 +201,7 @@ impl<D: Disk> Partition<D> {
         }
         next.serial += 1;
         next.listed_from = 0;
+        next.closed = false;
         change(&mut next);
         write_manifest(&self.disk, &self.dir, self.identity, &next).await?;
         *self.manifest.borrow_mut() = next;

@@ -4,6 +4,7 @@
 //! DATA/LOCK          held by the one server (or offline command) that has the store open
 //! DATA/control       the running server's control socket
 //! DATA/store/STORE   the text below
+//! DATA/store/STORE.copy  the same again
 //! DATA/store/p000 …  mailbox partitions;  q000 …  queues;  site  accounts' domains and aliases
 //!
 //! ringpost store
@@ -15,10 +16,17 @@
 //! crc32c 89abcdef                              (of every byte before this line)
 //! ```
 //!
-//! Guarantees: STORE is replaced whole and durably; two processes never have one store open.
+//! Every later format keeps the first two lines and the last.
+//!
+//! Guarantees: STORE is replaced whole and durably; two processes never have one store open. Key
+//! and id stand nowhere else and all mail is out of reach without them, so there is a copy: where
+//! one of the two is damaged or gone it is made again from the other, and the log says so.
 //! Does not know: what is inside a partition.
-//! On failure: an error that names the file. Nothing is repaired here: a wrong partition count or
-//! key would send every account to the wrong place.
+//! On failure: an error that names the file. Nothing is guessed: a wrong partition count or key
+//! would send every account to the wrong place.
+
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -74,6 +82,14 @@ pub enum LayoutError {
         /// Why.
         reason: String,
     },
+    /// It is not there, although the rest of a store is.
+    #[error("{path}: gone, and so is its copy, but {part} is there: restore this file from a backup, or choose another --data", path = path.display(), part = part.display())]
+    Gone {
+        /// The STORE file.
+        path: PathBuf,
+        /// What there is of the store.
+        part: PathBuf,
+    },
     /// The store has another number of partitions than asked for.
     #[error("{path}: the store has {found} partitions, {asked} were asked for: the number is fixed when a store is made", path = path.display())]
     Partitions {
@@ -106,13 +122,12 @@ pub struct Layout {
     _lock: File,
 }
 
-/// There is a store in this data directory.
-pub fn exists(data: &Path) -> bool {
-    store_file(data).exists()
-}
-
 fn store_file(data: &Path) -> PathBuf {
     data.join("store").join("STORE")
+}
+
+fn copy_file(store_file: &Path) -> PathBuf {
+    store_file.with_extension("copy")
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LayoutError + 'a {
@@ -140,14 +155,14 @@ impl Layout {
         make_dirs(&data.join("store"))?;
         let lock = lock(data)?;
         let path = store_file(data);
-        let contents = match fs::read(&path) {
-            Ok(bytes) => parse(&bytes, &path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let contents = match find(&path)? {
+            Some(contents) => contents,
+            None => {
                 let contents = new_contents(partitions, processors, &path)?;
                 write(&contents, &path)?;
+                write(&contents, &copy_file(&path))?;
                 contents
             }
-            Err(error) => return Err(failed("read", &path)(error)),
         };
         if partitions != 0 && partitions != contents.partitions {
             return Err(LayoutError::Partitions {
@@ -181,8 +196,10 @@ impl Layout {
             is_new: false,
             ..self.contents
         };
+        let path = store_file(&self.data);
         sync_dir(&self.data.join("store"))?;
-        write(&ready, &store_file(&self.data))
+        write(&ready, &path)?;
+        write(&ready, &copy_file(&path))
     }
 
     /// The data directory.
@@ -245,6 +262,75 @@ impl Layout {
     pub fn control_socket(&self) -> PathBuf {
         self.data.join("control")
     }
+}
+
+/// What the STORE file says, or else its copy; the other one is then made again. `None`: there is
+/// no store here.
+fn find(path: &Path) -> Result<Option<Contents>, LayoutError> {
+    let copy = copy_file(path);
+    match read(path) {
+        Ok(Some(contents)) => {
+            // One that is behind is of a start that ended between the two; one of a newer version
+            // is not ours to replace.
+            match read(&copy) {
+                Ok(Some(same)) if same == contents => {}
+                Err(LayoutError::Damaged { .. }) | Ok(_) => write_again(&contents, &copy),
+                Err(error) => return Err(error),
+            }
+            Ok(Some(contents))
+        }
+        Err(error @ LayoutError::Damaged { .. }) => match read(&copy)? {
+            Some(contents) => {
+                tracing::error!("{error}: made again from its copy");
+                write_again(&contents, path);
+                Ok(Some(contents))
+            }
+            None => Err(error),
+        },
+        Ok(None) => match read(&copy)? {
+            Some(contents) => {
+                tracing::error!("{}: gone: made again from its copy", path.display());
+                write_again(&contents, path);
+                Ok(Some(contents))
+            }
+            None => match partition_in(path.parent().unwrap_or(Path::new(".")))? {
+                Some(part) => Err(LayoutError::Gone {
+                    path: path.to_owned(),
+                    part,
+                }),
+                None => Ok(None),
+            },
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces the one that is damaged, gone or behind. The other is sound, so a full disk is no reason
+/// not to start.
+fn write_again(contents: &Contents, path: &Path) {
+    if let Err(error) = write(contents, path) {
+        tracing::warn!("{error}; this start goes on, the next tries again");
+    }
+}
+
+/// `None` when the file is not there.
+fn read(path: &Path) -> Result<Option<Contents>, LayoutError> {
+    match fs::read(path) {
+        Ok(bytes) => parse(&bytes, path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// A directory in the store's, which only a partition can be.
+fn partition_in(store: &Path) -> Result<Option<PathBuf>, LayoutError> {
+    for entry in fs::read_dir(store).map_err(failed("read this directory", store))? {
+        let path = entry.map_err(failed("read this directory", store))?.path();
+        if path.is_dir() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 fn new_contents(partitions: u16, processors: usize, path: &Path) -> Result<Contents, LayoutError> {
@@ -340,13 +426,26 @@ fn encode(contents: &Contents) -> String {
 
 fn write(contents: &Contents, path: &Path) -> Result<(), LayoutError> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let fresh = path.with_extension("new");
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
     let mut file = File::create(&fresh).map_err(failed("make", &fresh))?;
     file.write_all(encode(contents).as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(failed("write", &fresh))?;
     fs::rename(&fresh, path).map_err(failed("replace", path))?;
     sync_dir(dir)
+}
+
+/// The last line is the checksum of what comes before it.
+fn has_checksum(text: &str) -> bool {
+    let start = text
+        .trim_end_matches('\n')
+        .rfind('\n')
+        .map_or(0, |at| at + 1);
+    let (covered, last) = text.split_at(start);
+    let crc = crc32c::crc32c(covered.as_bytes());
+    last.trim_end() == format!("crc32c {crc:08x}")
 }
 
 fn parse(bytes: &[u8], path: &Path) -> Result<Contents, LayoutError> {
@@ -365,9 +464,13 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Contents, LayoutError> {
             .and_then(|line| line.strip_prefix(name)?.strip_prefix(' '))
             .ok_or_else(|| damaged(&format!("no line \"{name} ...\" where it should be")))
     };
-    // The format comes first and by itself: what follows may look different in a newer one.
+    // What follows may look different in a newer one; the first two lines and the last do not.
     let format = field("format")?;
     let format: u32 = format.parse().map_err(|_| damaged("format"))?;
+    if !has_checksum(text) {
+        let reason = format!("it says format {format}, its checksum does not fit");
+        return Err(damaged(&reason));
+    }
     if format > FORMAT {
         return Err(LayoutError::Newer {
             path: path.to_owned(),
@@ -394,7 +497,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Contents, LayoutError> {
         is_new,
     };
     if encode(&contents) != text {
-        return Err(damaged("its checksum does not fit"));
+        return Err(damaged("it has more than it should"));
     }
     Ok(contents)
 }

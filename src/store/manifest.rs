@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! slot (64 KiB; the first at offset 0, the second behind it):
-//!  0     4      8       12    16      24        40         42..48  48     56
-//! +-----+------+-------+-----+-------+---------+----------+-------+------+------+
-//! | crc | magic|format |len  |serial |store id |partition |zero   |epoch |index |
-//! +-----+------+-------+-----+-------+---------+----------+-------+------+------+
+//!  0     4      8       12    16      24        40         42     43..48 48     56
+//! +-----+------+-------+-----+-------+---------+----------+------+------+------+------+
+//! | crc | magic|format |len  |serial |store id |partition |closed|zero  |epoch |index |
+//! +-----+------+-------+-----+-------+---------+----------+------+------+------+------+
 //!  64     72           80..
 //! +------+------------+----------------------------------------------------------+
 //! |as of |runs u32,   | (first generation u64, how many u32) ...                 |
@@ -22,12 +22,17 @@
 //! run that one may be gone, so the end is told here: what lies behind it was cut off by an earlier
 //! start, and would come back to life.
 //!
+//! "Closed" is 1 in the manifest that a clean stop writes last: the runs then speak of the active
+//! segment, too, and everything up to its end was durable. Nothing else could tell a log whose end
+//! was cut off from one that ends there. Every start makes a fresh segment, so the end stays true.
+//!
 //! Guarantees: after a crash one slot is sound. When none is, the files' headers tell the same,
 //! but for segments that were about to be removed.
 
 use std::collections::BTreeMap;
 
 use super::Identity;
+use super::segment::Position;
 use crate::limits::BLOCK_BYTES;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RPmf");
@@ -58,6 +63,8 @@ pub struct Manifest {
     pub listed_from: u64,
     /// Segments in use, ascending.
     pub live: Vec<u64>,
+    /// Written by a clean stop: the log ends at the end of segment `as_of`, all of it durable.
+    pub closed: bool,
     /// Where the log of those ends, in bytes from the start of the file, as far as that is final.
     /// Written for the last of each run only.
     pub ends: BTreeMap<u64, u64>,
@@ -90,6 +97,15 @@ fn runs(live: &[u64]) -> Vec<(u64, u32)> {
 }
 
 impl Manifest {
+    /// Everything before this was durable when the log was closed; `None`: it was not.
+    pub fn closed_at(&self) -> Option<Position> {
+        let end = self.ends.get(&self.as_of).filter(|_| self.closed)?;
+        Some(Position {
+            segment: self.as_of,
+            offset: *end,
+        })
+    }
+
     /// Offset of the slot this serial is written to.
     pub fn slot_offset(&self) -> u64 {
         self.serial % 2 * SLOT_BYTES as u64
@@ -115,7 +131,7 @@ impl Manifest {
         out.extend_from_slice(&self.serial.to_le_bytes());
         out.extend_from_slice(&identity.store_id.to_le_bytes());
         out.extend_from_slice(&identity.partition.to_le_bytes());
-        out.extend_from_slice(&[0; 6]);
+        out.extend_from_slice(&[u8::from(self.closed), 0, 0, 0, 0, 0]);
         let counts = runs.len() as u64 | (ends.len() as u64) << 32;
         for number in [self.epoch, self.index, self.as_of, counts] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -205,6 +221,7 @@ fn decode_slot(bytes: &[u8], identity: Identity) -> Found {
             Some(first) if run_count == RUNS_MAX => *first,
             _ => 0,
         },
+        closed: fixed[42] & 1 != 0,
         live,
         ends,
     })
@@ -228,6 +245,7 @@ mod tests {
             index: 9,
             as_of: 14,
             listed_from: 0,
+            closed: serial % 2 == 1,
             live: vec![2, 3, 4, 9, 13, 14],
             ends: BTreeMap::from([(4, 8192), (9, 65536)]),
         }

@@ -260,3 +260,13 @@ pub enum Health {
     /// Refuses every change until restart, for this reason.
     ReadOnly(Arc<str>),
 }
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Health::Good => f.write_str("good"),
+            Health::Full => f.write_str("full: refuses mail with 452, reads and deletes work"),
+            Health::ReadOnly(reason) => write!(f, "read-only until restart: {reason}"),
+        }
+    }
+}

@@ -180,6 +180,8 @@ impl<D: Disk> Partition<D> {
             background: BackgroundState::new(found.covered, report.replayed_bytes),
             probe,
         });
+        // Mail is refused from the first moment where there is no space for it.
+        partition.check_space().await;
         partition.chores.notify();
         Ok((partition, report))
     }

@@ -182,6 +182,19 @@ impl Disk for RealDisk {
         Ok(())
     }
 
+    async fn release(&self, file: &RealFile, from: u64) -> io::Result<()> {
+        let length = self.len(file).await?.saturating_sub(from);
+        if length == 0 {
+            return Ok(());
+        }
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let fd = file.fd.as_raw_fd();
+        match self.ring.allocate(fd, mode, from, length).await {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            other => other,
+        }
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.ring.rename(from, to).await
     }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub mod runner;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -59,13 +61,24 @@ impl Server {
 
     /// As `start_on`, or what it said instead of starting.
     pub fn try_start(data: &Path, flags: &[&str]) -> Result<Server, String> {
+        Server::try_start_under(&[], data, flags)
+    }
+
+    /// The same through a program that changes what the server may do, and then becomes it.
+    pub fn try_start_under(
+        wrapper: &[&str],
+        data: &Path,
+        flags: &[&str],
+    ) -> Result<Server, String> {
         let log = data.with_extension("log");
         let append = std::fs::File::options()
             .create(true)
             .append(true)
             .open(&log)
             .expect("a log file");
-        let mut child = Command::new(ringpost())
+        let mut words = wrapper.iter().map(PathBuf::from).chain([ringpost()]);
+        let mut child = Command::new(words.next().expect("a program"))
+            .args(words)
             .arg("serve")
             .arg("--data")
             .arg(data)
@@ -124,6 +137,24 @@ impl Server {
     /// What it has logged so far, all its lives together.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default()
+    }
+
+    /// Kibibytes of memory it has now.
+    pub fn memory_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let text = std::fs::read_to_string(path).expect("its status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.expect("a number")
+    }
+
+    /// Waits until it has logged this: lines reach the file a little later than they are said.
+    pub fn expect_logged(&self, text: &str) {
+        let started = Instant::now();
+        while !self.log().contains(text) {
+            assert!(started.elapsed() < PATIENCE, "not logged: {text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Its process id.

@@ -4,7 +4,8 @@
 //! held are wiped, because they may be a password. (The receive buffers of the shard are reused,
 //! not wiped.)
 //! Does not know: commands.
-//! On failure: an over-long line is reported once, when its end is there.
+//! On failure: an over-long line is reported once, when its end is there; one without an end in
+//! sight at `limits::ENDLESS_LINE_BYTES`.
 //!
 //! RFC 1939 ends lines with CRLF. A lone LF is taken as well, as Dovecot and others do: old clients
 //! send it, and in POP3 no line is ever passed on to anybody, so nothing can be smuggled by it.
@@ -12,7 +13,7 @@
 use memchr::memchr;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::limits::POP3_LINE_BYTES_MAX;
+use crate::limits::{ENDLESS_LINE_BYTES, POP3_LINE_BYTES_MAX};
 
 /// Bytes first reserved for a line that comes in pieces.
 const PARTIAL_BYTES_MIN: usize = 64;
@@ -21,8 +22,8 @@ const PARTIAL_BYTES_MIN: usize = 64;
 #[derive(Default)]
 pub(super) struct LineBuffer {
     partial: Vec<u8>,
-    /// The line is over-long: its bytes are dropped up to its end.
-    skipping: bool,
+    /// The line is over-long: so many of its bytes were dropped, and all up to its end will be.
+    skipped_bytes: usize,
 }
 
 /// What the input holds next.
@@ -31,6 +32,8 @@ pub(super) enum Line {
     Incomplete,
     /// A line was longer than allowed, and is over.
     TooLong,
+    /// A line is much longer than allowed, and is not over.
+    Endless,
     /// A line without its end. Wiped when dropped.
     Complete(Zeroizing<Vec<u8>>),
 }
@@ -47,12 +50,16 @@ impl LineBuffer {
         let taken = end.map_or(input.len(), |index| index + 1);
         // An unfinished line that is as long as allowed cannot end within the bound any more.
         let bytes_max = POP3_LINE_BYTES_MAX - usize::from(end.is_none());
-        if self.skipping || self.partial.len() + taken > bytes_max {
+        if self.skipped_bytes > 0 || self.partial.len() + taken > bytes_max {
+            let skipped_bytes = self
+                .skipped_bytes
+                .saturating_add(self.partial.len() + taken);
             self.partial.zeroize();
             self.partial = Vec::new();
-            self.skipping = end.is_none();
+            self.skipped_bytes = if end.is_none() { skipped_bytes } else { 0 };
             return match end {
                 Some(_) => (taken, Line::TooLong),
+                None if skipped_bytes > ENDLESS_LINE_BYTES => (taken, Line::Endless),
                 None => (taken, Line::Incomplete),
             };
         }
@@ -103,6 +110,7 @@ mod tests {
                 match line {
                     Line::Incomplete => assert!(rest.is_empty()),
                     Line::TooLong => found.push(None),
+                    Line::Endless => panic!("no line here is that long"),
                     Line::Complete(line) => found.push(Some(line.to_vec())),
                 }
                 assert!(buffer.partial.len() < POP3_LINE_BYTES_MAX);

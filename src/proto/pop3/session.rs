@@ -410,6 +410,10 @@ impl crate::proto::Session for Session {
                     }
                     self.bad_command("line too long", out)
                 }
+                Line::Endless => {
+                    reply(out, "-ERR line too long, and no end of it");
+                    Some(self.close())
+                }
                 Line::Complete(line) => {
                     self.reset_deadline(now);
                     self.take_line(&line, out)

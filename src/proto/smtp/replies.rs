@@ -11,6 +11,7 @@ pub(super) const CANNOT_VERIFY: &[u8] =
     b"252 2.5.0 Cannot verify, but will take mail and try to deliver it\r\n";
 
 pub(super) const LINE_TOO_LONG: &[u8] = b"500 5.5.2 Line too long\r\n";
+pub(super) const LINE_ENDLESS: &[u8] = b"500 5.5.2 Line too long, and no end of it; closing\r\n";
 pub(super) const BARE_CR: &[u8] =
     b"500 5.5.2 CR without LF in a command; lines end with CRLF (RFC 5321 2.3.8)\r\n";
 pub(super) const BARE_LF: &[u8] =

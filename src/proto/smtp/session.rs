@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::incoming::{Incoming, Took};
 use super::{Answer, Ask, Dialect, Peer, Settings, replies};
-use crate::limits::{COMMAND_LINE_BYTES_MAX, OUTPUT_BYTES_MAX};
+use crate::limits::{COMMAND_LINE_BYTES_MAX, ENDLESS_LINE_BYTES, OUTPUT_BYTES_MAX};
 use crate::mail::Reply;
 use crate::proto::lines::{Line, LineBuffer};
 use crate::proto::{Event, Step};
@@ -202,6 +202,10 @@ impl Session {
     ) -> (usize, Option<Step<Ask>>) {
         let (used, line) = self.lines.take(input, COMMAND_LINE_BYTES_MAX);
         let next = match line {
+            Line::Partial if self.lines.line_bytes() > ENDLESS_LINE_BYTES => {
+                out.extend_from_slice(replies::LINE_ENDLESS);
+                Next::Close
+            }
             Line::Partial => return (used, Some(Step::NeedInput)),
             Line::Complete(line) => self.command(&line, out),
             Line::TooLong => self.refuse(replies::LINE_TOO_LONG, out),

@@ -43,7 +43,7 @@ pub(super) fn get(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         "/" => Asked::Answer(AnyAnswer::Http(page(
             200,
             TEXT,
-            "Ringpost\n\n/metrics  counters and latencies, for Prometheus\n/health   one line a partition; 503 when one cannot take mail\n".to_owned(),
+            "Ringpost\n\n/metrics  counters and latencies, for Prometheus\n/health   one line a log; 503 when one cannot be written\n".to_owned(),
         ))),
         path => Asked::Answer(AnyAnswer::Http(page(
             404,
@@ -72,38 +72,42 @@ async fn scrape(shard: &Rc<Shard>) -> Exposition {
     all
 }
 
-/// Every partition's state, as number, shard and health.
-pub(crate) async fn health(shard: &Rc<Shard>) -> Vec<(u16, usize, Health)> {
+/// The state of every log: its name, shard and health. Mailbox partitions first, by number.
+pub(crate) async fn health(shard: &Rc<Shard>) -> Vec<(String, usize, Health)> {
     let mut all = Vec::new();
     for id in 0..shard.mesh.shards() {
         let part = shard
             .mesh
             .call(shard, id, |owner| {
                 Box::pin(async move {
-                    let partitions = owner.own_partitions();
-                    let states = partitions.iter().map(|(n, p)| (*n, owner.id, p.health()));
+                    let partitions = owner.own_partitions().into_iter();
+                    let partitions = partitions
+                        .map(|(number, log)| (number, format!("partition {number}"), log));
+                    let others = owner.other_logs().into_iter();
+                    let others = others.map(|(name, log)| (u16::MAX, name.to_owned(), log));
+                    let logs = partitions.chain(others);
+                    let states =
+                        logs.map(|(order, name, log)| (order, name, owner.id, log.health()));
                     states.collect::<Vec<_>>()
                 })
             })
             .await;
         all.extend(part);
     }
-    all.sort_by_key(|(number, ..)| *number);
-    all
+    all.sort_by_key(|(order, ..)| *order);
+    let states = all.into_iter();
+    states
+        .map(|(_, name, id, health)| (name, id, health))
+        .collect()
 }
 
-/// Is all well, and a line for each partition.
-fn health_page(all: Vec<(u16, usize, Health)>) -> (u16, String) {
+/// Is all well, and a line for each log.
+fn health_page(all: Vec<(String, usize, Health)>) -> (u16, String) {
     let healthy = all.iter().all(|(_, _, state)| *state == Health::Good);
     let mut text = String::from(if healthy { "ok\n" } else { "not all well\n" });
-    for (number, id, state) in all {
-        let state = match state {
-            Health::Good => "good".to_owned(),
-            Health::Full => "full: refuses mail with 452, reads and deletes work".to_owned(),
-            Health::ReadOnly(reason) => format!("read-only until restart: {reason}"),
-        };
+    for (name, id, state) in all {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "partition {number} (shard {id}): {state}");
+        let _ = writeln!(text, "{name} (shard {id}): {state}");
     }
     (if healthy { 200 } else { 503 }, text)
 }

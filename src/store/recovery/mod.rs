@@ -22,7 +22,7 @@ pub(super) mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -46,6 +46,9 @@ const MANIFEST_NEW: &str = "MANIFEST.new";
 /// Bytes zero-filled ahead in the segment that a start makes: an idle partition takes these, and
 /// the prepared segment behind it.
 const FIRST_BYTES: u64 = 1024 * 1024;
+/// With less space than this, beside what it writes itself, a start takes the reserve: expunges that
+/// come after it need some.
+const FIRST_BYTES_MIN: u64 = 64 * 1024;
 /// Sequence numbers skipped after an unclean stop, more than one life can lose.
 const SEQUENCE_JUMP: u64 = 1 << 20;
 
@@ -163,6 +166,8 @@ struct Files {
     generation_max: u64,
     /// Segments of the log that are not there; true: that is reported.
     missing: BTreeMap<u64, bool>,
+    /// Listed, but with neither header nor batches.
+    hollow: BTreeSet<u64>,
 }
 
 impl Files {
@@ -215,6 +220,7 @@ impl<D: Disk> Recovery<'_, D> {
         replay.serial = manifest.serial;
         let covered = files.segments.get(&from.segment);
         replay.seq_epoch = covered.map_or(0, |file| file.epoch);
+        replay.durable = replay.durable.max(manifest.closed_at().unwrap_or_default());
         self.replay(&mut files, &mut replay).await?;
         let recovered = self.finish(manifest, files, replay).await?;
         self.report_earlier(earlier);
@@ -375,6 +381,10 @@ impl<D: Disk> Recovery<'_, D> {
                 epoch
             }
         };
+        // What is listed had a header, durably.
+        if is_listed && epoch.is_none() {
+            files.hollow.insert(generation);
+        }
         let file = File {
             bytes,
             header,

@@ -7,7 +7,7 @@ use super::*;
 use crate::store::batch::{self, Head};
 use crate::store::change::apply_record;
 use crate::store::index::Location;
-use crate::store::record::{Kind, Realm};
+use crate::store::record::{Kind, Realm, Record};
 
 /// A stretch that is not known to be durable yet.
 pub(super) struct Waiting {
@@ -60,6 +60,8 @@ pub(super) struct Replay {
     pub unreadable_records: Vec<String>,
     /// Of the manifest that this start has found.
     pub serial: u64,
+    /// Segments with neither header nor batches that should have both.
+    pub hollow: BTreeSet<u64>,
 }
 
 impl Replay {
@@ -78,6 +80,7 @@ impl Replay {
             rotten: false,
             unreadable_records: Vec::new(),
             serial: 0,
+            hollow: BTreeSet::new(),
         }
     }
 
@@ -89,36 +92,32 @@ impl Replay {
         }
     }
 
-    /// Takes in the records of a batch, sound as far as `whole` says.
-    pub fn apply(
-        &mut self,
-        position: Position,
-        bytes: &[u8],
-        head: Head,
-        realm: Realm,
-        whole: bool,
-    ) {
-        let mut visit = |offset: usize, record: &crate::store::record::Record<'_>| {
-            if record.seq >= self.seq_max {
-                (self.seq_max, self.seq_epoch) = (record.seq, head.epoch);
-            }
-            let at = Location {
-                segment: position.segment,
-                offset: (position.offset + offset as u64) as u32,
-                bytes: record.disk_bytes as u32,
-            };
-            if let Err(reason) = apply_record(&mut self.index, record, at) {
-                self.unreadable_records.push(reason);
-            }
+    /// Takes in the records of a sound batch.
+    pub fn apply(&mut self, position: Position, bytes: &[u8], head: Head, realm: Realm) {
+        for (offset, record) in batch::records(bytes, head, realm).flatten() {
+            self.take(position, offset, &record, head.epoch);
+        }
+    }
+
+    /// Takes in what is sound of acknowledged bytes that are damaged, written in life `epoch`: each
+    /// record has a checksum of its own, so what lies beside the damage is as good as ever.
+    fn salvage(&mut self, position: Position, bytes: &[u8], realm: Realm, epoch: u64) {
+        for (offset, record) in scan::salvage(bytes, realm) {
+            self.take(position, offset, &record, epoch);
+        }
+    }
+
+    fn take(&mut self, position: Position, offset: usize, record: &Record<'_>, epoch: u64) {
+        if record.seq >= self.seq_max {
+            (self.seq_max, self.seq_epoch) = (record.seq, epoch);
+        }
+        let at = Location {
+            segment: position.segment,
+            offset: (position.offset + offset as u64) as u32,
+            bytes: record.disk_bytes as u32,
         };
-        if whole {
-            for (offset, record) in batch::records(bytes, head, realm).flatten() {
-                visit(offset, &record);
-            }
-        } else {
-            for (offset, record) in scan::salvage(bytes, head, realm) {
-                visit(offset, &record);
-            }
+        if let Err(reason) = apply_record(&mut self.index, record, at) {
+            self.unreadable_records.push(reason);
         }
     }
 }
@@ -137,6 +136,7 @@ impl<D: Disk> Recovery<'_, D> {
         replay: &mut Replay,
     ) -> Result<(), OpenError> {
         let from = replay.from;
+        replay.hollow = std::mem::take(&mut files.hollow);
         let todo: Vec<(u64, u64, Option<u64>, Option<Header>)> = files
             .segments
             .range(from.segment..)
@@ -300,7 +300,7 @@ impl<D: Disk> Recovery<'_, D> {
             replay.end = replay.end.max(reached);
             match next.what {
                 What::Batch { head, realm } => {
-                    replay.apply(position, &next.bytes, head, realm, true);
+                    replay.apply(position, &next.bytes, head, realm);
                 }
                 What::Broken {
                     head,
@@ -308,7 +308,8 @@ impl<D: Disk> Recovery<'_, D> {
                     reason,
                 } => {
                     replay.skip_numbers(&head);
-                    replay.apply(position, &next.bytes, head, realm, false);
+                    let own = &next.bytes[..next.bytes.len().min(head.len as usize)];
+                    replay.salvage(position, own, realm, head.epoch);
                     (replay.lost, replay.rotten) = (true, true);
                     let (serial, bytes) = (replay.serial, &next.bytes);
                     self.set_aside(serial, position, bytes, reason, true).await;
@@ -316,6 +317,11 @@ impl<D: Disk> Recovery<'_, D> {
                 What::Gap { reason, .. } => {
                     (replay.lost, replay.rotten) = (true, true);
                     let bytes = &next.bytes[..length as usize];
+                    // The header of a batch is 48 bytes of up to two million.
+                    if let Some(epoch) = replay.epochs.get(&position.segment).copied() {
+                        let realm = segment::realm(self.identity, position.segment, epoch);
+                        replay.salvage(position, bytes, realm, epoch);
+                    }
                     let serial = replay.serial;
                     self.set_aside(serial, position, bytes, reason, true).await;
                 }
@@ -395,6 +401,12 @@ impl<D: Disk> Recovery<'_, D> {
                     let bytes = &waiting.bytes[..length.min(waiting.bytes.len())];
                     let reason = format!("unfinished write: {reason}");
                     self.set_aside(serial, position, bytes, reason, false).await;
+                }
+                What::Gap { .. } if replay.hollow.contains(&position.segment) => {
+                    is_cut = true;
+                    let path = segment::file_path(self.dir, position.segment);
+                    let reason = "neither header nor batches, though it is part of the log";
+                    self.damage(path, 0, 0, reason.to_owned(), true);
                 }
                 What::Gap { .. } => {}
             }

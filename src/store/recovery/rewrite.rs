@@ -45,7 +45,8 @@ impl<D: Disk> Recovery<'_, D> {
         };
         self.remove(std::mem::take(&mut files.spare)).await;
         let path = self.dir.join(UNFINISHED);
-        let file = self.make_fresh(&path, &mut files).await;
+        let tail_bytes: u64 = tail.iter().map(|waiting| waiting.bytes.len() as u64).sum();
+        let file = self.make_fresh(&path, &mut files, tail_bytes).await;
         let file = file.map_err(io_error(&path))?;
         for waiting in tail {
             if let What::Batch { head, .. } = waiting.what {
@@ -98,29 +99,82 @@ impl<D: Disk> Recovery<'_, D> {
             .await
     }
 
-    async fn make_fresh(&self, path: &Path, files: &mut Files) -> io::Result<D::File> {
-        match self.disk.open(path, OpenMode::CreateLog).await {
-            Ok(file) => {
-                let bytes = FIRST_BYTES.min(self.settings.segment_bytes);
-                match self.disk.allocate(&file, bytes, true).await {
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                        // The reserve has the space that is needed to start at all.
-                        if !files.has_reserve {
-                            return Ok(file);
-                        }
-                        drop(file);
-                        self.disk.remove(path).await?;
-                    }
-                    Err(error) => return Err(error),
-                    Ok(()) => return Ok(file),
-                }
+    /// The file that a start goes on in, with space for what it writes and for deletes after it.
+    async fn make_fresh(
+        &self,
+        path: &Path,
+        files: &mut Files,
+        tail_bytes: u64,
+    ) -> io::Result<D::File> {
+        let least = BLOCK_BYTES as u64 + tail_bytes + FIRST_BYTES_MIN;
+        let wanted = FIRST_BYTES.min(self.settings.segment_bytes).max(least);
+        match self.allocate_fresh(path, wanted).await {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            other => return other,
+        }
+        // What segments had prepared and did not come to use: that of the last one is enough for a
+        // start, and the next start can do the same with what this one prepares.
+        for generation in files.segments.keys() {
+            let path = segment::file_path(self.dir, *generation);
+            if let Err(error) = self.release_tail(&path).await {
+                let path = path.display();
+                tracing::warn!("{path}: unused space could not be given back: {error}");
             }
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && files.has_reserve => {}
-            Err(error) => return Err(error),
+        }
+        let free = self.disk.free_bytes(self.dir).await?;
+        let mut bytes = wanted.min(free) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        while bytes >= least {
+            match self.allocate_fresh(path, bytes).await {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                other => return other,
+            }
+            // The filesystem needs some for itself.
+            bytes -= (bytes / 8).next_multiple_of(BLOCK_BYTES as u64);
+        }
+        if !files.has_reserve {
+            // What it writes may be little enough.
+            return self.disk.open(path, OpenMode::CreateLog).await;
         }
         files.has_reserve = false;
         self.disk.rename(&self.dir.join(RESERVE), path).await?;
         self.disk.open(path, OpenMode::Log).await
+    }
+
+    /// Makes the file with so many bytes of space; leaves nothing when it fails.
+    async fn allocate_fresh(&self, path: &Path, bytes: u64) -> io::Result<D::File> {
+        let file = self.disk.open(path, OpenMode::CreateLog).await?;
+        match self.disk.allocate(&file, bytes, true).await {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                drop(file);
+                self.disk.remove(path).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back the space behind the last byte of a segment that is not zero.
+    async fn release_tail(&self, path: &Path) -> io::Result<()> {
+        let file = self.disk.open(path, OpenMode::ReadWrite).await?;
+        let bytes = self.disk.len(&file).await?;
+        let mut end = bytes;
+        while end > 0 {
+            let from = end.saturating_sub(FIRST_BYTES);
+            let piece = self
+                .disk
+                .read_at(&file, from, (end - from) as usize)
+                .await?;
+            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+                end = from + last as u64 + 1;
+                break;
+            }
+            end = from;
+        }
+        let end = end.next_multiple_of(BLOCK_BYTES as u64);
+        if end < bytes {
+            self.disk.release(&file, end).await?;
+        }
+        Ok(())
     }
 
     /// Writes a batch into the fresh segment, unsynced, and takes its records in.
@@ -151,7 +205,7 @@ impl<D: Disk> Recovery<'_, D> {
             .write_at(file, position.offset, bytes, level)
             .await;
         result?;
-        replay.apply(position, &bytes, head, realm, true);
+        replay.apply(position, &bytes, head, realm);
         Ok(())
     }
 
@@ -202,6 +256,7 @@ impl<D: Disk> Recovery<'_, D> {
             epoch: fresh.epoch,
             index: files.indexes.first().copied().unwrap_or(0),
             as_of: fresh.generation,
+            closed: false,
             live: segments.keys().copied().collect(),
             ends: segments
                 .range(..fresh.generation)

@@ -188,19 +188,14 @@ pub fn stretches(
     })
 }
 
-/// The sound records of a broken batch: its offset in the batch, and each record's bytes. Records
-/// begin on multiples of 8, so all of those are tried.
-pub fn salvage(
-    bytes: &[u8],
-    head: Head,
-    realm: Realm,
-) -> impl Iterator<Item = (usize, record::Record<'_>)> {
-    let len = (head.len as usize).min(bytes.len());
-    let mut at = batch::HEADER_BYTES;
+/// The sound records in damaged bytes: each one's offset in them, and the record. Records begin on
+/// multiples of 8 from the start of a batch, so all of those are tried.
+pub fn salvage(bytes: &[u8], realm: Realm) -> impl Iterator<Item = (usize, record::Record<'_>)> {
+    let mut at = 0;
     std::iter::from_fn(move || {
-        while at < len {
+        while at < bytes.len() {
             let start = at;
-            match record::decode(&bytes[start..len], realm) {
+            match record::decode(&bytes[start..], realm) {
                 Ok(record) => {
                     at += record.disk_bytes;
                     return Some((start, record));

@@ -281,6 +281,54 @@ fn a_flipped_bit_is_found_reported_and_costs_one_message() {
 }
 
 #[test]
+fn a_flipped_bit_in_the_header_of_a_batch_costs_nothing() {
+    let disk = new_disk(8);
+    let spawner = Executor::new();
+    let executor = spawner.clone();
+    let finished: Rc<RefCell<u32>> = Rc::default();
+    let (told, own) = (finished.clone(), disk.clone());
+    executor.spawn(async move {
+        let opened = Partition::open(own, &dir(), IDENTITY, settings(), 0, |_| ()).await;
+        let (partition, _) = opened.unwrap();
+        spawner.spawn(partition.clone().run());
+        partition.create_account(account("ann")).await.unwrap();
+        for number in 0..40u8 {
+            let (partition, told) = (partition.clone(), told.clone());
+            spawner.spawn(async move {
+                let body = vec![number; 700];
+                partition.deliver(delivery(&["ann"], &body)).await.unwrap();
+                *told.borrow_mut() += 1;
+                if *told.borrow() == 40 {
+                    partition.close().await.unwrap();
+                    *told.borrow_mut() += 1;
+                }
+            });
+        }
+    });
+    let mut random = Random::new(8);
+    let outcome = executor.run(&mut random, 2_000_000, || *finished.borrow() == 41);
+    assert_eq!(outcome, Outcome::Done);
+    let disk = disk.crash(Crash::Process);
+    // The batch with the most records in it.
+    let heads = disk.files().into_iter().flat_map(|(path, _)| {
+        let bytes = disk.contents(&path).unwrap_or_default();
+        let count = |at: usize| u32::from_le_bytes(bytes[at + 12..at + 16].try_into().unwrap());
+        let heads = (0..bytes.len()).step_by(4096);
+        let heads = heads.filter(|at| bytes.get(at + 4..at + 8) == Some(b"RPbt"));
+        let found: Vec<_> = heads.map(|at| (count(at), path.clone(), at)).collect();
+        found
+    });
+    let (records, path, at) = heads.max().unwrap();
+    assert!(records > 20, "{records}");
+    disk.flip_bit(&path, at as u64 + 20, 3);
+    live(&disk, 9, settings(), |partition, report| async move {
+        let damage: Vec<_> = report.damage.iter().filter(|d| d.acknowledged).collect();
+        assert_eq!(damage.len(), 1, "{report:?}");
+        assert_eq!(all(&partition, "ann").await.len(), 40);
+    });
+}
+
+#[test]
 fn a_lost_manifest_is_made_again() {
     for flips in [vec![30], vec![30, 64 * 1024 + 30]] {
         let disk = new_disk(9);
@@ -419,6 +467,48 @@ fn a_failed_sync_makes_it_read_only() {
         assert!(matches!(later, Err(StoreError::ReadOnly(_))));
         assert_eq!(all(&partition, "ann").await.len(), 1);
     });
+}
+
+#[test]
+fn a_full_disk_is_started_on_again_and_again() {
+    for capacity in (1_000_000..1_600_000).step_by(20_000) {
+        let disk = new_disk(capacity);
+        disk.set_capacity(Some(capacity));
+        let count = live(&disk, 1, settings(), |partition, _| async move {
+            partition.create_account(account("ann")).await.unwrap();
+            let body = [b'x'; 30_000];
+            let mut count = 0;
+            // Mail that is on its way when the disk is full may take the reserve.
+            while let Ok(results) = partition.deliver(delivery(&["ann"], &body)).await
+                && results.iter().all(Result::is_ok)
+            {
+                count += 1;
+            }
+            count
+        });
+        let count = count.unwrap();
+        assert!(count > 5, "{count}");
+        let mut disk = disk.crash(Crash::Process);
+        // Something else takes what is left.
+        disk.set_capacity(Some(disk.used_bytes()));
+        // Each start needs a segment.
+        for start in 0..6 {
+            live(
+                &disk,
+                20 + start,
+                settings(),
+                move |partition, report| async move {
+                    // The write that found the disk full may have left a part of itself.
+                    let is_lost = report.damage.iter().any(|damage| damage.acknowledged);
+                    assert!(!is_lost, "{report:?}");
+                    assert_eq!(all(&partition, "ann").await.len(), count);
+                    let value = vec![start as u8; 100];
+                    partition.put(b"key".to_vec(), Some(value)).await.unwrap();
+                },
+            );
+            disk = disk.crash(Crash::Process);
+        }
+    }
 }
 
 #[test]

@@ -120,6 +120,13 @@ impl Inode {
         self.reserved_bytes += self.missing_bytes(end);
     }
 
+    /// Gives back the space from here on, where there are only zeros.
+    pub(super) fn release(&mut self, from: u64) {
+        let tail = self.cache.get(from as usize..).unwrap_or_default();
+        assert!(tail.iter().all(|byte| *byte == 0), "bytes would be lost");
+        self.reserved_bytes = self.reserved_bytes.min(from.next_multiple_of(EXTENT_BYTES));
+    }
+
     pub(super) fn read(&self, offset: u64, length: usize) -> Vec<u8> {
         let start = self.cache.len().min(offset as usize);
         let end = self.cache.len().min(start.saturating_add(length));

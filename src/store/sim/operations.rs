@@ -319,6 +319,19 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    async fn release(&self, file: &SimFile, from: u64) -> io::Result<()> {
+        self.begin(Operation::Write, || {
+            format!("release {} from {from}", file.0.path.display())
+        })
+        .await?;
+        {
+            let mut world = self.world.borrow_mut();
+            world.file(file.0.number).inode.release(from);
+        }
+        self.step().await;
+        Ok(())
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change_names(
             || format!("rename {} to {}", from.display(), to.display()),

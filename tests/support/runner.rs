@@ -1,0 +1,91 @@
+//! Runs tests that need what a machine may not have: what is absent is skipped, and said by name at
+//! the end. With `RINGPOST_SKIP=never`, as `tests/run` sets it, a skipped test fails the run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// One test.
+pub struct Test {
+    name: &'static str,
+    /// Programs it drives.
+    programs: &'static [&'static str],
+    /// What else is lacking, in words; `None`: nothing.
+    lacks: fn() -> Option<String>,
+    run: fn(),
+}
+
+impl Test {
+    /// A test that needs these programs.
+    pub const fn driving(name: &'static str, programs: &'static [&'static str], run: fn()) -> Test {
+        Test {
+            name,
+            programs,
+            lacks: || None,
+            run,
+        }
+    }
+
+    /// The same, and `lacks` knows what else may be missing.
+    pub const fn unless(self, lacks: fn() -> Option<String>) -> Test {
+        Test { lacks, ..self }
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        let absent = self.programs.iter().copied().filter(|p| find(p).is_none());
+        let absent: Vec<&str> = absent.collect();
+        if absent.is_empty() {
+            (self.lacks)()
+        } else {
+            Some(format!("absent: {}", absent.join(", ")))
+        }
+    }
+}
+
+/// Runs those that the command line names, or all.
+pub fn run_all(title: &str, tests: &[Test]) -> ExitCode {
+    let filter: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let must = std::env::var("RINGPOST_SKIP").is_ok_and(|value| value == "never");
+    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), Vec::new());
+    for test in tests {
+        let name = test.name;
+        if !filter.is_empty() && !filter.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        if let Some(obstacle) = test.obstacle() {
+            println!("test {name} ... skipped, {obstacle}");
+            skipped.push(format!("{name} ({obstacle})"));
+        } else if std::panic::catch_unwind(test.run).is_ok() {
+            println!("test {name} ... ok");
+            passed += 1;
+        } else {
+            println!("test {name} ... FAILED");
+            failed.push(name);
+        }
+    }
+    for name in &failed {
+        println!("failed: {name}");
+    }
+    for name in &skipped {
+        println!("skipped: {name}");
+    }
+    println!(
+        "\n{title}: {passed} passed, {} failed, {} skipped",
+        failed.len(),
+        skipped.len()
+    );
+    if failed.is_empty() && (skipped.is_empty() || !must) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// A program in the search path.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join(program));
+    places.find(|place| place.is_file())
+}

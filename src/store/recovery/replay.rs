@@ -62,6 +62,8 @@ pub(super) struct Replay {
     pub serial: u64,
     /// Segments with neither header nor batches that should have both.
     pub hollow: BTreeSet<u64>,
+    /// Where the log ends in a segment, as the header of the next one says.
+    pub ends: BTreeMap<u64, u64>,
 }
 
 impl Replay {
@@ -81,6 +83,7 @@ impl Replay {
             unreadable_records: Vec::new(),
             serial: 0,
             hollow: BTreeSet::new(),
+            ends: BTreeMap::new(),
         }
     }
 
@@ -206,6 +209,8 @@ impl<D: Disk> Recovery<'_, D> {
                 replay.durable = replay.durable.max(header.durable);
                 replay.seq_max = replay.seq_max.max(header.seq_next);
                 replay.epochs.insert(generation, header.epoch);
+                let previous = header.previous;
+                replay.ends.insert(previous.segment, previous.offset);
             }
             None => replay.waiting.push_back(Waiting {
                 position: Position {
@@ -373,8 +378,14 @@ impl<D: Disk> Recovery<'_, D> {
                         .await;
                 }
                 // Everything up to here is known to be durable, and what came next went to the
-                // next segment: nothing was ever written here.
-                What::Gap { used: 0, .. } if is_last && position == replay.durable => {}
+                // next segment, whose header says that nothing was ever written here.
+                What::Gap { used: 0, .. }
+                    if is_last
+                        && position == replay.durable
+                        && replay
+                            .ends
+                            .get(&position.segment)
+                            .is_none_or(|end| *end <= position.offset) => {}
                 What::Missing { is_reported } => {
                     if last_batch.is_some_and(|last| index < last) {
                         is_cut = true;

@@ -152,6 +152,13 @@ impl<D: Disk> Recovery<'_, D> {
             .sum();
         let mut done_bytes = 0;
         let mut missing = files.missing.range(from.segment..).peekable();
+        // Known from batches behind the log's end, too, where header and batches are damaged: what
+        // an earlier start has salvaged by them must be found again.
+        for (generation, file) in files.segments.range(from.segment..) {
+            if file.epoch > 0 {
+                replay.epochs.insert(*generation, file.epoch);
+            }
+        }
         for (generation, file_bytes, end, header) in todo {
             (self.progress)(Progress {
                 done_bytes,

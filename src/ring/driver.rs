@@ -510,7 +510,9 @@ impl Write {
         };
         self.note_written(count, probe);
         if self.written == self.bytes.len() {
-            Advance::Ends(0)
+            // Of a whole write that owes a sync only that sync may tell.
+            let owes_sync = self.level > SyncLevel::None;
+            Advance::Ends(if owes_sync { -libc::EIO } else { 0 })
         } else if count == 0 {
             // No progress, no end: the disk does not want it.
             Advance::Ends(-libc::EIO)

@@ -373,6 +373,12 @@ impl<D: Disk> Partition<D> {
             log.dirty.push(end.segment);
         }
         let generation = end.segment + 1;
+        if log.durable >= end
+            && let Some(left) = log.segments.get_mut(&end.segment)
+        {
+            // Its descriptors for writing have done their work; whoever reads opens it again.
+            left.file = None;
+        }
         log.active = generation;
         log.segments.insert(
             generation,

@@ -274,12 +274,12 @@ fn find(path: &Path) -> Result<Option<Contents>, LayoutError> {
             // is not ours to replace.
             match read(&copy) {
                 Ok(Some(same)) if same == contents => {}
-                Err(LayoutError::Damaged { .. }) | Ok(_) => write_again(&contents, &copy),
-                Err(error) => return Err(error),
+                Err(error @ LayoutError::Newer { .. }) => return Err(error),
+                _ => write_again(&contents, &copy),
             }
             Ok(Some(contents))
         }
-        Err(error @ LayoutError::Damaged { .. }) => match read(&copy)? {
+        Err(error @ (LayoutError::Damaged { .. } | LayoutError::Io { .. })) => match read(&copy)? {
             Some(contents) => {
                 tracing::error!("{error}: made again from its copy");
                 write_again(&contents, path);
@@ -322,15 +322,22 @@ fn read(path: &Path) -> Result<Option<Contents>, LayoutError> {
     }
 }
 
-/// A directory in the store's, which only a partition can be.
+/// A directory in the store's that is part of a store: of a partition, a queue or the site.
 fn partition_in(store: &Path) -> Result<Option<PathBuf>, LayoutError> {
     for entry in fs::read_dir(store).map_err(failed("read this directory", store))? {
         let path = entry.map_err(failed("read this directory", store))?.path();
-        if path.is_dir() {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(is_part) && path.is_dir() {
             return Ok(Some(path));
         }
     }
     Ok(None)
+}
+
+/// `site`, `p000` or `q000`: a filesystem's own `lost+found` is none.
+fn is_part(name: &str) -> bool {
+    let number = name.strip_prefix(['p', 'q']).unwrap_or_default();
+    name == "site" || (number.len() >= 3 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn new_contents(partitions: u16, processors: usize, path: &Path) -> Result<Contents, LayoutError> {

@@ -126,7 +126,7 @@ impl<D: Disk> Partition<D> {
         let length = usize::try_from(remaining).map_or(length, |bytes| bytes.min(length));
         let file = self.segment_file(found.location.segment).await?;
         let head = self.read_head(&file, found.location, length).await?;
-        let realm = self.realm_of(&head, found.location)?;
+        let realm = self.realm_of(found.location)?;
         let record = record::decode(&head, realm)
             .map_err(|error| damaged(found.location, &error.to_string()))?;
         let Payload::Body(body) = record.payload else {
@@ -216,7 +216,7 @@ impl<D: Disk> Partition<D> {
         let location = self.index.borrow().body(seq).ok_or(Failure::Gone)?;
         let file = self.segment_file(location.segment).await?;
         let head = self.read_head(&file, location, piece.length).await?;
-        let realm = self.realm_of(&head, location)?;
+        let realm = self.realm_of(location)?;
         let record =
             record::decode(&head, realm).map_err(|error| damaged(location, &error.to_string()))?;
         match record.payload {
@@ -227,7 +227,7 @@ impl<D: Disk> Partition<D> {
         }
     }
 
-    fn realm_of(&self, _head: &[u8], location: Location) -> Result<record::Realm, Failure> {
+    fn realm_of(&self, location: Location) -> Result<record::Realm, Failure> {
         let log = self.log.borrow();
         let segment = log.segments.get(&location.segment).ok_or(Failure::Gone)?;
         Ok(segment::realm(

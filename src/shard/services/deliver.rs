@@ -96,9 +96,11 @@ async fn take_chunk(
 
 /// Gives up the streamed body of a connection, if it has one.
 pub(super) fn abort(shard: &Rc<Shard>, key: ConnKey) {
-    let Some(targets) = shard.streams.0.borrow_mut().remove(&key) else {
-        return;
-    };
+    let targets = shard.streams.0.borrow_mut().remove(&key);
+    abort_all(shard, targets.unwrap_or_default());
+}
+
+fn abort_all(shard: &Rc<Shard>, targets: Vec<(u16, StreamId)>) {
     for (number, stream) in targets {
         let shard = Rc::clone(shard);
         super::super::spawn(async move {
@@ -166,7 +168,8 @@ async fn run(
     trace::write_trace(&transaction.envelope, &hop, now_ms / 1000, &mut header);
 
     // Most mail is for one account by its own name, and is delivered or refused as a whole.
-    if let ([path], []) = (&transaction.envelope.forward_paths[..], &streams[..])
+    if let [path] = &transaction.envelope.forward_paths[..]
+        && transaction.streamed_bytes == 0
         && let Some(address) = plain_account(shard, path)
     {
         let delivery = Delivery {
@@ -202,15 +205,31 @@ async fn run(
         paths.push(located);
     }
 
+    // Where the body has streamed to is where its recipients were when it began. A share elsewhere
+    // would be the last piece alone: it is refused, or waits in the queue whole.
+    let streamed = transaction.streamed_bytes > 0;
+    let has_body =
+        |partition| !streamed || streams.iter().any(|(number, _)| *number == partition);
+    let (mut whole, mut bodiless): (Vec<Share>, Vec<Share>) =
+        shares.into_iter().partition(|share| has_body(share.partition));
     let spare_body = deliver_shares(
         shard,
-        &mut shares,
+        &mut whole,
         &header,
         std::mem::take(&mut transaction.body),
         &streams,
         now_ms,
     )
     .await;
+    for share in &mut bodiless {
+        let error = StoreError::Read("the body went elsewhere while it arrived".into());
+        share.results = vec![Err(error); share.recipients.len()];
+    }
+    whole.append(&mut bodiless);
+    let shares = whole;
+    // A stream that nobody has ended would keep space from being reclaimed.
+    let ended = |number| shares.iter().any(|share| share.partition == number);
+    abort_all(shard, streams.into_iter().filter(|(number, _)| !ended(*number)).collect());
 
     // What some have and others cannot take waits in the queue.
     let groups: Vec<std::ops::Range<usize>> = if lmtp {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::Shard;
 use super::deliver::deliver_to;
-use crate::mail::Address;
+use super::recipient::locate;
+use crate::mail::{Address, ForwardPath};
 use crate::queue::{Content, Entry};
 use crate::store::{Delivery, StoreError, Uid};
 
@@ -86,6 +87,22 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     }
 }
 
+/// The accounts behind what waits, which may be named as it was written: an alias, an address with
+/// a detail, one that a catch-all takes. What leads nowhere now is kept as it is.
+async fn resolve(shard: &Rc<Shard>, named: Vec<Address>) -> Vec<Address> {
+    let mut accounts = Vec::with_capacity(named.len());
+    for address in named {
+        let path = ForwardPath::Address(address.clone());
+        let located = locate(shard, &path).await;
+        for account in located.unwrap_or_else(|_| vec![address]) {
+            if !accounts.contains(&account) {
+                accounts.push(account);
+            }
+        }
+    }
+    accounts
+}
+
 async fn attempt(shard: &Rc<Shard>, uid: Uid, mut entry: Entry) -> Result<(), StoreError> {
     let Some(queue) = shard.queue.get() else {
         return Ok(());
@@ -104,7 +121,8 @@ async fn attempt(shard: &Rc<Shard>, uid: Uid, mut entry: Entry) -> Result<(), St
         entry.recipients = vec![postmaster.clone()];
     }
     let mut left = Vec::new();
-    for recipient in std::mem::take(&mut entry.recipients) {
+    let named = std::mem::take(&mut entry.recipients);
+    for recipient in resolve(shard, named).await {
         let delivery = Delivery {
             trace: Vec::new(),
             body: message.clone(),

@@ -399,8 +399,10 @@ impl<D: Disk> Recovery<'_, D> {
     fn epoch_of_batches(&self, bytes: &[u8], generation: u64) -> Option<u64> {
         let mut stretches = scan::stretches(bytes, BLOCK_BYTES, self.identity, generation);
         stretches.find_map(|(_, stretch)| match stretch {
-            scan::Stretch::Batch { head, .. } => Some(head.epoch),
-            _ => None,
+            scan::Stretch::Batch { head, .. } | scan::Stretch::Broken { head, .. } => {
+                Some(head.epoch)
+            }
+            scan::Stretch::Gap { .. } => None,
         })
     }
 

@@ -214,7 +214,9 @@ impl<D: Disk> Recovery<'_, D> {
         match header {
             Some(header) => {
                 replay.durable = replay.durable.max(header.durable);
-                replay.seq_max = replay.seq_max.max(header.seq_next);
+                if header.seq_next >= replay.seq_max {
+                    (replay.seq_max, replay.seq_epoch) = (header.seq_next, header.epoch);
+                }
                 replay.epochs.insert(generation, header.epoch);
                 let previous = header.previous;
                 replay.ends.insert(previous.segment, previous.offset);
@@ -420,7 +422,7 @@ impl<D: Disk> Recovery<'_, D> {
                     let reason = format!("unfinished write: {reason}");
                     self.set_aside(serial, position, bytes, reason, false).await;
                 }
-                What::Gap { .. } if replay.hollow.contains(&position.segment) => {
+                What::Gap { .. } if replay.hollow.remove(&position.segment) => {
                     is_cut = true;
                     let path = segment::file_path(self.dir, position.segment);
                     let reason = "neither header nor batches, though it is part of the log";

@@ -143,7 +143,9 @@ impl<D: Disk> Recovery<'_, D> {
     /// Makes the file with so many bytes of space; leaves nothing when it fails.
     async fn allocate_fresh(&self, path: &Path, bytes: u64) -> io::Result<D::File> {
         let file = self.disk.open(path, OpenMode::CreateLog).await?;
-        match self.disk.allocate(&file, bytes, true).await {
+        // What is written at once need not be zeros before.
+        let zeroes = bytes <= FIRST_BYTES;
+        match self.disk.allocate(&file, bytes, zeroes).await {
             Ok(()) => Ok(file),
             Err(error) => {
                 drop(file);

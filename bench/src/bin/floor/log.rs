@@ -37,8 +37,6 @@ struct Flight {
     batch: Batch,
     offset: u64,
     written: usize,
-    parts: u32,
-    failed: Option<i32>,
 }
 
 /// Makes the files, filled with zeros and synced, so that overwriting them changes no metadata.
@@ -114,8 +112,6 @@ impl Log {
             offset: self.offset,
             batch,
             written: 0,
-            parts: 0,
-            failed: None,
         });
         self.submit(uring, write_data, sync_data);
         true
@@ -132,14 +128,8 @@ impl Log {
         // SAFETY: the batch stays where it is, in `flight`, until its last event.
         unsafe {
             match entry::sync(fd, self.level) {
-                Some(sync) => {
-                    flight.parts = 2;
-                    uring.push_linked(write, sync.user_data(sync_data));
-                }
-                None => {
-                    flight.parts = 1;
-                    uring.push(write);
-                }
+                Some(sync) => uring.push_linked(write, sync.user_data(sync_data)),
+                None => uring.push(write),
             }
         }
     }
@@ -155,21 +145,18 @@ impl Log {
         let Some(flight) = &mut self.flight else {
             return Ok(None);
         };
-        flight.parts -= 1;
-        if wrote && result >= 0 {
-            flight.written += result as usize;
-        } else if result < 0 && (wrote || result != -libc::ECANCELED) {
-            flight.failed = Some(result);
-        }
-        if flight.parts > 0 {
-            return Ok(None);
-        }
-        if let Some(error) = flight.failed {
-            let error = std::io::Error::from_raw_os_error(-error);
+        if result < 0 {
+            let error = std::io::Error::from_raw_os_error(-result);
             return Err(format!("a write or sync failed: {error}"));
         }
+        // One of the two tells: the sync behind a whole write, or a write that was short (or has
+        // no sync).
+        flight.written = if wrote {
+            flight.written + result as usize
+        } else {
+            flight.batch.bytes.len()
+        };
         if flight.written < flight.batch.bytes.len() {
-            // Short: the sync was cancelled with it.
             self.submit(uring, data.0, data.1);
             return Ok(None);
         }

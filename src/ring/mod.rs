@@ -183,6 +183,8 @@ struct Inner {
     nudged: Cell<bool>,
     /// Memory for direct writes.
     spare_blocks: RefCell<blocks::Spare>,
+    /// The last turn has woken tasks.
+    has_woken: Cell<bool>,
     /// Room for wakers between turns.
     woken: Cell<Vec<std::task::Waker>>,
     features: Features,
@@ -223,6 +225,7 @@ impl Ring {
                 parked: Cell::new(None),
                 nudged: Cell::new(false),
                 spare_blocks: RefCell::default(),
+                has_woken: Cell::new(false),
                 woken: Cell::new(Vec::new()),
                 features,
                 probe: Probe::default(),
@@ -264,11 +267,33 @@ impl Ring {
             .driver
             .borrow_mut()
             .turn(into, max, &self.inner.probe, &mut woken);
+        self.inner.has_woken.set(!woken.is_empty());
         for waker in woken.drain(..) {
             waker.wake();
         }
         self.inner.woken.set(woken);
         result
+    }
+
+    /// The last turn has ended operations on files that tasks were waiting for; they have not run
+    /// yet. Says so once.
+    pub fn take_woken(&self) -> bool {
+        self.inner.has_woken.take()
+    }
+
+    /// Hands what was queued to the kernel now, not with the next turn: for what takes the device
+    /// long, while this thread has other things to do.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub fn submit(&self) -> io::Result<()> {
+        let mut driver = self.inner.driver.borrow_mut();
+        let uring = driver.uring();
+        if !uring.has_queued() {
+            return Ok(());
+        }
+        self.inner.probe.enters.add(1);
+        uring.enter()
     }
 
     /// Waits until there is something for `turn` to do: a completion, an operation to submit

@@ -276,6 +276,12 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
     let mut pace = Pace::default();
     loop {
         let mut done = shard.ring.turn(&mut completions, COMPLETIONS_PER_TURN)?;
+        if shard.ring.take_woken() {
+            // A batch is done: the next one is on its way to the disk before sessions take the
+            // processor for what has come meanwhile.
+            breathe().await;
+            shard.ring.submit()?;
+        }
         let now = Instant::now();
         shard.now.set(now);
         let want = pace.want(done, now);

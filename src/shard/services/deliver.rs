@@ -208,10 +208,10 @@ async fn run(
     // Where the body has streamed to is where its recipients were when it began. A share elsewhere
     // would be the last piece alone: it is refused, or waits in the queue whole.
     let streamed = transaction.streamed_bytes > 0;
-    let has_body =
-        |partition| !streamed || streams.iter().any(|(number, _)| *number == partition);
-    let (mut whole, mut bodiless): (Vec<Share>, Vec<Share>) =
-        shares.into_iter().partition(|share| has_body(share.partition));
+    let has_body = |partition| !streamed || streams.iter().any(|(number, _)| *number == partition);
+    let (mut whole, mut bodiless): (Vec<Share>, Vec<Share>) = shares
+        .into_iter()
+        .partition(|share| has_body(share.partition));
     let spare_body = deliver_shares(
         shard,
         &mut whole,
@@ -229,7 +229,13 @@ async fn run(
     let shares = whole;
     // A stream that nobody has ended would keep space from being reclaimed.
     let ended = |number| shares.iter().any(|share| share.partition == number);
-    abort_all(shard, streams.into_iter().filter(|(number, _)| !ended(*number)).collect());
+    abort_all(
+        shard,
+        streams
+            .into_iter()
+            .filter(|(number, _)| !ended(*number))
+            .collect(),
+    );
 
     // What some have and others cannot take waits in the queue.
     let groups: Vec<std::ops::Range<usize>> = if lmtp {

@@ -47,8 +47,9 @@ pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
 pub const RECV_BUFFERS: u16 = 1024;
 /// Bytes of one batch of the log, header and padding included.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Bytes of one log segment.
-pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of one log segment. Going on in the next one holds mail up for a moment: at this size, a few
+/// times a second under the heaviest load.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// The log's block: batches start on one, and body checksums cover one each.
 pub const BLOCK_BYTES: usize = 4096;
 /// Partitions of a store.

@@ -1,7 +1,8 @@
 //! Flipped bits and cut files in a stopped store, through the whole program: the server starts, what
 //! was not hit is there byte for byte, and what was is reported with the file's name and counted.
 //!
-//! `RINGPOST_DAMAGES` sets how many damages each test does, `RINGPOST_SEED` which.
+//! `RINGPOST_DAMAGES` sets how many damages each test does, `RINGPOST_SEED` where. The stores differ
+//! from run to run (their ids and keys are random), so a seed does not bring back the same bytes.
 
 mod support;
 

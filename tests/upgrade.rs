@@ -1,7 +1,7 @@
 //! Stores that earlier versions have written, kept as they were: every later one reads them.
 //!
-//! `tests/fixtures/store-format-N.tar.xz` was written by the first version of format N. To make one
-//! for a new format: `RINGPOST_FIXTURE=tests/fixtures/store-format-N.tar.xz cargo test --test upgrade`.
+//! `tests/fixtures/store-format-N.tar.gz` was written by the first version of format N. To make one
+//! for a new format: `RINGPOST_FIXTURE=tests/fixtures/store-format-N.tar.gz cargo test --test upgrade`.
 
 mod support;
 
@@ -32,7 +32,7 @@ fn bob() -> [String; 2] {
 }
 
 fn fixture(format: u32) -> PathBuf {
-    let name = format!("tests/fixtures/store-format-{format}.tar.xz");
+    let name = format!("tests/fixtures/store-format-{format}.tar.gz");
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
@@ -89,7 +89,7 @@ fn make(target: &Path) {
     let target = std::env::current_dir().expect("a folder").join(target);
     let target = target.to_str().expect("UTF-8");
     tar(
-        &["-cJf", target, "--exclude=control", "data"],
+        &["-czf", target, "--exclude=control", "data"],
         folder.path(),
     );
 }
@@ -102,7 +102,7 @@ fn every_format_so_far_is_read() {
     for format in 1..=ringpost::store::layout::FORMAT {
         let folder = tempfile::tempdir().expect("a folder");
         let packed = fixture(format);
-        tar(&["-xJf", packed.to_str().expect("UTF-8")], folder.path());
+        tar(&["-xzf", packed.to_str().expect("UTF-8")], folder.path());
         let mut server = Server::start_on(&folder.path().join("data"), &[]);
         for _ in 0..2 {
             assert_eq!(mailbox(server.pop3, "ann@old.test", "pw"), ANN);

@@ -18,8 +18,8 @@ use crate::limits::{DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
 const LABEL_BYTES_MAX: usize = 63;
 
 /// `local-part@domain` in canonical form: the domain in lower case and ASCII (U-labels as their
-/// A-labels, RFC 5890 §2.3.2.1), the local part with needless quoting removed. Comparison of local parts for our own accounts is without
-/// regard to ASCII case: [`Address::account_key`].
+/// A-labels, RFC 5890 §2.3.2.1), the local part with needless quoting removed. Local parts of our own
+/// accounts are compared without regard to ASCII case: [`Address::account_key`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     text: Box<str>,

@@ -69,7 +69,7 @@ mod probe;
 pub mod raw;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

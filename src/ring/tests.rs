@@ -88,7 +88,7 @@ fn background_pump(ring: &Ring) -> (Rc<Cell<bool>>, glommio::Task<()>) {
 }
 
 /// Runs `test` with a pump beside it.
-fn run_files<F: Future<Output = ()> + 'static>(test: impl FnOnce(Ring) -> F + 'static) {
+pub(crate) fn run_files<F: Future<Output = ()> + 'static>(test: impl FnOnce(Ring) -> F + 'static) {
     run(options(), |ring| async move {
         let (running, task) = background_pump(&ring);
         test(ring.clone()).await;

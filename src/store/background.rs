@@ -19,6 +19,7 @@ use super::recovery::RESERVE;
 use super::segment::{self, Position};
 use super::wait::{Done, Lock, Notify};
 use crate::config::SyncLevel;
+use crate::limits::BLOCK_BYTES;
 
 /// A segment that filled more slowly than this is worth zero-filling its successor for: a sync
 /// into written blocks takes half as long, but each byte is written twice.
@@ -145,7 +146,15 @@ impl<D: Disk> Partition<D> {
             state.segment_since_ms.set(now_ms);
         }
         let path = segment::file_path(&self.dir, active + 1);
-        let most = if is_first { SMALL_BYTES } else { u64::MAX };
+        // On a disk with little room left, less is taken ahead.
+        let room_bytes = self.probe.free_bytes.get().max(0) as u64 / 16;
+        let most = if is_first {
+            SMALL_BYTES
+        } else {
+            room_bytes
+                .next_multiple_of(BLOCK_BYTES as u64)
+                .max(SMALL_BYTES)
+        };
         let bytes = self.settings.segment_bytes.min(most);
         let made = self.prepare(&path, bytes, zeroes).await;
         let mut log = self.log.borrow_mut();

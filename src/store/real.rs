@@ -217,3 +217,78 @@ impl Disk for RealDisk {
         Ok(stat.f_bavail * stat.f_frsize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::tests::run_files;
+
+    const BLOCK: usize = BLOCK_BYTES;
+
+    /// Straight to the device where it suits, through the page cache where it does not: readers see
+    /// no difference, at any place, in any order.
+    #[test]
+    fn what_is_written_either_way_is_read() {
+        for direct in [true, false] {
+            run_files(move |ring| async move {
+                let dir = tempfile::tempdir().expect("a folder");
+                let disk = RealDisk::new(ring, direct);
+                for mode in [OpenMode::CreateLog, OpenMode::CreateNew] {
+                    let path = dir.path().join(format!("{mode:?}"));
+                    let file = disk.open(&path, mode).await.expect("made");
+                    disk.allocate(&file, 8 * BLOCK as u64, true)
+                        .await
+                        .expect("space");
+                    let mut expected = vec![0; 8 * BLOCK];
+                    let pieces = [
+                        (0, 2, 0),
+                        (1, 3, 0),
+                        (2, 1, -7),
+                        (4, 2, 0),
+                        (3, 2, -1),
+                        (0, 8, 0),
+                    ];
+                    for (step, (at, blocks, more)) in pieces.into_iter().enumerate() {
+                        let offset = at * BLOCK;
+                        let length = (blocks * BLOCK).strict_add_signed(more);
+                        // Into the page cache with what is there.
+                        let before = disk.read_at(&file, 0, 8 * BLOCK).await.expect("read");
+                        assert_eq!(before, expected, "{mode:?} before step {step}");
+                        let bytes = vec![b'a' + step as u8; length];
+                        let level = [SyncLevel::None, SyncLevel::Fdatasync][step % 2];
+                        let (result, bytes) =
+                            disk.write_at(&file, offset as u64, bytes, level).await;
+                        result.expect("written");
+                        expected[offset..offset + length].copy_from_slice(&bytes);
+                    }
+                    let other = disk.open(&path, OpenMode::Log).await.expect("opened");
+                    disk.release(&other, 6 * BLOCK as u64)
+                        .await
+                        .expect("released");
+                    expected[6 * BLOCK..].fill(0);
+                    let after = disk.read_at(&file, 0, 9 * BLOCK).await.expect("read");
+                    assert_eq!(after, expected, "{mode:?} after all");
+                    let is_direct = matches!(file.direct.get(), Some(Some(_)));
+                    assert!(direct && mode.is_log() || !is_direct, "{mode:?}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_for_direct_writes_is_written_all_the_same() {
+        run_files(|ring| async move {
+            let dir = tempfile::tempdir().expect("a folder");
+            let disk = RealDisk::new(ring, true);
+            let path = dir.path().join("log");
+            let file = disk.open(&path, OpenMode::CreateLog).await.expect("made");
+            // As on a filesystem without direct writes.
+            assert!(file.direct.set(None).is_ok());
+            let (result, _) = disk
+                .write_at(&file, 0, vec![b'x'; BLOCK], SyncLevel::Fdatasync)
+                .await;
+            result.expect("written");
+            assert_eq!(std::fs::read(&path).expect("read"), vec![b'x'; BLOCK]);
+        });
+    }
+}

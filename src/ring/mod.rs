@@ -339,10 +339,11 @@ impl Ring {
     /// As [`Ring::park`], but only for a moment (a millisecond), and blocking in this ring: one
     /// system call, where the executor's sleep takes several. The executor's timers wait
     /// meanwhile; its other task queues run first, and if they have much to do there is no nap.
-    /// Returns whether there is something for `turn` to do, or may be: if not, park.
-    pub async fn nap(&self) -> bool {
+    /// With `poll` it polls for `Options::poll` first. Returns whether there is something for `turn`
+    /// to do, or may be: if not, park.
+    pub async fn nap(&self, poll: bool) -> bool {
         let inner = &self.inner;
-        if self.has_reason_to_stay() || self.look_around().await {
+        if self.has_reason_to_stay() || (poll && self.look_around().await) {
             inner.parking.borrow().leave();
             return true;
         }

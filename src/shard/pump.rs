@@ -30,6 +30,8 @@ const PACE_WINDOW: Duration = Duration::from_millis(1);
 const PACE_GATHER: Duration = Duration::from_micros(100);
 /// ... and never for more than so many.
 const GATHER_MAX: u32 = 32;
+/// Completions in that time, at most, of the few clients for whom a shard polls before it sleeps.
+const CALM_MAX: u32 = 4;
 /// Between two looks at the sessions' deadlines.
 const DEADLINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries of an accept that failed for want of descriptors.
@@ -307,7 +309,7 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
         }
         if done == 0 && !shard.has_answers() {
             shard.flush_log(false);
-            if !shard.ring.nap().await {
+            if !shard.ring.nap(pace.is_calm()).await {
                 shard.flush_log(true);
                 shard.ring.park().await;
             }
@@ -343,6 +345,12 @@ impl Pace {
             self.seen = 0;
         }
         self.want.clamp(1, GATHER_MAX)
+    }
+
+    /// So few clients are at work that each waits for us alone: looking for more before sleeping is
+    /// worth its time. With many there is always more soon, and the time is another's.
+    fn is_calm(&self) -> bool {
+        self.want <= CALM_MAX
     }
 }
 

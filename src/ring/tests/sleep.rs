@@ -77,7 +77,7 @@ fn the_bell_ends_a_nap() {
         // may be no nap at first.)
         let naps = ring.probe().naps.get();
         ring.turn(&mut Vec::new(), 16).unwrap();
-        while ring.nap().await {
+        while ring.nap(true).await {
             ring.turn(&mut Vec::new(), 16).unwrap();
         }
         assert!(ring.probe().naps.get() > naps);
@@ -120,7 +120,7 @@ fn ping(options: Options, threads: u64, rounds: u64, naps: bool) {
                 seen.store(value, Ordering::Relaxed);
                 done &= value == rounds;
             }
-            if done || naps && ring.nap().await {
+            if done || naps && ring.nap(true).await {
                 continue;
             }
             ring.park().await;

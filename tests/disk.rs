@@ -155,22 +155,6 @@ fn user(number: usize) -> String {
     format!("u{}@bench.test", number % USERS)
 }
 
-fn generate(server: &Server) {
-    let users = USERS.to_string();
-    server.run(&[
-        "account",
-        "generate",
-        "--users",
-        &users,
-        "--prefix",
-        "u",
-        "--domain",
-        "bench.test",
-        "--password",
-        "pw",
-    ]);
-}
-
 fn message(number: usize, bytes: usize) -> String {
     let line = format!("{number:06} a line of a message on a small disk\r\n");
     format!(
@@ -224,7 +208,7 @@ fn full() {
         "0s",
     ];
     let mut server = Server::start_on(&data, &flags);
-    generate(&server);
+    server.generate(USERS as u32);
     let mut mail = vec![Vec::new(); USERS];
     let mut number = 0;
     // Each partition finds out for itself.
@@ -306,7 +290,7 @@ fn read_only() {
     let data = volume.data();
     let flags = ["--processors", "0", "--reserve", "1M"];
     let mut server = Server::start_on(&data, &flags);
-    generate(&server);
+    server.generate(USERS as u32);
     assert!(offer(&server, 0, 1000).starts_with("250"));
     assert!(server.stop().success());
     volume.mount(&["-o", "remount,ro"]).expect("read-only");
@@ -325,7 +309,7 @@ fn turns_read_only() {
     let data = volume.data();
     let flags = ["--processors", "0", "--partitions", "1", "--reserve", "1M"];
     let mut server = Server::start_on(&data, &flags);
-    generate(&server);
+    server.generate(USERS as u32);
     let mut mail = vec![Vec::new(); USERS];
     for number in 0..20 {
         assert!(offer(&server, number, 5000).starts_with("250"));

@@ -13,21 +13,6 @@ const TWO: [&str; 2] = ["--processors", "0-1"];
 /// How long to wait for something that happens in the background.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn generate(server: &Server, users: u32) {
-    server.run(&[
-        "account",
-        "generate",
-        "--users",
-        &users.to_string(),
-        "--prefix",
-        "u",
-        "--domain",
-        "bench.test",
-        "--password",
-        "pw",
-    ]);
-}
-
 /// An ordinary client is served as ever.
 fn assert_serves(server: &Server, user: &str) {
     let before = mailbox(server.pop3, user, "pw").len();
@@ -76,7 +61,7 @@ fn assert_sound(server: &Server) {
 #[test]
 fn noise_and_endless_lines_on_every_port() {
     let server = Server::start(&TWO);
-    generate(&server, 1);
+    server.generate(1);
     let noise = noise(200_000);
     let endless = vec![b'A'; 2 << 20];
     let long = [&[b'A'; 100_000][..], b"\r\nQUIT\r\n"].concat();
@@ -131,7 +116,7 @@ fn a_line_without_an_end_is_refused_while_it_lasts() {
 #[test]
 fn noise_on_the_control_socket() {
     let server = Server::start(&[]);
-    generate(&server, 1);
+    server.generate(1);
     let ask = |bytes: &[u8]| {
         let mut stream = UnixStream::connect(server.data.join("control")).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -167,7 +152,7 @@ fn noise_on_the_control_socket() {
 #[test]
 fn nested_and_absurd_addresses() {
     let server = Server::start(&[]);
-    generate(&server, 1);
+    server.generate(1);
     let labels = "a.".repeat(200);
     let recipients = [
         (
@@ -260,7 +245,7 @@ fn never_read(address: SocketAddr, bytes: &[u8]) -> TcpStream {
 #[test]
 fn clients_that_send_byte_by_byte() {
     let server = Server::start(&TWO);
-    generate(&server, 2);
+    server.generate(2);
     let mut slow: Vec<Client> = (0..200).map(|_| Client::new(server.smtp)).collect();
     let all = "EHLO slow.example\r\nMAIL FROM:<>\r\nRCPT TO:<u0@bench.test>\r\nDATA\r\n\
                Subject: slow\r\n\r\nz\r\n.\r\n";
@@ -292,7 +277,7 @@ fn clients_that_never_read() {
         "--allow-short-timeouts",
     ];
     let server = Server::start(&[&TWO[..], &short].concat());
-    generate(&server, 103);
+    server.generate(103);
     let large = format!(
         "Subject: large\r\n\r\n{}",
         "0123456789abcdef\r\n".repeat(100_000)
@@ -345,7 +330,7 @@ fn ten_thousand_half_open_sessions() {
         .maximum
         .map_or(10_000, |most| 10_000.min(most.saturating_sub(1000)));
     let server = Server::start(&TWO);
-    generate(&server, 1);
+    server.generate(1);
     let before_kib = server.memory_kib();
     let mut half_open: Vec<TcpStream> = (0..count).map(|_| connect(server.smtp)).collect();
     let started = Instant::now();
@@ -378,7 +363,7 @@ fn time_outs_are_told_and_end_the_session() {
         "--pop3-timeout",
         "5s",
     ]);
-    generate(&server, 1);
+    server.generate(1);
     let mut silent = Client::new(server.smtp);
     let mut pausing = Client::new(server.smtp);
     pausing.send(b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<u0@bench.test>\r\nDATA\r\nSubject: half");
@@ -404,7 +389,7 @@ fn time_outs_are_told_and_end_the_session() {
 #[test]
 fn too_large_by_bdat() {
     let server = Server::start(&["--message-bytes-max", "1M"]);
-    generate(&server, 1);
+    server.generate(1);
     let mut client = Client::new(server.smtp);
     client.expect("EHLO client.example", "250");
     client.expect("MAIL FROM:<> SIZE=2147483648", "552 5.3.4");
@@ -448,7 +433,7 @@ fn near_the_descriptor_limit_new_connections_are_refused_with_a_reason() {
     let server = started.expect("it starts");
     server.expect_logged("descriptor limit: found 200 (hard 400), raised to 400");
     server.expect_logged("only 400 descriptors may be open");
-    generate(&server, 1);
+    server.generate(1);
     let mut inside = Client::new(server.smtp);
     inside.expect("EHLO client.example", "250");
     let mut pop3 = log_in(server.pop3, "u0@bench.test", "pw");

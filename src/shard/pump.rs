@@ -280,7 +280,7 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
         let mut done = shard.ring.turn(&mut completions, COMPLETIONS_PER_TURN)?;
         if shard.ring.take_woken() {
             // A batch is done: the next one is on its way to the disk before sessions take the
-            // processor for what has come meanwhile.
+            // processor for what has come meanwhile, whose leases wait for one round of tasks.
             breathe().await;
             shard.ring.submit()?;
         }

@@ -119,7 +119,19 @@ struct Contents {
 pub struct Layout {
     data: PathBuf,
     contents: Contents,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The locked LOCK file. It is unlocked by name and not only closed: a process that is being
+/// started at this moment has a copy of every descriptor until its exec, and a copy keeps the lock.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it comes next and does the same a little later.
+        let _ = self.0.unlock();
+    }
 }
 
 fn store_file(data: &Path) -> PathBuf {
@@ -389,7 +401,7 @@ fn sync_dir(path: &Path) -> Result<(), LayoutError> {
         .map_err(failed("sync this directory", path))
 }
 
-fn lock(data: &Path) -> Result<File, LayoutError> {
+fn lock(data: &Path) -> Result<Lock, LayoutError> {
     let path = data.join("LOCK");
     let mut file = OpenOptions::new()
         .read(true)
@@ -418,7 +430,7 @@ fn lock(data: &Path) -> Result<File, LayoutError> {
     file.set_len(0)
         .and_then(|()| file.write_all(pid.as_bytes()))
         .map_err(failed("write", &path))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 fn encode(contents: &Contents) -> String {

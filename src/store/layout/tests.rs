@@ -36,6 +36,21 @@ fn one_of_the_two_files_makes_the_other_again() {
 }
 
 #[test]
+fn the_lock_goes_although_a_copy_of_its_descriptor_lives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let layout = Layout::open_or_create(folder.path(), 0, 1).expect("made");
+    let copy = layout._lock.0.try_clone().expect("a copy");
+    let locked = Layout::open_or_create(folder.path(), 0, 1);
+    assert!(
+        matches!(locked, Err(LayoutError::Locked { .. })),
+        "{locked:?}"
+    );
+    drop(layout);
+    Layout::open_or_create(folder.path(), 0, 1).expect("opened again");
+    drop(copy);
+}
+
+#[test]
 fn a_store_without_both_is_not_taken_for_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path();

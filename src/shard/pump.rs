@@ -22,6 +22,9 @@ use crate::ring::{Completion, Token};
 
 /// Completions taken in one turn, so that tasks get their share.
 const COMPLETIONS_PER_TURN: usize = 256;
+/// A finished batch is followed by the next one before so many completions are looked at, not before
+/// more: batches are a tenth larger for it with 200 connections or 50 KiB, and messages/s alike.
+const EARLY_MAX: usize = 24;
 /// So long a busy pump runs before the queues beside it get their share.
 const YIELD_INTERVAL: Duration = Duration::from_micros(500);
 /// The pace of completions is measured over so long.
@@ -278,9 +281,10 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
     let mut pace = Pace::default();
     loop {
         let mut done = shard.ring.turn(&mut completions, COMPLETIONS_PER_TURN)?;
-        if shard.ring.take_woken() {
+        if shard.ring.take_woken() && done <= EARLY_MAX {
             // A batch is done: the next one is on its way to the disk before sessions take the
             // processor for what has come meanwhile, whose leases wait for one round of tasks.
+            // Where much has come, messages for that batch are among it: it is better full.
             breathe().await;
             shard.ring.submit()?;
         }

@@ -334,7 +334,22 @@ impl<D: Disk> Partition<D> {
     /// `Full`, `ReadOnly`, `Closing`; `TooLarge` when trace, body and an entry of about 100 bytes
     /// and its address for each recipient do not fit into one batch; `Missing` when the stream is
     /// gone.
-    pub async fn deliver(&self, delivery: Delivery) -> Result<Vec<RecipientResult>, StoreError> {
+    pub async fn deliver(
+        &self,
+        mut delivery: Delivery,
+    ) -> Result<Vec<RecipientResult>, StoreError> {
+        self.deliver_from(&mut delivery).await
+    }
+
+    /// As [`Partition::deliver`]. Trace and body stay with the caller: a message from another shard
+    /// goes back there to be freed, by the thread whose memory it is.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn deliver_from(
+        &self,
+        delivery: &mut Delivery,
+    ) -> Result<Vec<RecipientResult>, StoreError> {
         let Some(stream) = delivery.stream else {
             return self.deliver_with(delivery, Vec::new()).await;
         };
@@ -349,7 +364,7 @@ impl<D: Disk> Partition<D> {
 
     async fn deliver_with(
         &self,
-        delivery: Delivery,
+        delivery: &mut Delivery,
         chunks: Vec<(Sequence, u32)>,
     ) -> Result<Vec<RecipientResult>, StoreError> {
         let recipients = delivery.recipients.len();
@@ -402,7 +417,7 @@ impl<D: Disk> Partition<D> {
     fn add_delivery(
         &self,
         pending: &mut Pending,
-        delivery: Delivery,
+        delivery: &mut Delivery,
         chunks: Vec<(Sequence, u32)>,
     ) -> Option<Vec<RecipientResult>> {
         if let Some(once) = &delivery.once
@@ -425,7 +440,8 @@ impl<D: Disk> Partition<D> {
             let body_seq = self.add(pending, change, |out, seq| {
                 encode::body(out, seq, &delivery.trace, &chunks, &delivery.body);
             });
-            for (address, result) in delivery.recipients.into_iter().zip(&results) {
+            let recipients = std::mem::take(&mut delivery.recipients);
+            for (address, result) in recipients.into_iter().zip(&results) {
                 let Ok(uid) = *result else { continue };
                 let (seq, offset) = (self.next_seq(), pending.bytes.len());
                 let date_ms = delivery.now_ms;
@@ -441,7 +457,7 @@ impl<D: Disk> Partition<D> {
                 // Its account was noted when the UID was given.
                 pending.push(seq, offset, change);
             }
-            if let Some(once) = delivery.once {
+            if let Some(once) = delivery.once.take() {
                 self.marks.borrow_mut().insert(once.clone());
                 self.add_key(pending, once, Some(Vec::new()));
             }

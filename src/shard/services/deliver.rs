@@ -334,7 +334,7 @@ async fn deliver_shares(
 pub(super) async fn deliver_to(
     shard: &Rc<Shard>,
     partition: u16,
-    delivery: Delivery,
+    mut delivery: Delivery,
 ) -> Vec<RecipientResult> {
     let count = delivery.recipients.len();
     if let Some(partition) = shard.partition(partition) {
@@ -343,9 +343,14 @@ pub(super) async fn deliver_to(
     }
     let result = shard
         .on_partition(partition, move |partition| {
-            Box::pin(async move { partition.deliver(delivery).await })
+            Box::pin(async move {
+                let results = partition.deliver_from(&mut delivery).await;
+                // Back to the thread whose memory it is.
+                Ok((results, delivery))
+            })
         })
         .await;
+    let result = result.and_then(|(results, _)| results);
     result.unwrap_or_else(|error| vec![Err(error); count])
 }
 

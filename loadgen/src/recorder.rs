@@ -34,11 +34,13 @@ pub enum Verb {
     Dele,
     Quit,
     Session,
+    /// How much later than due an operation began for which a connection was free.
+    Lateness,
 }
 
 impl Verb {
     /// All, in the order of a conversation.
-    pub const ALL: [Verb; 20] = [
+    pub const ALL: [Verb; 21] = [
         Verb::Connect,
         Verb::Greeting,
         Verb::Hello,
@@ -59,6 +61,7 @@ impl Verb {
         Verb::Dele,
         Verb::Quit,
         Verb::Session,
+        Verb::Lateness,
     ];
 
     /// As in tables, HDR logs and JSON.
@@ -84,6 +87,7 @@ impl Verb {
             Verb::Dele => "DELE",
             Verb::Quit => "QUIT",
             Verb::Session => "session",
+            Verb::Lateness => "generator.late",
         }
     }
 }

@@ -115,6 +115,7 @@ where
                 target: plan.target.clone(),
                 connections: (share(thread + 1) - share(thread)) as u32,
                 first_connection: share(thread) as u32,
+                stagger: Duration::ZERO,
                 timeout: plan.timeout,
             };
             let recorder = Recorder::new(plan.measure_from, to.clone());

@@ -20,6 +20,12 @@ pub enum Next {
     Wait,
     /// Nothing: the connection may stay silent for as long as it likes.
     Hold,
+    /// To be woken at that time ([`Dialogue::woken`]), unless something happens before: bytes that
+    /// come go to [`Dialogue::received`], whose answer replaces this one.
+    Sleep(Instant),
+    /// An operation: the connection is up and free. It is woken when one is due
+    /// ([`Work::next_due`]) and this connection has waited longest, or when there will be none.
+    Idle,
     /// To close: the conversation is over as it should be.
     Close,
     /// To close: the peer is at fault, which has been noted already.
@@ -51,13 +57,21 @@ pub trait Work {
     fn failure(&self) -> Option<String> {
         None
     }
+    /// When the next operation is due that a free connection is to begin, perhaps in the past;
+    /// `None`: there is none, and will be none. Asked about connections that are [`Next::Idle`],
+    /// and about those that [`Dialogue::open`] did not open; a closed loop, in which every
+    /// connection always has something to do, needs none of it.
+    fn next_due(&mut self, _now: Instant) -> Option<Instant> {
+        None
+    }
 }
 
 /// One connection's conversation.
 pub trait Dialogue: Sized {
     /// What it shares with the others of its thread.
     type Work: Work;
-    /// A conversation for a connection about to be opened; `None`: there is nothing more to do.
+    /// A conversation for a connection about to be opened; `None`: there is nothing to do before
+    /// [`Work::next_due`], and nothing at all if that says `None`.
     fn open(work: &mut Self::Work, now: Instant) -> Option<Self>;
     /// The connection is up.
     fn connected(&mut self, work: &mut Self::Work, now: Instant, out: &mut Vec<u8>) -> Next;
@@ -69,6 +83,11 @@ pub trait Dialogue: Sized {
         now: Instant,
         out: &mut Vec<u8>,
     ) -> Next;
+    /// What [`Next::Sleep`] or [`Next::Idle`] waited for has come. Where operations are taken from
+    /// a schedule, there may be none left by now.
+    fn woken(&mut self, _work: &mut Self::Work, _now: Instant, _out: &mut Vec<u8>) -> Next {
+        Next::Hold
+    }
     /// The connection is gone, or never came up.
     fn ended(self, work: &mut Self::Work, end: End<'_>, now: Instant);
 }

@@ -7,9 +7,13 @@
 //! On failure: every fault of a connection goes to its dialogue; only a ring that cannot be made or
 //! used ends the run.
 
+mod agenda;
 mod slot;
+mod timers;
 
+use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use ringpost::ring::raw::{Event, Setup, Uring, entry, pack, unpack};
@@ -17,7 +21,8 @@ use ringpost::ring::raw::{Event, Setup, Uring, entry, pack, unpack};
 use crate::dialogue::{Dialogue, End, Next, Work as _};
 use crate::recorder::{Fault, Verb};
 use crate::target::Target;
-use slot::{Phase, Slot};
+use slot::{Alarm, Phase, Slot, Spare};
+use timers::Timers;
 
 /// What one thread is to do.
 #[derive(Debug, Clone)]
@@ -30,6 +35,8 @@ pub struct Options {
     pub connections: u32,
     /// Number of the first of them among those of all threads.
     pub first_connection: u32,
+    /// From one connection's first opening to the next one's: zero for all at once.
+    pub stagger: Duration,
     /// Silence that a server may keep while an answer is due.
     pub timeout: Duration,
 }
@@ -44,11 +51,13 @@ const EVENTS_MAX: usize = 1024;
 /// Connections that may be on their way at once, from `connect` to the first byte of the greeting:
 /// more would overrun the listener's backlog, and those that fall out of it hang.
 const CONNECTING_MAX: u32 = 128;
-/// How often time-outs and pauses are looked at.
-const SWEEP_EVERY: Duration = Duration::from_millis(20);
+/// How often the work has its tick, and how soon the end of the run is noticed.
+const TICK_EVERY: Duration = Duration::from_millis(20);
 /// The first pause before a broken connection is opened again, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The shortest sleep of a dialogue.
+const SLEEP_MIN: Duration = Duration::from_micros(1);
 /// How long the kernel may take to give back what was in flight when the run is over.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
 
@@ -63,10 +72,20 @@ struct Engine<'a, D: Dialogue> {
     address: Box<rustix::net::SocketAddrAny>,
     ring: Uring,
     slots: Vec<Slot<D>>,
-    /// Slots with `arriving` set.
+    spare: Spare,
+    timers: Timers,
+    /// Connections that wait for an operation; some may have become something else meanwhile. The
+    /// one that has waited longest is taken: so all parts of the server have their share of the
+    /// load, no connection runs into the server's time-out for idle ones while others do all the
+    /// work, and nothing is flattered by caches that are still warm.
+    idle: VecDeque<u32>,
+    /// Slots that may be opened.
+    closed: VecDeque<u32>,
+    /// An idle connection or a closed slot has something to do then.
+    due: Option<Instant>,
+    /// Slots with `arriving` set, and when there was last no room for another.
     connecting: u32,
-    /// Others may be opened before the next sweep is due.
-    room: bool,
+    no_room: Instant,
     /// Slots that will not be opened again.
     finished: u32,
     /// Operations that the kernel has not completed.
@@ -91,6 +110,8 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
         .target
         .address()
         .map_err(|e| format!("{}: {e}", options.target))?;
+    // Without it the kernel may let a time-out come 50 µs late; and if it refuses, it does.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let now = Instant::now();
     let mut engine = Engine::<D> {
         options,
@@ -98,11 +119,20 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
         address: Box::new(address),
         ring,
         slots: (0..options.connections).map(|_| Slot::new(now)).collect(),
+        spare: Spare::default(),
+        timers: Timers::new(options.connections),
+        idle: VecDeque::new(),
+        closed: VecDeque::new(),
+        due: None,
         connecting: 0,
-        room: false,
+        no_room: now,
         finished: 0,
         in_flight: 0,
     };
+    for index in 0..options.connections {
+        let at = now + options.stagger * (options.first_connection + index);
+        engine.alarm(index, Alarm::Open(at));
+    }
     let result = engine.turns().map_err(explain);
     let failure = engine.work.failure();
     engine.shut().map_err(explain)?;
@@ -112,76 +142,29 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
 impl<D: Dialogue> Engine<'_, D> {
     fn turns(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(EVENTS_MAX);
-        let mut sweep_at = Instant::now();
+        let mut tick_at = Instant::now();
         loop {
             let now = Instant::now();
-            if now >= sweep_at {
+            if now >= tick_at {
                 self.work.tick(now);
                 if self.work.is_cut(now) || self.work.failure().is_some() {
                     return Ok(());
                 }
-                sweep_at = now + SWEEP_EVERY;
-                self.room = true;
+                tick_at = now + TICK_EVERY;
             }
-            if std::mem::take(&mut self.room) {
-                self.sweep(now);
-            }
+            self.ring_alarms(now);
+            self.dispatch(now);
             if self.finished == self.options.connections {
                 return Ok(());
             }
-            self.ring.wait(1, Some(SWEEP_EVERY))?;
+            let until = [Some(tick_at), self.due, self.timers.next()];
+            let until = until.into_iter().flatten().min().unwrap_or(tick_at);
+            let left = until.saturating_duration_since(Instant::now());
+            self.ring.wait(1, Some(left))?;
             events.clear();
             self.ring.reap(&mut events, EVENTS_MAX);
             for event in &events {
                 self.handle(event, true);
-            }
-        }
-    }
-
-    /// Opens what waits to be opened, and ends what was silent for too long.
-    fn sweep(&mut self, now: Instant) {
-        for index in 0..self.options.connections {
-            let slot = &self.slots[index as usize];
-            match slot.phase {
-                Phase::Waiting(until) if now >= until && self.connecting < CONNECTING_MAX => {
-                    self.open(index, now);
-                }
-                Phase::Connecting | Phase::Up if slot.deadline.is_some_and(|at| now >= at) => {
-                    let text = format!("nothing for {:?}", self.options.timeout);
-                    self.end(index, End::Fault(Fault::Timeout, &text), now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn open(&mut self, index: u32, now: Instant) {
-        let Some(dialogue) = D::open(self.work, now) else {
-            self.slots[index as usize].phase = Phase::Finished;
-            self.finished += 1;
-            return;
-        };
-        let slot = &mut self.slots[index as usize];
-        slot.began = now;
-        slot.deadline = Some(now + self.options.timeout);
-        slot.dialogue = Some(dialogue);
-        match self
-            .options
-            .target
-            .socket(self.options.first_connection + index)
-        {
-            Ok(socket) => {
-                let fd = slot.socket(socket);
-                slot.phase = Phase::Connecting;
-                slot.arriving = true;
-                self.connecting += 1;
-                let (pointer, bytes) = (self.address.as_ptr(), self.address.addr_len());
-                let operation = entry::connect(fd, pointer.cast(), bytes);
-                self.push(index, CONNECT, operation);
-            }
-            Err(e) => {
-                slot.phase = Phase::Up;
-                self.end(index, End::Fault(Fault::Unreachable, &e.to_string()), now);
             }
         }
     }
@@ -238,7 +221,10 @@ impl<D: Dialogue> Engine<'_, D> {
             RECV if phase == Phase::Up && live => match (lease, event.outcome()) {
                 (Some(bytes), Ok(_)) => {
                     self.work.recorder().counts().bytes_received += bytes.len() as u64;
-                    self.received(index, &bytes, now);
+                    self.arrived(index, now);
+                    self.speak(index, now, |dialogue, work, out| {
+                        dialogue.received(work, &bytes, now, out)
+                    });
                     if !event.more() && self.slots[index as usize].phase == Phase::Up {
                         self.receive(index);
                     }
@@ -267,11 +253,9 @@ impl<D: Dialogue> Engine<'_, D> {
         self.work.recorder().time(Verb::Connect, began, now);
         self.work.recorder().counts().connections += 1;
         self.receive(index);
-        let slot = &mut self.slots[index as usize];
-        if let Some(dialogue) = &mut slot.dialogue {
-            let next = dialogue.connected(self.work, now, &mut slot.out);
-            self.act(index, next, now);
-        }
+        self.speak(index, now, |dialogue, work, out| {
+            dialogue.connected(work, now, out)
+        });
     }
 
     fn receive(&mut self, index: u32) {
@@ -281,41 +265,57 @@ impl<D: Dialogue> Engine<'_, D> {
     }
 
     /// The connection is taken by the server, or will not be: there is room for another.
-    fn arrived(&mut self, index: u32) {
+    fn arrived(&mut self, index: u32, now: Instant) {
         if std::mem::take(&mut self.slots[index as usize].arriving) {
+            if self.connecting == CONNECTING_MAX {
+                self.no_room = now;
+            }
             self.connecting -= 1;
-            self.room |= self.connecting == CONNECTING_MAX / 2;
         }
     }
 
-    fn received(&mut self, index: u32, bytes: &[u8], now: Instant) {
-        self.arrived(index);
+    /// Lets the dialogue do something, and does what it wants next.
+    fn speak(
+        &mut self,
+        index: u32,
+        now: Instant,
+        what: impl FnOnce(&mut D, &mut D::Work, &mut Vec<u8>) -> Next,
+    ) {
+        let mut out = self.spare.take();
         let slot = &mut self.slots[index as usize];
-        if let Some(dialogue) = &mut slot.dialogue {
-            let next = dialogue.received(self.work, bytes, now, &mut slot.out);
-            self.act(index, next, now);
-        }
-    }
-
-    fn act(&mut self, index: u32, next: Next, now: Instant) {
-        let slot = &mut self.slots[index as usize];
+        let Some(dialogue) = &mut slot.dialogue else {
+            return self.spare.give(out);
+        };
+        let next = what(dialogue, self.work, &mut out);
+        slot.queue(out, &mut self.spare);
+        slot.idle = next == Next::Idle;
         match next {
-            Next::Wait => slot.deadline = Some(now + self.options.timeout),
-            Next::Hold => {
-                slot.deadline = None;
-                self.arrived(index);
+            Next::Wait => self.alarm(index, Alarm::Silence(now + self.options.timeout)),
+            Next::Hold => self.alarm(index, Alarm::None),
+            // Later than now in any case, or two that know no rest would hold up all others.
+            Next::Sleep(at) => self.alarm(index, Alarm::Wake(at.max(now + SLEEP_MIN))),
+            Next::Idle => {
+                self.alarm(index, Alarm::None);
+                let slot = &mut self.slots[index as usize];
+                slot.free_since = now;
+                if !std::mem::replace(&mut slot.listed, true) {
+                    self.idle.push_back(index);
+                }
             }
             Next::Close | Next::Fail => {
-                slot.failed = next == Next::Fail;
+                self.slots[index as usize].failed = next == Next::Fail;
                 return self.end(index, End::Asked, now);
             }
+        }
+        if next != Next::Wait {
+            self.arrived(index, now);
         }
         self.flush(index);
     }
 
     fn flush(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        if slot.sending || !slot.next_piece() {
+        if slot.sending || !slot.next_piece(&mut self.spare) {
             return;
         }
         slot.sending = true;
@@ -329,8 +329,8 @@ impl<D: Dialogue> Engine<'_, D> {
                 self.work.recorder().counts().bytes_sent += u64::from(bytes);
                 let slot = &mut self.slots[index as usize];
                 slot.sent(bytes as usize);
-                if slot.deadline.is_some() {
-                    slot.deadline = Some(now + self.options.timeout);
+                if matches!(slot.alarm, Alarm::Silence(_)) {
+                    slot.alarm = Alarm::Silence(now + self.options.timeout);
                 }
                 self.flush(index);
             }
@@ -352,10 +352,11 @@ impl<D: Dialogue> Engine<'_, D> {
 
     /// The conversation is over; the slot is free when the kernel has let go of it.
     fn end(&mut self, index: u32, end: End<'_>, now: Instant) {
-        self.arrived(index);
+        self.arrived(index, now);
         let slot = &mut self.slots[index as usize];
         let connecting = slot.phase == Phase::Connecting;
         slot.phase = Phase::Closing;
+        slot.alarm = Alarm::None;
         if slot.failed || matches!(end, End::Fault(..)) {
             slot.pause = (slot.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         } else {
@@ -385,9 +386,13 @@ impl<D: Dialogue> Engine<'_, D> {
         if slot.phase != Phase::Closing || slot.in_flight > 0 {
             return;
         }
-        slot.reset(now);
-        if slot.pause.is_zero() && self.connecting < CONNECTING_MAX {
-            self.open(index, now);
+        slot.reset(&mut self.spare);
+        slot.free_since = now;
+        if slot.pause.is_zero() {
+            self.closed.push_back(index);
+        } else {
+            let at = now + slot.pause;
+            self.alarm(index, Alarm::Open(at));
         }
     }
 
@@ -412,7 +417,7 @@ impl<D: Dialogue> Engine<'_, D> {
         }
         let mut events = Vec::new();
         while self.in_flight > 0 && now.elapsed() < CLOSING_TIME {
-            self.ring.wait(1, Some(SWEEP_EVERY))?;
+            self.ring.wait(1, Some(TICK_EVERY))?;
             events.clear();
             self.ring.reap(&mut events, EVENTS_MAX);
             for event in &events {

@@ -1,4 +1,5 @@
-//! One connection's place in the engine: its socket, its dialogue, its send buffers.
+//! One connection's place in the engine: its socket, its dialogue, what it has to send; and the
+//! send buffers that are nobody's at the moment.
 
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -6,8 +7,8 @@ use std::time::{Duration, Instant};
 /// Where a slot stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// To be opened then.
-    Waiting(Instant),
+    /// No connection: it may be opened when its alarm has gone off, or at once without one.
+    Closed,
     Connecting,
     Up,
     /// The conversation is over, operations are still in flight.
@@ -16,9 +17,35 @@ pub(super) enum Phase {
     Finished,
 }
 
+/// What happens to a slot, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alarm {
+    None,
+    /// It may be opened.
+    Open(Instant),
+    /// The server has been silent for too long.
+    Silence(Instant),
+    /// The dialogue wants to be woken.
+    Wake(Instant),
+}
+
+impl Alarm {
+    /// When, if at all.
+    pub fn at(self) -> Option<Instant> {
+        match self {
+            Alarm::None => None,
+            Alarm::Open(at) | Alarm::Silence(at) | Alarm::Wake(at) => Some(at),
+        }
+    }
+}
+
 /// One connection's place.
 pub(super) struct Slot<D> {
     pub phase: Phase,
+    /// Up and free: it waits for an operation that is due.
+    pub idle: bool,
+    /// It stands in the engine's list of idle connections, perhaps no longer rightly.
+    pub listed: bool,
     /// Counts conversations; part of the user data of operations.
     pub generation: u32,
     pub dialogue: Option<D>,
@@ -30,14 +57,16 @@ pub(super) struct Slot<D> {
     /// A receive was armed in this conversation.
     pub receiving: bool,
     pub sending: bool,
-    /// Written by the dialogue, not yet with the kernel.
-    pub out: Vec<u8>,
+    /// Written by the dialogue while something else is with the kernel.
+    queued: Vec<u8>,
     /// With the kernel while `sending`; untouched then.
     with_kernel: Vec<u8>,
     /// Bytes of it that are sent.
     done: usize,
     pub began: Instant,
-    pub deadline: Option<Instant>,
+    /// Since when it is free: idle, or closed and without a pause to keep.
+    pub free_since: Instant,
+    pub alarm: Alarm,
     /// The dialogue asked to close because of the peer.
     pub failed: bool,
     /// Before the next conversation.
@@ -47,7 +76,9 @@ pub(super) struct Slot<D> {
 impl<D> Slot<D> {
     pub fn new(now: Instant) -> Slot<D> {
         Slot {
-            phase: Phase::Waiting(now),
+            phase: Phase::Closed,
+            idle: false,
+            listed: false,
             generation: 0,
             dialogue: None,
             socket: None,
@@ -55,11 +86,12 @@ impl<D> Slot<D> {
             in_flight: 0,
             receiving: false,
             sending: false,
-            out: Vec::new(),
+            queued: Vec::new(),
             with_kernel: Vec::new(),
             done: 0,
             began: now,
-            deadline: None,
+            free_since: now,
+            alarm: Alarm::None,
             failed: false,
             pause: Duration::ZERO,
         }
@@ -75,14 +107,24 @@ impl<D> Slot<D> {
         self.socket.as_ref().map_or(-1, |socket| socket.as_raw_fd())
     }
 
+    /// Takes what the dialogue wrote, to be sent when what was written before is.
+    pub fn queue(&mut self, out: Vec<u8>, spare: &mut Spare) {
+        if self.queued.is_empty() && !out.is_empty() {
+            self.queued = out;
+        } else {
+            self.queued.extend_from_slice(&out);
+            spare.give(out);
+        }
+    }
+
     /// Makes the next piece ready; `false`: there is nothing to send.
-    pub fn next_piece(&mut self) -> bool {
+    pub fn next_piece(&mut self, spare: &mut Spare) -> bool {
         if self.done < self.with_kernel.len() {
             return true;
         }
-        self.with_kernel.clear();
         self.done = 0;
-        std::mem::swap(&mut self.with_kernel, &mut self.out);
+        spare.give(std::mem::take(&mut self.with_kernel));
+        std::mem::swap(&mut self.with_kernel, &mut self.queued);
         !self.with_kernel.is_empty()
     }
 
@@ -96,16 +138,86 @@ impl<D> Slot<D> {
         self.done = (self.done + bytes).min(self.with_kernel.len());
     }
 
-    /// Closes the socket and makes ready for another conversation, after the pause.
-    pub fn reset(&mut self, now: Instant) {
+    /// Closes the socket and makes ready for another conversation.
+    pub fn reset(&mut self, spare: &mut Spare) {
         self.socket = None;
+        self.idle = false;
         self.generation = self.generation.wrapping_add(1) & 0xff_ffff;
         self.receiving = false;
         self.sending = false;
-        self.out.clear();
-        self.with_kernel.clear();
+        spare.give(std::mem::take(&mut self.queued));
+        spare.give(std::mem::take(&mut self.with_kernel));
         self.done = 0;
-        self.deadline = None;
-        self.phase = Phase::Waiting(now + self.pause);
+        self.alarm = Alarm::None;
+        self.phase = Phase::Closed;
+    }
+}
+
+/// Send buffers not in use: connections that have nothing to send hold none, so that many of them
+/// fit into memory, and those that send write into memory that is still in the cache.
+#[derive(Default)]
+pub(super) struct Spare {
+    buffers: Vec<Vec<u8>>,
+}
+
+/// Buffers kept, and the capacity from which one is given back to the allocator instead.
+const SPARE_MAX: usize = 256;
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+
+impl Spare {
+    /// An empty buffer.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity > 0 && capacity <= SPARE_BYTES_MAX && self.buffers.len() < SPARE_MAX {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_while_sending_is_sent_afterwards_and_in_order() {
+        let mut spare = Spare::default();
+        let mut slot = Slot::<()>::new(Instant::now());
+        assert!(!slot.next_piece(&mut spare));
+        slot.queue(b"one ".to_vec(), &mut spare);
+        assert!(slot.next_piece(&mut spare));
+        slot.queue(b"two ".to_vec(), &mut spare);
+        slot.queue(b"three".to_vec(), &mut spare);
+        assert_eq!(slot.piece(), b"one ");
+        slot.sent(1);
+        assert!(slot.next_piece(&mut spare));
+        assert_eq!(slot.piece(), b"ne ");
+        slot.sent(3);
+        assert!(slot.next_piece(&mut spare));
+        assert_eq!(slot.piece(), b"two three");
+        slot.sent(9);
+        slot.queue(Vec::with_capacity(10), &mut spare);
+        assert!(!slot.next_piece(&mut spare));
+        let empty = [&slot.queued, &slot.with_kernel].map(Vec::capacity);
+        assert_eq!(empty, [0, 0], "a slot at rest holds no buffers");
+        assert_eq!(spare.buffers.len(), 4);
+    }
+
+    #[test]
+    fn spare_buffers_are_bounded() {
+        let mut spare = Spare::default();
+        spare.give(Vec::with_capacity(SPARE_BYTES_MAX + 1));
+        spare.give(Vec::new());
+        assert!(spare.buffers.is_empty());
+        for _ in 0..2 * SPARE_MAX {
+            spare.give(vec![1]);
+        }
+        assert_eq!(spare.buffers.len(), SPARE_MAX);
+        assert!(spare.take().is_empty());
     }
 }

@@ -1,0 +1,125 @@
+//! What happens when: alarms of connections, and who begins what is due.
+//!
+//! Guarantees: an operation that is due begins in the turn in which it is seen to be, if a
+//! connection is free; a turn ends, whatever dialogues do.
+//! Does not know: sockets, completions.
+
+use std::time::Instant;
+
+use ringpost::ring::raw::entry;
+
+use super::slot::{Alarm, Phase};
+use super::{CONNECT, CONNECTING_MAX, Engine};
+use crate::dialogue::{Dialogue, End, Work as _};
+use crate::recorder::{Fault, Verb};
+
+impl<D: Dialogue> Engine<'_, D> {
+    pub(super) fn alarm(&mut self, index: u32, alarm: Alarm) {
+        self.slots[index as usize].alarm = alarm;
+        if let Some(at) = alarm.at() {
+            self.timers.set(index, at);
+        }
+    }
+
+    /// Does what it is time for.
+    pub(super) fn ring_alarms(&mut self, now: Instant) {
+        while let Some(index) = self.timers.pop(now) {
+            let slot = &mut self.slots[index as usize];
+            match slot.alarm {
+                Alarm::None => {}
+                // It was put off since.
+                alarm if alarm.at().is_some_and(|at| at > now) => self.alarm(index, alarm),
+                Alarm::Open(_) => {
+                    slot.alarm = Alarm::None;
+                    slot.free_since = now;
+                    self.closed.push_back(index);
+                }
+                Alarm::Silence(_) => {
+                    let text = format!("nothing for {:?}", self.options.timeout);
+                    self.end(index, End::Fault(Fault::Timeout, &text), now);
+                }
+                Alarm::Wake(_) => self.speak(index, now, |dialogue, work, out| {
+                    dialogue.woken(work, now, out)
+                }),
+            }
+        }
+    }
+
+    /// Gives what is due to connections that are free, and opens others where there are none.
+    pub(super) fn dispatch(&mut self, now: Instant) {
+        self.due = None;
+        for _ in 0..self.idle.len() + self.closed.len() {
+            let due = self.work.next_due(now);
+            if due.is_some_and(|due| due > now) {
+                self.due = due;
+                return;
+            }
+            let index = if let Some(index) = self.idle.pop_front() {
+                let slot = &mut self.slots[index as usize];
+                slot.listed = false;
+                if !std::mem::take(&mut slot.idle) {
+                    continue;
+                }
+                self.speak(index, now, |dialogue, work, out| {
+                    dialogue.woken(work, now, out)
+                });
+                index
+            } else if self.connecting < CONNECTING_MAX
+                && let Some(index) = self.closed.pop_front()
+            {
+                if !self.open(index, now) {
+                    match self.work.next_due(now) {
+                        None => {
+                            self.slots[index as usize].phase = Phase::Finished;
+                            self.finished += 1;
+                        }
+                        due => {
+                            self.due = due;
+                            self.closed.push_front(index);
+                            return;
+                        }
+                    }
+                }
+                index
+            } else {
+                return;
+            };
+            if let Some(due) = due {
+                let able = self.slots[index as usize].free_since.max(self.no_room);
+                let late_from = due.max(able).min(now);
+                self.work.recorder().time(Verb::Lateness, late_from, now);
+            }
+        }
+    }
+
+    /// Opens a connection; `false`: there is nothing to do for it.
+    fn open(&mut self, index: u32, now: Instant) -> bool {
+        let Some(dialogue) = D::open(self.work, now) else {
+            return false;
+        };
+        self.alarm(index, Alarm::Silence(now + self.options.timeout));
+        let slot = &mut self.slots[index as usize];
+        slot.began = now;
+        slot.dialogue = Some(dialogue);
+        match self
+            .options
+            .target
+            .socket(self.options.first_connection + index)
+        {
+            Ok(socket) => {
+                let fd = slot.socket(socket);
+                slot.phase = Phase::Connecting;
+                slot.arriving = true;
+                self.connecting += 1;
+                let (pointer, bytes) = (self.address.as_ptr(), self.address.addr_len());
+                let operation = entry::connect(fd, pointer.cast(), bytes);
+                self.push(index, CONNECT, operation);
+            }
+            Err(e) => {
+                slot.phase = Phase::Up;
+                self.end(index, End::Fault(Fault::Unreachable, &e.to_string()), now);
+            }
+        }
+        true
+    }
+}

@@ -1,5 +1,7 @@
 //! The command line: every flag, its default and its check.
 
+pub mod wire;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,12 +82,12 @@ pub struct Mail {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Run`")]
     pub run: Run,
-    /// Bytes of a message, header and body, as 700, 4K, 50K, 1M
-    #[arg(long, default_value = "4K", value_parser = size)]
-    pub size: usize,
-    /// Recipients of every message, drawn uniformly
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub recipients: u16,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `wire::Messages`")]
+    pub messages: wire::Messages,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `wire::Recipients`")]
+    pub recipients: wire::Recipients,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Users`")]
     pub users: Users,
@@ -133,8 +135,8 @@ pub struct Users {
     /// Begins the users' names
     #[arg(long, default_value = "u")]
     pub prefix: String,
-    /// The users' domain
-    #[arg(long, default_value = "bench.test")]
+    /// The users' domain, or several as a.test,b.test: users belong to them in turn
+    #[arg(long, default_value = "bench.test", value_name = "DOMAINS")]
     pub domain: String,
     /// Take the users' addresses from a file instead, one a line
     #[arg(long, value_name = "FILE", conflicts_with_all = ["users", "prefix"])]
@@ -244,25 +246,6 @@ pub enum Protocol {
     None,
 }
 
-/// `4096`, `4K`, `50K`, `1M`.
-fn size(text: &str) -> Result<usize, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let factor = match &text[split..] {
-        "" | "B" => 1,
-        "K" | "k" | "KiB" => 1 << 10,
-        "M" | "m" | "MiB" => 1 << 20,
-        _ => 0,
-    };
-    text[..split]
-        .parse::<usize>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor))
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "wanted is a number of bytes, as 700, 4K (4096) or 1M (1048576)".to_owned())
-}
-
 /// `500ms`, `10s`, `5m`, `1h`; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let split = text
@@ -340,13 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times() {
-        assert_eq!(size("700"), Ok(700));
-        assert_eq!(size("4K"), Ok(4096));
-        assert_eq!(size("1M"), Ok(1 << 20));
-        for wrong in ["", "K", "0", "4X", "-1", "99999999999999999999"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
+    fn times_as_written() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));

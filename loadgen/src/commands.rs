@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cli::wire::Messages;
 use crate::cli::{self, Common, Idle, Mail, Pop3, Run, Switch, Users};
 use crate::clock;
 use crate::dialogue::idle::{self, Census, Greeting, IdleWork};
 use crate::dialogue::pop3::{self, Pop3Work};
 use crate::dialogue::smtp::{self, SmtpWork};
 use crate::ledger::Ledger;
-use crate::message::{Builder, Shape};
-use crate::pool::Pool;
+use crate::message::corpus::Corpus;
+use crate::message::{Builder, Content, Framing, Shape};
+use crate::pool::{Pool, Recipients, Spread};
 use crate::progress::{Goal, Progress};
 use crate::report::{self, Title};
 use crate::run::{self, Plan, Summary};
@@ -34,7 +36,11 @@ pub fn mail(flags: &Mail, lmtp: bool) -> Result<Verdict, String> {
     let run = run_id();
     let options = Arc::new(smtp::Options {
         lmtp,
-        recipients: usize::from(flags.recipients),
+        recipients: Arc::new(Recipients::new(
+            &pool,
+            &flags.recipients.recipients,
+            flags.recipients.spread,
+        )?),
         messages_per_connection: flags.messages_per_connection,
         pipelining: flags.pipelining == Switch::On,
         chunking: flags.chunking,
@@ -45,31 +51,27 @@ pub fn mail(flags: &Mail, lmtp: bool) -> Result<Verdict, String> {
         run,
     });
     let shape = Shape {
-        bytes: flags.size,
         framing: options.framing(),
         sender: options.sender.clone(),
-        domain: flags.users.domain.clone(),
+        domain: domains(&flags.users)[0].to_owned(),
     };
-    // Tried here, so that a wrong size is told before anything happens.
-    Builder::new(&shape, 0).map_err(|why| format!("--size: {why}"))?;
-    if pool.len() < options.recipients {
-        return Err(format!(
-            "--recipients {}: there are only {} users",
-            options.recipients,
-            pool.len()
-        ));
-    }
+    let (content, described) = content(&flags.messages, shape.framing, flags.common.quiet)?;
+    let builder =
+        Builder::new(&shape, &content, u64::from(run)).map_err(|why| format!("--size: {why}"))?;
     let command = if lmtp { "lmtp" } else { "smtp" };
     let title = Title {
         command,
         noun: "messages",
         items: "recipients",
         settings: format!(
-            "{}, run {run:08x}, {} bytes, {} of {} users each, {} connections{}{}",
+            "{}, run {run:08x}, {described}, {} of {} users each{}, {} connections{}{}",
             flags.target,
-            flags.size,
-            options.recipients,
+            flags.recipients.recipients,
             pool.len(),
+            match flags.recipients.spread {
+                Spread::Uniform => String::new(),
+                spread => format!(" ({spread})"),
+            },
             flags.run.connections,
             if flags.chunking { ", chunking" } else { "" },
             if options.pipelining {
@@ -96,7 +98,7 @@ pub fn mail(flags: &Mail, lmtp: bool) -> Result<Verdict, String> {
                 options.clone(),
                 schedule.clone(),
                 pool.clone(),
-                Builder::new(&shape, seed)?,
+                builder.with_seed(seed),
                 recorder,
                 ledger.as_ref().map(Ledger::writer),
                 seed,
@@ -328,20 +330,50 @@ pub fn cpus(common: &Common) -> Result<Vec<usize>, String> {
     cli::processors(&common.processors, &run::allowed_cpus())
 }
 
+/// What is sent, and how the report calls it.
+fn content(flags: &Messages, framing: Framing, quiet: bool) -> Result<(Content, String), String> {
+    let Some(path) = &flags.messages else {
+        return Ok((Content::Made(flags.size.clone()), flags.size.to_string()));
+    };
+    let (corpus, left_out) =
+        Corpus::read(path, framing).map_err(|why| format!("--messages {why}"))?;
+    if left_out.count > 0 && !quiet {
+        eprintln!(
+            "--messages: {} cannot be sent and are left out, among them:\n  {}",
+            left_out.count,
+            left_out.named.join("\n  ")
+        );
+    }
+    let described = format!(
+        "{} real messages of {} bytes on average, {} of them 8-bit",
+        corpus.len(),
+        corpus.bytes() / corpus.len(),
+        corpus.eight_bit_count()
+    );
+    Ok((Content::Real(Arc::new(corpus)), described))
+}
+
+/// The domains of generated users, at least one.
+fn domains(flags: &Users) -> Vec<&str> {
+    flags.domain.split(',').collect()
+}
+
 fn users(flags: &Users) -> Result<Pool, String> {
     let fine = |text: &str| {
         text.bytes()
             .all(|b| b.is_ascii_graphic() && !b"<>@".contains(&b))
     };
-    if !fine(&flags.prefix) || !fine(&flags.domain) || flags.domain.is_empty() {
+    let domains = domains(flags);
+    if !fine(&flags.prefix) || !domains.iter().all(|name| fine(name) && !name.is_empty()) {
         return Err(format!(
-            "--prefix '{}' --domain '{}': printable ASCII without blanks, '@', '<' and '>' is wanted",
+            "--prefix '{}' --domain '{}': printable ASCII without blanks, '@', '<' and '>' is \
+             wanted, and commas only between domains",
             flags.prefix, flags.domain
         ));
     }
     match &flags.rcpt_file {
         Some(path) => Pool::from_file(path).map_err(|why| format!("--rcpt-file {why}")),
-        None => Pool::generate(&flags.prefix, flags.users, &flags.domain),
+        None => Pool::generate(&flags.prefix, flags.users, &domains),
     }
 }
 

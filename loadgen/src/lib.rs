@@ -7,20 +7,22 @@
 //!    report        tables and JSON
 //! 3  engine        one thread's io_uring: moves bytes between connections and dialogues
 //! 2  dialogue      each protocol from the client's side, sans-IO: SMTP, LMTP, POP3, idle
-//! 1  message       what is sent: id, text, checksum; and how it is recognized again
+//! 1  message       what is sent: made or real, id, checksum; and how it is recognized again
 //!    ledger        what was sent to whom, and what the server said
 //!    recorder      counts, histograms, errors
 //!    schedule      when operations start, when the run ends
-//!    pool          addresses
+//!    pool          addresses, and who gets a message
 //!    target        where the server is, sockets
 //!    progress      what is seen meanwhile
 //!    clock         wall clock, CPU clock
 //! 0  cli           flags
+//!    choice        draws from weighted choices
 //! ```
 //!
 //! The engine is generic over dialogues, and dialogues take their work from the schedule: an open
 //! loop, other protocols and TLS each have one place to go.
 
+pub mod choice;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -1,5 +1,9 @@
 //! The addresses that mail is sent to, or mailboxes that are read.
 
+mod spread;
+
+pub use spread::{Recipients, Spread};
+
 use std::path::Path;
 
 /// Addresses by number, in one block of memory.
@@ -13,13 +17,18 @@ pub struct Pool {
 pub const ADDRESSES_MAX: usize = 10_000_000;
 
 impl Pool {
-    /// `prefix0@domain` to `prefixN-1@domain`.
+    /// `prefix0@domain` to `prefixN-1@domain`; with several domains, one after the other in turn.
     ///
     /// # Errors
     /// When there are none, or more than [`ADDRESSES_MAX`].
-    pub fn generate(prefix: &str, users: usize, domain: &str) -> Result<Pool, String> {
-        Pool::collect((0..users).map(|user| format!("{prefix}{user}@{domain}")))
-            .map_err(|why| format!("--users {users}: {why}"))
+    pub fn generate(prefix: &str, users: usize, domains: &[&str]) -> Result<Pool, String> {
+        let turn = domains.iter().cycle();
+        Pool::collect(
+            (0..users)
+                .zip(turn)
+                .map(|(user, domain)| format!("{prefix}{user}@{domain}")),
+        )
+        .map_err(|why| format!("--users {users}: {why}"))
     }
 
     /// One address a line; empty lines and lines that begin with `#` are passed over.
@@ -92,25 +101,6 @@ impl Pool {
         };
         &self.text[start..self.ends[index] as usize]
     }
-
-    /// Fills `picks` with `count` different numbers, drawn uniformly; all of them, if the pool
-    /// has not more.
-    pub fn pick(&self, count: usize, random: &mut fastrand::Rng, picks: &mut Vec<u32>) {
-        picks.clear();
-        let count = count.min(self.len());
-        if count * 2 > self.len() {
-            picks.extend(0..self.ends.len() as u32);
-            random.shuffle(picks);
-            picks.truncate(count);
-            return;
-        }
-        while picks.len() < count {
-            let pick = random.u32(0..self.ends.len() as u32);
-            if !picks.contains(&pick) {
-                picks.push(pick);
-            }
-        }
-    }
 }
 
 /// The name a user logs in with: `{address}`, `{local}` and `{domain}` are replaced.
@@ -128,31 +118,14 @@ mod tests {
 
     #[test]
     fn generated_addresses() {
-        let pool = Pool::generate("u", 12, "bench.test").expect("a pool");
+        let pool = Pool::generate("u", 12, &["bench.test"]).expect("a pool");
         assert_eq!(
             (pool.len(), pool.get(0), pool.get(11)),
             (12, "u0@bench.test", "u11@bench.test")
         );
-        assert!(Pool::generate("u", 0, "x").is_err());
-    }
-
-    #[test]
-    fn picks_differ_and_cover() {
-        let pool = Pool::generate("u", 10, "x").expect("a pool");
-        let mut random = fastrand::Rng::with_seed(1);
-        let mut picks = Vec::new();
-        let mut seen = [0; 10];
-        for count in [1, 3, 8, 50] {
-            for _ in 0..200 {
-                pool.pick(count, &mut random, &mut picks);
-                assert_eq!(picks.len(), count.min(10));
-                picks.iter().for_each(|&pick| seen[pick as usize] += 1);
-                picks.sort_unstable();
-                picks.dedup();
-                assert_eq!(picks.len(), count.min(10), "a recipient twice");
-            }
-        }
-        assert!(seen.iter().all(|&count| count > 300), "{seen:?}");
+        assert!(Pool::generate("u", 0, &["x"]).is_err());
+        let pool = Pool::generate("u", 5, &["a", "b"]).expect("a pool");
+        assert_eq!((pool.get(3), pool.get(4)), ("u3@b", "u4@a"));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use crossbeam::channel::Receiver;
 use super::pop3::{self, Pop3, Pop3Work};
 use super::smtp::{self, Smtp, SmtpWork};
 use super::*;
+use crate::choice::Weighted;
 use crate::ledger::{Ledger, Outcome, read};
-use crate::message::{Builder, Framing, MessageId, Shape, Verdict};
-use crate::pool::Pool;
+use crate::message::{Builder, Content, Framing, MessageId, Shape, Verdict};
+use crate::pool::{Pool, Recipients, Spread};
 use crate::recorder::Interval;
 use crate::schedule::Schedule;
 
@@ -22,11 +23,20 @@ fn recorder() -> (Recorder, Receiver<Interval>) {
 
 fn shape(framing: Framing) -> Shape {
     Shape {
-        bytes: 600,
         framing,
         sender: "s@x".to_owned(),
         domain: "x".to_owned(),
     }
+}
+
+fn builder(framing: Framing, seed: u64) -> Builder {
+    let content = Content::Made("600".parse().expect("a size"));
+    Builder::new(&shape(framing), &content, seed).expect("large enough")
+}
+
+fn recipients(pool: &Pool, count: u16) -> Arc<Recipients> {
+    let count = Weighted::one(count);
+    Arc::new(Recipients::new(pool, &count, Spread::Uniform).expect("they fit"))
 }
 
 /// Two users, so that two recipients are always both of them.
@@ -38,9 +48,10 @@ struct Mail {
 }
 
 fn mail(count: u64, change: impl FnOnce(&mut smtp::Options)) -> Mail {
+    let pool = Pool::generate("u", 2, &["x"]).expect("a pool");
     let mut options = smtp::Options {
         lmtp: false,
-        recipients: 2,
+        recipients: recipients(&pool, 2),
         messages_per_connection: 0,
         pipelining: true,
         chunking: false,
@@ -57,8 +68,8 @@ fn mail(count: u64, change: impl FnOnce(&mut smtp::Options)) -> Mail {
     let work = SmtpWork::new(
         Arc::new(options.clone()),
         Arc::new(Schedule::new(Some(count), None)),
-        Arc::new(Pool::generate("u", 2, "x").expect("a pool")),
-        Builder::new(&shape(options.framing()), 1).expect("large enough"),
+        Arc::new(pool),
+        builder(options.framing(), 1),
         recorder,
         Some(Ledger::create(&ledger, "").expect("created").writer()),
         1,
@@ -152,7 +163,8 @@ fn rcpts(mail_and: &str) -> [String; 2] {
 
 /// As [`smtp_case`] with one recipient, whichever it is.
 fn one(options: &mut smtp::Options) {
-    options.recipients = 1;
+    let pool = Pool::generate("u", 2, &["x"]).expect("a pool");
+    options.recipients = recipients(&pool, 1);
 }
 
 #[test]
@@ -440,7 +452,7 @@ fn read_mail(check: Option<u32>, window: u32, delete: bool) -> (Pop3Work, Receiv
         window,
         check,
     };
-    let pool = Arc::new(Pool::generate("u", 1, "x").expect("a pool"));
+    let pool = Arc::new(Pool::generate("u", 1, &["x"]).expect("a pool"));
     let schedule = Arc::new(Schedule::new(Some(1), None));
     (
         Pop3Work::new(Arc::new(options), schedule, pool, recorder),
@@ -491,9 +503,9 @@ fn a_pop3_session() {
 fn retr(sequence: u64) -> String {
     let mut wire = Vec::new();
     let id = MessageId { run: 1, sequence };
-    Builder::new(&shape(Framing::Dots), 9)
-        .expect("large enough")
-        .build(id, &mut wire);
+    let mut builder = builder(Framing::Dots, 9);
+    let draft = builder.draw();
+    builder.build(draft, id, &mut wire);
     let text = String::from_utf8(wire).expect("ASCII");
     format!("S: +OK|{}", text.trim_end().replace("\r\n", "|"))
 }

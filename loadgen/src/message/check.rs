@@ -25,8 +25,10 @@ pub enum Verdict {
 pub struct Checker {
     line: Vec<u8>,
     in_body: bool,
-    id: Option<MessageId>,
-    sum: Option<u32>,
+    /// Of the first field of that name, readable or not: a real message may have been sent by a
+    /// load generator before, and has its fields further down.
+    id: Option<Option<MessageId>>,
+    sum: Option<Option<u32>>,
     /// A field of ours was there, readable or not.
     ours: bool,
     body_sum: u32,
@@ -55,17 +57,18 @@ impl Checker {
         let line = self.line.trim_ascii_end();
         if line.is_empty() {
             self.in_body = true;
-            if let Some(id) = self.id {
+            if let Some(Some(id)) = self.id {
                 self.body_sum = crc32c::crc32c(&id.text());
             }
         } else if let Some(value) = field(line, b"X-Loadgen-Id:") {
             self.ours = true;
-            self.id = MessageId::parse(value);
+            self.id.get_or_insert(MessageId::parse(value));
         } else if let Some(value) = field(line, b"X-Loadgen-Sum:") {
             self.ours = true;
-            self.sum = (value.len() == 8)
+            let sum = (value.len() == 8)
                 .then(|| hex(value).and_then(|sum| u32::try_from(sum).ok()))
                 .flatten();
+            self.sum.get_or_insert(sum);
         } else if field(line, b"Message-ID:").is_some_and(|id| id.ends_with(b"@loadgen.invalid>")) {
             self.ours = true;
         }
@@ -74,8 +77,10 @@ impl Checker {
     /// The message is at its end: what it was. Ready for the next one afterwards.
     pub fn finish(&mut self) -> Verdict {
         let verdict = match (self.id, self.sum) {
-            (Some(id), Some(sum)) if self.in_body && sum == self.body_sum => Verdict::Whole(id),
-            (id, _) if self.ours => Verdict::Corrupt(id),
+            (Some(Some(id)), Some(Some(sum))) if self.in_body && sum == self.body_sum => {
+                Verdict::Whole(id)
+            }
+            (id, _) if self.ours => Verdict::Corrupt(id.flatten()),
             _ => Verdict::Foreign,
         };
         let mut line = std::mem::take(&mut self.line);

@@ -1,18 +1,26 @@
-//! The messages that are sent: each has an id and a checksum, and is made from a template.
+//! The messages that are sent: each has an id and a checksum, and is made from a template or is
+//! one of a collection of real ones.
 //!
-//! Guarantees: every message has exactly the size asked for, ASCII, lines of at most 78 bytes,
-//! and lines that begin with dots; its body repeats the id about once per KiB, so that pieces of
-//! two messages cannot be exchanged unseen; `X-Loadgen-Sum` covers the id and the body.
-//! Cost: one copy of the template, one CRC32C over it, a patch per KiB.
+//! Guarantees: a made message has exactly the size asked for, ASCII, lines of at most 81 bytes with
+//! their ends, and lines that begin with dots; its body repeats the id about once per KiB, so that
+//! pieces of two messages cannot be exchanged unseen. A real message keeps its header and its
+//! body; two fields are put in front of it. In both, `X-Loadgen-Sum` covers the id and the body.
+//! Cost: one copy of the template, one CRC32C over it, a patch per KiB; of a real message one copy.
 //! Does not know: recipients, connections, whether the message arrives.
 
 mod check;
+pub mod corpus;
+pub mod sizes;
+mod template;
 
 pub use check::{Checker, Verdict};
 
-use std::ops::Range;
+use std::sync::Arc;
 
 use crate::clock;
+use corpus::Corpus;
+use sizes::{Draws, Sizes};
+use template::Template;
 
 /// Names a message: the run that made it and its number in that run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,8 +92,6 @@ pub enum Framing {
 /// What all messages of a run have in common.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// Bytes of a message: header and body, before dot-stuffing.
-    pub bytes: usize,
     /// How it is sent.
     pub framing: Framing,
     /// In `From:`.
@@ -94,167 +100,137 @@ pub struct Shape {
     pub domain: String,
 }
 
-/// Templates differ, so that no message is predicted from its neighbour.
-const TEMPLATES: usize = 8;
-/// Bytes of body between two copies of the id.
-const MARK_EVERY_BYTES: usize = 1024;
-/// Bytes of text of a line, CRLF not counted.
-const LINE_BYTES_MAX: usize = 76;
-/// A size that no shape may exceed: what a server can be told to take, by far.
-pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
-
-/// Makes messages.
-#[derive(Debug)]
-pub struct Builder {
-    templates: Vec<Template>,
-    turn: usize,
+/// What messages are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Made, of these sizes.
+    Made(Sizes),
+    /// Real ones, drawn uniformly; they were read for the framing of the shape.
+    Real(Arc<Corpus>),
 }
 
-#[derive(Debug)]
-struct Template {
-    /// The message as sent, ids and checksum to be filled in.
-    wire: Vec<u8>,
-    id_offsets: Vec<usize>,
-    sum_offset: usize,
-    /// The body, without the dots that stuffing adds.
-    body: Vec<Range<usize>>,
+/// One message to be built: decided before anything of it is sent, and the same in every attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draft {
+    /// Which template, or which real message.
+    index: u32,
+    /// Bytes before dot-stuffing, where sizes differ.
+    bytes: u32,
+}
+
+/// Templates differ, so that no message is predicted from its neighbour.
+const TEMPLATES: usize = 8;
+/// Bytes of all templates, beyond which there are fewer of them; one there is always.
+const TEMPLATE_BYTES_MAX: usize = 64 << 20;
+/// A size that no message may exceed: what a server can be told to take, by far.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// Makes messages; clones share the templates.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    kind: Kind,
+    random: fastrand::Rng,
+    turn: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// Templates are sent whole.
+    Whole(Arc<[Template]>),
+    /// Templates have the largest size, and are cut.
+    Cut(Arc<[Template]>, Draws),
+    Real(Arc<Corpus>),
 }
 
 impl Builder {
-    /// Prepares the templates. `seed` decides the text.
+    /// Prepares the templates. `seed` decides text and draws.
     ///
     /// # Errors
-    /// When `shape.bytes` is too small for the header and a line, or absurdly large.
-    pub fn new(shape: &Shape, seed: u64) -> Result<Builder, String> {
+    /// When sizes are too small for the header and a line, or absurdly large.
+    pub fn new(shape: &Shape, content: &Content, seed: u64) -> Result<Builder, String> {
         let mut random = fastrand::Rng::with_seed(seed);
-        let date = clock::rfc5322_date(clock::unix_seconds());
-        let templates = (0..TEMPLATES)
-            .map(|_| Template::new(shape, &date, &mut random))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Builder { templates, turn: 0 })
+        let kind = match content {
+            Content::Real(corpus) => Kind::Real(corpus.clone()),
+            Content::Made(sizes) => {
+                let date = clock::rfc5322_date(clock::unix_seconds());
+                let bytes_max = sizes.bytes_max();
+                let count = (TEMPLATE_BYTES_MAX / bytes_max.max(1)).clamp(1, TEMPLATES);
+                let cuttable = !matches!(sizes, Sizes::Fixed(_));
+                let templates = (0..count)
+                    .map(|_| Template::new(shape, bytes_max, cuttable, &date, &mut random))
+                    .collect::<Result<Arc<[_]>, _>>()?;
+                templates[0].allows(sizes.bytes_min())?;
+                match sizes {
+                    Sizes::Fixed(_) => Kind::Whole(templates),
+                    _ => Kind::Cut(templates, sizes.draws()),
+                }
+            }
+        };
+        Ok(Builder {
+            kind,
+            random,
+            turn: 0,
+        })
+    }
+
+    /// The same with draws of its own, for another thread.
+    pub fn with_seed(&self, seed: u64) -> Builder {
+        Builder {
+            kind: self.kind.clone(),
+            random: fastrand::Rng::with_seed(seed),
+            turn: 0,
+        }
+    }
+
+    /// Decides what the next message is.
+    pub fn draw(&mut self) -> Draft {
+        match &self.kind {
+            Kind::Whole(templates) => {
+                self.turn = (self.turn + 1) % templates.len() as u32;
+                Draft {
+                    index: self.turn,
+                    bytes: 0,
+                }
+            }
+            Kind::Cut(templates, draws) => {
+                self.turn = (self.turn + 1) % templates.len() as u32;
+                let (min, max) = templates[0].bytes_range();
+                Draft {
+                    index: self.turn,
+                    // At most `MESSAGE_BYTES_MAX`.
+                    bytes: draws.draw(&mut self.random).clamp(min, max) as u32,
+                }
+            }
+            Kind::Real(corpus) => Draft {
+                index: self.random.u32(0..corpus.len() as u32),
+                bytes: 0,
+            },
+        }
     }
 
     /// Appends the message `id` to `out`, as it goes over the wire.
-    pub fn build(&mut self, id: MessageId, out: &mut Vec<u8>) {
-        let template = &self.templates[self.turn];
-        self.turn = (self.turn + 1) % self.templates.len();
-        let start = out.len();
-        out.extend_from_slice(&template.wire);
-        let message = &mut out[start..];
-        let text = id.text();
-        for &offset in &template.id_offsets {
-            message[offset..offset + text.len()].copy_from_slice(&text);
-        }
-        let mut sum = crc32c::crc32c(&text);
-        for range in &template.body {
-            sum = crc32c::crc32c_append(sum, &message[range.clone()]);
-        }
-        let sum_at = template.sum_offset;
-        hex_into(u64::from(sum), &mut message[sum_at..sum_at + 8]);
-    }
-
-    /// Bytes of the next message as it goes over the wire.
-    pub fn next_wire_bytes(&self) -> usize {
-        self.templates[self.turn].wire.len()
-    }
-}
-
-impl Template {
-    fn new(shape: &Shape, date: &str, random: &mut fastrand::Rng) -> Result<Template, String> {
-        let mut template = Template {
-            wire: Vec::with_capacity(shape.bytes + shape.bytes / 64 + 16),
-            id_offsets: Vec::new(),
-            sum_offset: 0,
-            body: Vec::new(),
-        };
-        template.header(shape, date);
-        let bytes_min = template.wire.len() + LINE_BYTES_MAX + 2;
-        if shape.bytes < bytes_min || shape.bytes > MESSAGE_BYTES_MAX {
-            return Err(format!(
-                "a message of {} bytes cannot be made: allowed are {bytes_min} (the header and \
-                 one line) to {MESSAGE_BYTES_MAX}",
-                shape.bytes
-            ));
-        }
-        template.fill(shape, random);
-        if shape.framing == Framing::Dots {
-            template.wire.extend_from_slice(b".\r\n");
-        }
-        Ok(template)
-    }
-
-    fn id(&mut self) {
-        self.id_offsets.push(self.wire.len());
-        self.wire.extend_from_slice(&[b'0'; MessageId::TEXT_BYTES]);
-    }
-
-    fn header(&mut self, shape: &Shape, date: &str) {
-        let text = format!(
-            "From: <{}>\r\nTo: recipients@{}\r\nDate: {date}\r\nSubject: loadgen ",
-            shape.sender, shape.domain
-        );
-        self.wire.extend_from_slice(text.as_bytes());
-        self.id();
-        self.wire.extend_from_slice(b"\r\nMessage-ID: <");
-        self.id();
-        self.wire.extend_from_slice(b"@loadgen.invalid>\r\n");
-        self.wire.extend_from_slice(b"X-Loadgen-Id: ");
-        self.id();
-        self.wire.extend_from_slice(b"\r\nX-Loadgen-Sum: ");
-        self.sum_offset = self.wire.len();
-        self.wire.extend_from_slice(b"00000000\r\n\r\n");
-    }
-
-    /// Fills up to the size of the shape with lines of text.
-    fn fill(&mut self, shape: &Shape, random: &mut fastrand::Rng) {
-        let mut left = shape.bytes - self.wire.len();
-        let mut range_start = self.wire.len();
-        let mut since_mark = MARK_EVERY_BYTES;
-        let mut since_dot = 0;
-        while left > 0 {
-            let line_start = self.wire.len();
-            // The last two lines share what is left, so that none is shorter than its CRLF.
-            let room = match left {
-                0..=78 => left - 2,
-                79..=160 => left / 2 - 2,
-                _ => random.usize(0..=LINE_BYTES_MAX),
-            };
-            if since_mark >= MARK_EVERY_BYTES && room >= MessageId::TEXT_BYTES {
-                self.id();
-                since_mark = 0;
-            } else if since_dot >= 2 * MARK_EVERY_BYTES && room >= 2 {
-                // "." alone, "..", ".text": the three ways to get dot-stuffing wrong.
-                if shape.framing == Framing::Dots {
-                    self.body.push(range_start..self.wire.len());
-                    self.wire.push(b'.');
-                    range_start = self.wire.len();
-                }
-                self.wire.push(b'.');
-                since_dot = random.usize(0..512);
-                match random.u8(0..3) {
-                    0 if left > 160 => {
-                        self.wire.extend_from_slice(b"\r\n");
-                        left -= 3;
-                        since_mark += 3;
-                        continue;
-                    }
-                    1 => self.wire.push(b'.'),
-                    _ => {}
-                }
+    pub fn build(&self, draft: Draft, id: MessageId, out: &mut Vec<u8>) {
+        match &self.kind {
+            Kind::Whole(templates) => templates[draft.index as usize].build(id, out),
+            Kind::Cut(templates, _) => {
+                templates[draft.index as usize].build_cut(draft.bytes as usize, id, out);
             }
-            let stuffing = usize::from(range_start > line_start);
-            while self.wire.len() - line_start - stuffing < room {
-                self.wire.push(
-                    b"eeeettaaooiinnsshhrrddlu     ETAOIN0123456789,;:!?=-+*/()<>"
-                        [random.usize(0..58)],
-                );
-            }
-            self.wire.extend_from_slice(b"\r\n");
-            left -= room + 2;
-            since_mark += room + 2;
-            since_dot += room + 2;
+            Kind::Real(corpus) => corpus.build(draft.index, id, out),
         }
-        self.body.push(range_start..self.wire.len());
+    }
+
+    /// Bytes of a message as it goes over the wire in [`Framing::Chunk`].
+    pub fn chunk_bytes(&self, draft: Draft) -> usize {
+        match &self.kind {
+            Kind::Whole(templates) => templates[draft.index as usize].bytes_range().1,
+            Kind::Cut(..) => draft.bytes as usize,
+            Kind::Real(corpus) => corpus.wire_bytes(draft.index),
+        }
+    }
+
+    /// It has bytes beyond ASCII: the server has to offer 8BITMIME (RFC 6152).
+    pub fn is_eight_bit(&self, draft: Draft) -> bool {
+        matches!(&self.kind, Kind::Real(corpus) if corpus.is_eight_bit(draft.index))
     }
 }
 

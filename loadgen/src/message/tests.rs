@@ -1,8 +1,7 @@
 use super::*;
 
-fn shape(bytes: usize, framing: Framing) -> Shape {
+fn shape(framing: Framing) -> Shape {
     Shape {
-        bytes,
         framing,
         sender: "loadgen@bench.test".to_owned(),
         domain: "bench.test".to_owned(),
@@ -16,12 +15,20 @@ fn id(sequence: u64) -> MessageId {
     }
 }
 
-fn build(bytes: usize, framing: Framing, seed: u64) -> Vec<u8> {
+fn builder(sizes: &str, framing: Framing, seed: u64) -> Builder {
+    let sizes = sizes.parse().expect("sizes");
+    Builder::new(&shape(framing), &Content::Made(sizes), seed).expect("large enough")
+}
+
+fn next(builder: &mut Builder, id: MessageId) -> Vec<u8> {
     let mut out = Vec::new();
-    Builder::new(&shape(bytes, framing), seed)
-        .expect("large enough")
-        .build(id(seed), &mut out);
+    let draft = builder.draw();
+    builder.build(draft, id, &mut out);
     out
+}
+
+fn build(bytes: usize, framing: Framing, seed: u64) -> Vec<u8> {
+    next(&mut builder(&bytes.to_string(), framing, seed), id(seed))
 }
 
 /// Undoes dot-stuffing the slow way, by lines.
@@ -119,11 +126,10 @@ fn any_flipped_bit_of_id_sum_or_body_is_found() {
 
 #[test]
 fn exchanged_pieces_and_truncation_are_found() {
-    let mut builder = Builder::new(&shape(8192, Framing::Chunk), 5).expect("large enough");
-    let mut messages = vec![Vec::new(); TEMPLATES + 1];
-    for (sequence, message) in messages.iter_mut().enumerate() {
-        builder.build(id(sequence as u64), message);
-    }
+    let mut builder = builder("8K", Framing::Chunk, 5);
+    let messages: Vec<Vec<u8>> = (0..=TEMPLATES as u64)
+        .map(|sequence| next(&mut builder, id(sequence)))
+        .collect();
     // The same template, hence the same text but for the ids.
     let (first, last) = (&messages[0], &messages[TEMPLATES]);
     for at in [1024usize, 3000, 6000] {
@@ -153,7 +159,69 @@ fn trace_fields_do_no_harm() {
 }
 
 #[test]
+fn sizes_of_a_list_or_a_distribution_are_exact() {
+    for framing in [Framing::Dots, Framing::Chunk] {
+        let mut builder = builder("lognormal:3000,1.0,9000", framing, 8);
+        let mut sizes = Vec::new();
+        for sequence in 0..3000 {
+            let draft = builder.draw();
+            let mut wire = b"before".to_vec();
+            builder.build(draft, id(sequence), &mut wire);
+            let message = match framing {
+                Framing::Dots => unstuff(&wire[6..]),
+                Framing::Chunk => wire[6..].to_vec(),
+            };
+            assert_eq!(message.len(), builder.chunk_bytes(draft));
+            assert!(message.ends_with(b"\r\n"));
+            let lines = message.split_inclusive(|&byte| byte == b'\n');
+            assert!(
+                lines
+                    .clone()
+                    .all(|line| line.ends_with(b"\r\n") && line.len() <= 81)
+            );
+            assert_eq!(verdict(&message, 4096), Verdict::Whole(id(sequence)));
+            sizes.push(message.len());
+        }
+        sizes.sort_unstable();
+        sizes.dedup();
+        assert!(
+            sizes.len() > 1000 && sizes.last() == Some(&9000),
+            "{}",
+            sizes.len()
+        );
+        // The smallest that can be made: the header and one line.
+        assert!((300..420).contains(&sizes[0]), "{}", sizes[0]);
+    }
+    let mut builder = builder("1K:1,5000:3", Framing::Chunk, 8);
+    let sizes: Vec<usize> = (0..400)
+        .map(|at| next(&mut builder, id(at)).len())
+        .collect();
+    let small = sizes.iter().filter(|&&bytes| bytes == 1024).count();
+    let large = sizes.iter().filter(|&&bytes| bytes == 5000).count();
+    assert!(
+        small + large == 400 && (60..140).contains(&small),
+        "{small} and {large}"
+    );
+}
+
+#[test]
+fn every_size_can_be_cut() {
+    let builder = builder("1000:1,3000:1", Framing::Dots, 3);
+    for bytes in 400..3000 {
+        let mut wire = Vec::new();
+        let draft = Draft { index: 0, bytes };
+        builder.build(draft, id(1), &mut wire);
+        let message = unstuff(&wire);
+        assert_eq!(message.len(), bytes as usize);
+        assert_eq!(verdict(&message, 50), Verdict::Whole(id(1)));
+    }
+}
+
+#[test]
 fn impossible_sizes_are_refused() {
-    let error = Builder::new(&shape(100, Framing::Dots), 1).expect_err("too small");
-    assert!(error.contains("allowed are"), "{error}");
+    for sizes in ["100", "4K,100", "lognormal:100,1"] {
+        let content = Content::Made(sizes.parse().expect("sizes"));
+        let error = Builder::new(&shape(Framing::Dots), &content, 1).expect_err("too small");
+        assert!(error.contains("allowed are"), "{error}");
+    }
 }

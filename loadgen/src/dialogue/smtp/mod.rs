@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use super::Work;
 use crate::ledger::{self, Outcome};
-use crate::message::{Builder, Framing, MessageId};
-use crate::pool::Pool;
+use crate::message::{Builder, Draft, Framing, MessageId};
+use crate::pool::{Pool, Recipients};
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
 
@@ -25,7 +25,7 @@ pub struct Options {
     /// LMTP instead of SMTP.
     pub lmtp: bool,
     /// Recipients of a message.
-    pub recipients: usize,
+    pub recipients: Arc<Recipients>,
     /// Messages of one connection; 0: as many as there are.
     pub messages_per_connection: u64,
     /// Send envelopes in one piece where the server announces PIPELINING.
@@ -59,6 +59,7 @@ impl Options {
 #[derive(Debug)]
 struct Job {
     id: MessageId,
+    draft: Draft,
     attempt: u32,
     due: Instant,
     recipients: Vec<u32>,
@@ -114,9 +115,11 @@ impl SmtpWork {
         }
         let start = self.schedule.next(now)?;
         let mut recipients = self.spare.pop().unwrap_or_default();
-        self.pool
-            .pick(self.options.recipients, &mut self.random, &mut recipients);
+        self.options
+            .recipients
+            .draw(&mut self.random, &mut recipients);
         Some(Job {
+            draft: self.builder.draw(),
             id: MessageId {
                 run: self.options.run,
                 sequence: start.sequence,

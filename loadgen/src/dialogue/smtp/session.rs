@@ -319,14 +319,16 @@ impl Smtp {
     }
 
     fn send_chunk(&mut self, work: &mut SmtpWork, now: Instant, out: &mut Vec<u8>) {
-        let bytes = work.builder.next_wire_bytes();
-        out.extend_from_slice(format!("BDAT {bytes} LAST\r\n").as_bytes());
+        if let Some(job) = &self.job {
+            let bytes = work.builder.chunk_bytes(job.draft);
+            out.extend_from_slice(format!("BDAT {bytes} LAST\r\n").as_bytes());
+        }
         self.send_body(work, now, out);
     }
 
     fn send_body(&mut self, work: &mut SmtpWork, now: Instant, out: &mut Vec<u8>) {
         if let Some(job) = &self.job {
-            work.builder.build(job.id, out);
+            work.builder.build(job.draft, job.id, out);
         }
         self.body_out = true;
         self.body_began = now;

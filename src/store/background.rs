@@ -93,6 +93,7 @@ impl<D: Disk> Partition<D> {
         self.check_space().await;
         self.prepare_next(now_ms).await;
         self.prepare_reserve().await;
+        self.erase_spares().await;
         let _turn = self.background.turn.hold().await;
         if self.checkpoint_is_due() {
             // Tried again when more has come; what failed is logged.
@@ -111,7 +112,7 @@ impl<D: Disk> Partition<D> {
     }
 
     pub(super) async fn check_space(&self) {
-        if let Ok(free) = self.disk.free_bytes(&self.dir).await {
+        if let Ok(mut free) = self.disk.free_bytes(&self.dir).await {
             self.probe.free_bytes.set(free as i64);
             let log = self.log.borrow();
             // What is lacking to be whole again counts as used.
@@ -119,6 +120,10 @@ impl<D: Disk> Partition<D> {
             drop(log);
             let wanted_bytes = wanted * self.settings.segment_bytes.min(SMALL_BYTES);
             let least = self.settings.reserve_bytes.saturating_add(wanted_bytes);
+            if free < least && self.drop_spares().await {
+                free = self.disk.free_bytes(&self.dir).await.unwrap_or(free);
+                self.probe.free_bytes.set(free as i64);
+            }
             let was_full = self.full.get();
             self.set_full(free < least);
             if was_full && !self.full.get() {
@@ -156,7 +161,10 @@ impl<D: Disk> Partition<D> {
                 .max(SMALL_BYTES)
         };
         let bytes = self.settings.segment_bytes.min(most);
-        let made = self.prepare(&path, bytes, zeroes).await;
+        let made = match self.use_spare(&path).await {
+            Some(spare) => Ok(spare),
+            None => self.prepare(&path, bytes, zeroes).await,
+        };
         let mut log = self.log.borrow_mut();
         match made {
             Ok(prepared) => log.next = Some(prepared),

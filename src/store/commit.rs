@@ -409,7 +409,14 @@ impl<D: Disk> Partition<D> {
         let generation = self.log.borrow().active + 1;
         let path = segment::file_path(&self.dir, generation);
         let bytes = self.settings.segment_bytes;
-        let made = match self.prepare(&path, bytes, false).await {
+        if let Some(spare) = self.use_spare(&path).await {
+            return Ok(spare);
+        }
+        let mut made = self.prepare(&path, bytes, false).await;
+        if made.as_ref().is_err_and(is_full) && self.drop_spares().await {
+            made = self.prepare(&path, bytes, false).await;
+        }
+        let made = match made {
             Err(error) if is_full(&error) => {
                 self.set_full(true);
                 let reserve = self.log.borrow_mut().reserve.take();

@@ -5,7 +5,8 @@
 //! behind every copy of it in the log.
 //!
 //! Order: an index covers the segment, the copies are durable, a newer index no longer names the
-//! segment, the manifest does not list it, its file is removed. Readers that have it open keep it.
+//! segment, the manifest does not list it, its file is removed or kept for reuse (`spare`). Readers
+//! that have it open keep it.
 //! On a full disk there may be no room for an index; then the copies are enough, see `reclaim`.
 //!
 //! On failure: a segment with damage in it stays, as evidence and for another attempt.
@@ -385,14 +386,15 @@ impl<D: Disk> Partition<D> {
         });
     }
 
-    /// Takes segments out of the log and removes their files; returns their bytes.
+    /// Takes segments out of the log and removes their files, or keeps them for later ones; returns
+    /// their bytes.
     async fn remove_segments(&self, generations: &[u64]) -> Result<u64, StoreError> {
-        let mut bytes = 0;
+        let mut removed = Vec::with_capacity(generations.len());
         {
             let mut log = self.log.borrow_mut();
             for generation in generations {
                 if let Some(segment) = log.segments.remove(generation) {
-                    bytes += segment.bytes;
+                    removed.push((*generation, segment.bytes));
                 }
             }
             self.probe.segments.set(log.segments.len() as i64);
@@ -400,9 +402,13 @@ impl<D: Disk> Partition<D> {
         self.save_manifest(|_| ())
             .await
             .map_err(|error| failed(&error))?;
-        for generation in generations {
-            self.index.borrow_mut().forget_segment(*generation);
-            let path = segment::file_path(&self.dir, *generation);
+        let bytes = removed.iter().map(|(_, bytes)| bytes).sum();
+        for (generation, bytes) in removed {
+            self.index.borrow_mut().forget_segment(generation);
+            if self.keep_spare(generation, bytes).await {
+                continue;
+            }
+            let path = segment::file_path(&self.dir, generation);
             if let Err(error) = self.disk.remove(&path).await {
                 // The manifest does not list it: the next start removes it.
                 tracing::warn!("{}: cannot be removed: {error}", path.display());

@@ -10,6 +10,7 @@
 //!                 | header, records, zeros to 4096 |                     batch
 //!                           | header, payload, zeros to 8 |              record
 //!   p000/0...041.idx          a sealed index, mapped                     index, mapped
+//!   p000/0...017.spare        was a segment and will be one again        spare
 //!   p000/RESERVE              a segment for when the disk is full        background
 //!   p000/RECOVERING           a segment that a start is writing          recovery
 //!   p000/damaged/             copies of what could not be read           recovery
@@ -21,10 +22,11 @@
 //! into fresh pages that are seldom looked at again, at several times the cost of a large message.
 //! Reads go through the page cache, so that what is read is there for the next reader; they
 //! (`read`) verify what they return. Beside that (`background`) segments are made ahead,
-//! indexes written (`checkpoint`), expunged space reclaimed (`compact`).
+//! indexes written (`checkpoint`), expunged space reclaimed (`compact`) and used again (`spare`).
 //!
 //! An empty partition takes about 9 MiB at most: a first segment of 1 MiB, the next one and the
-//! reserve of 4 MiB each (less with smaller segments).
+//! reserve of 4 MiB each (less with smaller segments). Where much mail was expunged, up to two
+//! segments' files are kept for later ones, until space is short.
 //!
 //! Guarantees: see [`Partition`]. Does not know: protocols, other partitions, time (it is told).
 //! On failure: a failed write or sync is not retried, the partition is read-only until restart;
@@ -50,6 +52,7 @@ pub mod record;
 mod recovery;
 pub mod segment;
 pub mod sim;
+mod spare;
 mod wait;
 
 use std::io;

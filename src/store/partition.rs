@@ -18,6 +18,7 @@ use super::manifest::Manifest;
 use super::mutate::Stream;
 use super::recovery;
 use super::segment::{Position, Segment};
+use super::spare::{Reads, Spare};
 use super::wait::{Done, Line, Lock, Notify};
 use super::{
     Account, Health, Identity, MessageInfo, OpenError, Probe, Progress, RecoveryReport, Settings,
@@ -50,6 +51,8 @@ pub(super) struct Log<F> {
     pub preparing: Option<Rc<Done>>,
     /// A segment kept for when the disk is full.
     pub reserve: Option<Prepared<F>>,
+    /// Files that were segments and will be again.
+    pub spares: Vec<Spare<F>>,
 }
 
 impl<F> Log<F> {
@@ -110,6 +113,7 @@ pub struct Partition<D: Disk> {
     /// Marks of deliveries that wait.
     pub(super) marks: RefCell<FxHashSet<Vec<u8>>>,
     pub(super) streams: RefCell<FxHashMap<StreamId, Stream>>,
+    pub(super) reads: Reads,
     pub(super) stream_next: Cell<u64>,
     pub(super) seq_next: Cell<u64>,
     pub(super) read_only: RefCell<Option<Arc<str>>>,
@@ -171,6 +175,7 @@ impl<D: Disk> Partition<D> {
             accounts: RefCell::default(),
             marks: RefCell::default(),
             streams: RefCell::default(),
+            reads: Reads::default(),
             stream_next: Cell::new(1),
             seq_next: Cell::new(found.seq_next),
             read_only: RefCell::new(None),

@@ -37,6 +37,8 @@ pub struct Probe {
     pub segments: Gauge,
     /// Segments made while a batch waited for one.
     pub segments_late: Counter,
+    /// Segments made of the files of earlier ones.
+    pub segments_recycled: Counter,
     /// Bytes that compaction copied.
     pub compacted_bytes: Counter,
     /// Bytes that compaction gave back.
@@ -54,7 +56,7 @@ pub struct Probe {
 impl Probe {
     /// Adds its values to `out`, with these labels.
     pub fn expose(&self, out: &mut Exposition, labels: &[(&str, &str)]) {
-        let counters: [(&'static str, &'static str, &Counter); 12] = [
+        let counters: [(&'static str, &'static str, &Counter); 13] = [
             (
                 "ringpost_store_batches_total",
                 "Batches written to partition logs",
@@ -99,6 +101,11 @@ impl Probe {
                 "ringpost_store_segments_late_total",
                 "Segments made while a batch waited for one",
                 &self.segments_late,
+            ),
+            (
+                "ringpost_store_segments_recycled_total",
+                "Segments made of the files of earlier ones",
+                &self.segments_recycled,
             ),
             (
                 "ringpost_store_compacted_bytes_total",

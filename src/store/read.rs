@@ -86,6 +86,7 @@ impl<D: Disk> Partition<D> {
         length: usize,
     ) -> Result<Vec<u8>, StoreError> {
         self.probe.reads.add(1);
+        let _reading = self.reading();
         let mut failure = StoreError::Missing;
         for _ in 0..ATTEMPTS {
             let found = self.index.borrow().find(address, uid);

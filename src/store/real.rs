@@ -66,6 +66,24 @@ pub struct Opened {
     direct: OnceCell<Option<OwnedFd>>,
 }
 
+impl RealDisk {
+    /// Overwrites the first `bytes` with zeros, piece by piece, each on the device before the next:
+    /// a commit beside it does not wait for more than one.
+    async fn write_zeros(&self, file: &RealFile, bytes: u64) -> io::Result<()> {
+        let mut buffer = vec![0; ZEROES_BYTES];
+        let mut offset = 0;
+        while offset < bytes {
+            buffer.truncate((bytes - offset).min(ZEROES_BYTES as u64) as usize);
+            let level = SyncLevel::Fdatasync;
+            let result;
+            (result, buffer) = self.write_at(file, offset, buffer, level).await;
+            result?;
+            offset += buffer.len() as u64;
+        }
+        Ok(())
+    }
+}
+
 impl Disk for RealDisk {
     type File = RealFile;
     type Map = Mapped;
@@ -169,17 +187,21 @@ impl Disk for RealDisk {
         if !zeroes {
             return Ok(());
         }
-        let mut buffer = vec![0; ZEROES_BYTES];
-        let mut offset = 0;
-        while offset < bytes {
-            buffer.truncate((bytes - offset).min(ZEROES_BYTES as u64) as usize);
-            let level = SyncLevel::Fdatasync;
-            let result;
-            (result, buffer) = self.write_at(file, offset, buffer, level).await;
-            result?;
-            offset += buffer.len() as u64;
+        self.write_zeros(file, bytes).await
+    }
+
+    async fn erase(&self, file: &RealFile, bytes: u64) -> io::Result<bool> {
+        let type_of = rustix::fs::fstatfs(&file.fd).map_or(0, |stat| stat.f_type);
+        if COPY_ON_WRITE.contains(&type_of) {
+            return Ok(false);
         }
-        Ok(())
+        match self.ring.allocate(file.fd.as_raw_fd(), 0, 0, bytes).await {
+            // What it lacks comes with the zeros.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            other => other?,
+        }
+        self.write_zeros(file, bytes).await?;
+        Ok(true)
     }
 
     async fn release(&self, file: &RealFile, from: u64) -> io::Result<()> {

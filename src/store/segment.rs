@@ -20,8 +20,9 @@
 //! them are lost. The header is written together with the first batch, so a file
 //! without one is either prepared for later or was never acknowledged.
 //!
-//! Files are named by generation, `%020d.seg`. A recycled file still has its old header, which
-//! does not fit its new name and counts as none.
+//! Files are named by generation, `%020d.seg`. A file that is used again under another name was
+//! overwritten with zeros between (`spare`). Should an old header or batch be left in it all the
+//! same, it does not fit the name, and counts as none: the generation is part of every checksum.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -166,7 +167,7 @@ pub struct Segment<F> {
     pub epoch: u64,
     /// The file is this long, as far as it is reserved.
     pub bytes: u64,
-    /// The open file; readers hold a clone, and it is reused only when none does.
+    /// The open file; readers hold a clone.
     pub file: Option<Rc<F>>,
     /// Where its log ends.
     pub end: u64,

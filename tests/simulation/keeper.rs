@@ -32,6 +32,8 @@ pub struct Life {
     /// The close was acknowledged.
     pub closed: bool,
     pub damages: u64,
+    /// Segments made of the files of earlier ones.
+    pub recycled: u64,
 }
 
 /// One partition and what is known of it.
@@ -110,6 +112,7 @@ impl Keeper {
             self.make_accounts(&client).await;
         }
         self.serve(&client).await;
+        self.life.borrow_mut().recycled = partition.probe().segments_recycled.get();
         let mut closed = false;
         if self.closing {
             let answer = partition.close().await;
@@ -143,6 +146,10 @@ impl Keeper {
     async fn check(&self, partition: &Partition<SimDisk>, report: &RecoveryReport) {
         if self.place.closed.get() && report.damage.is_empty() {
             assert!(report.clean, "a clean close was not recognized");
+        }
+        if self.place.closed.get() && !self.plan.rots && !self.plan.fails {
+            let damage = &report.damage;
+            assert!(damage.is_empty(), "damage after a clean close: {damage:?}");
         }
         if !self.plan.rots && !self.plan.fails && !self.plan.is_loose() {
             for damage in &report.damage {

@@ -224,6 +224,7 @@ fn promises_hold_in_every_schedule() {
         assert!(tally.failures > count / 20, "{tally:?}");
         assert!(tally.rots > count / 20, "{tally:?}");
         assert!(tally.messages > count * 5, "{tally:?}");
+        assert!(tally.recycled > count / 100, "{tally:?}");
     }
 }
 

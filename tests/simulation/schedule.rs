@@ -35,6 +35,8 @@ pub struct Tally {
     pub refused_starts: u64,
     pub rots: u64,
     pub damages: u64,
+    /// Segments made of the files of earlier ones.
+    pub recycled: u64,
     pub messages: u64,
     pub writes: u64,
     pub syncs: u64,
@@ -53,6 +55,7 @@ impl Tally {
         self.refused_starts += other.refused_starts;
         self.rots += other.rots;
         self.damages += other.damages;
+        self.recycled += other.recycled;
         self.messages += other.messages;
         self.writes += other.writes;
         self.syncs += other.syncs;
@@ -261,6 +264,7 @@ impl Schedule {
             whole.ended &= life.ended;
             whole.closed &= life.closed;
             whole.damages += life.damages;
+            whole.recycled += life.recycled;
             whole.recovery_steps = whole.recovery_steps.max(life.recovery_steps);
             whole.refused = whole.refused.or_else(|| life.refused.clone());
             place.closed.set(life.closed && !crashed);
@@ -274,6 +278,7 @@ impl Schedule {
             self.recovery_steps = whole.recovery_steps;
         }
         self.tally.damages += whole.damages;
+        self.tally.recycled += whole.recycled;
         self.tally.refused_starts += u64::from(whole.refused.is_some());
         self.tally.closes += u64::from(whole.closed);
         self.tally.crashes += u64::from(!whole.closed);

@@ -101,6 +101,7 @@ fn expunged_space_comes_back() {
             disk.used_bytes()
         );
         assert!(disk.used_bytes() <= CAPACITY_BYTES);
+        assert!(partition.probe().segments_recycled.get() > 0);
         for (uid, id) in kept {
             let bytes = partition
                 .read(&account.address, uid, 0, MESSAGE_BYTES)

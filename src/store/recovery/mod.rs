@@ -32,6 +32,7 @@ use super::index::Index;
 use super::manifest::{self, Manifest};
 use super::partition::Log;
 use super::segment::{self, Found, Header, Position};
+use super::spare;
 use super::{Damage, Identity, OpenError, Progress, RecoveryReport, Sequence, Settings};
 use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
@@ -160,6 +161,8 @@ struct Files {
     spare: Vec<PathBuf>,
     /// Not part of the log any more: removed once the manifest says so, too.
     dead: Vec<PathBuf>,
+    /// Were part of the log and are kept to be so again.
+    recyclable: Vec<PathBuf>,
     has_reserve: bool,
     /// A segment had neither header nor batch, and was not empty: what it held, nobody can tell.
     has_remains: bool,
@@ -277,6 +280,13 @@ impl<D: Disk> Recovery<'_, D> {
         for entry in entries {
             if entry.path.ends_with(RESERVE) {
                 files.has_reserve = true;
+            } else if spare::is_spare(&entry.path) {
+                let suits = spare::suits(entry.bytes, self.settings.segment_bytes);
+                if suits && files.recyclable.len() < spare::SPARES_MAX {
+                    files.recyclable.push(entry.path);
+                } else {
+                    files.spare.push(entry.path);
+                }
             } else if entry.path.ends_with(UNFINISHED) || entry.path.ends_with(MANIFEST_NEW) {
                 files.spare.push(entry.path);
             } else if let Some((generation, is_segment)) = segment::parse_path(&entry.path) {

@@ -7,6 +7,7 @@ use crate::store::batch::{self, Head};
 use crate::store::partition::Prepared;
 use crate::store::record::encode;
 use crate::store::segment::Segment;
+use crate::store::spare::Spare;
 use crate::store::{Uid, UidValidity};
 
 /// UIDs skipped when messages that clients may have seen are lost.
@@ -111,6 +112,13 @@ impl<D: Disk> Recovery<'_, D> {
         match self.allocate_fresh(path, wanted).await {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
             other => return other,
+        }
+        if !files.recyclable.is_empty() {
+            self.remove(std::mem::take(&mut files.recyclable)).await;
+            match self.allocate_fresh(path, wanted).await {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                other => return other,
+            }
         }
         // What segments had prepared and did not come to use: that of the last one is enough for a
         // start, and the next start can do the same with what this one prepares.
@@ -290,6 +298,7 @@ impl<D: Disk> Recovery<'_, D> {
             next: None,
             preparing: None,
             reserve: self.open_reserve(files.has_reserve).await,
+            spares: files.recyclable.into_iter().map(Spare::found).collect(),
         };
         Ok(Recovered {
             index,

@@ -319,6 +319,28 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    async fn erase(&self, file: &SimFile, bytes: u64) -> io::Result<bool> {
+        self.begin(Operation::Write, || {
+            format!("erase {} {bytes} bytes", file.0.path.display())
+        })
+        .await?;
+        {
+            let mut world = self.world.borrow_mut();
+            if world.copy_on_write {
+                return Ok(false);
+            }
+            if !world.reserve(file.0.number, bytes) {
+                world.note(|| "ENOSPC".to_owned());
+                return Err(no_space());
+            }
+            let change = world.next_change();
+            let inode = &mut world.file(file.0.number).inode;
+            inode.write_zeros(change, 0, bytes);
+        }
+        self.step().await;
+        Ok(true)
+    }
+
     async fn release(&self, file: &SimFile, from: u64) -> io::Result<()> {
         self.begin(Operation::Write, || {
             format!("release {} from {from}", file.0.path.display())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::wire::{AccountEntry, Status};
 use crate::directory::{Change, Site};
 use crate::mail::Address;
-use crate::store::{Account, StoreError};
+use crate::store::{Account, AccountChange, StoreError};
 
 /// Accounts and site, wherever they are.
 ///
@@ -29,11 +29,16 @@ pub trait Backend {
     /// Makes accounts, many at once; a result for each, in order.
     async fn create_accounts(&self, accounts: Vec<Account>) -> Vec<Result<(), BackendError>>;
 
-    /// Replaces password hash and quota, and forgets what was cached of the account.
+    /// Changes an account where it lives, so that of two changes at once neither undoes the other,
+    /// and forgets what was cached of it. Gives it back as it is then.
     ///
     /// # Errors
     /// `Missing`, or what the disk says.
-    async fn update_account(&self, account: Account) -> Result<(), BackendError>;
+    async fn update_account(
+        &self,
+        address: &Address,
+        change: AccountChange,
+    ) -> Result<Account, BackendError>;
 
     /// Removes an account and its mail, and forgets what was cached of it.
     ///

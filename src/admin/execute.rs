@@ -6,7 +6,7 @@ use crate::config::parse_domain;
 use crate::directory::{Site, password};
 use crate::limits;
 use crate::mail::Address;
-use crate::store::Account;
+use crate::store::{Account, AccountChange};
 
 /// Text in one page of domains or aliases, before JSON adds to it.
 const PAGE_BYTES: usize = limits::ADMIN_REPLY_BYTES_MAX / 8;
@@ -66,9 +66,13 @@ async fn run<B: Backend>(backend: &B, request: Request) -> Result<Reply, String>
         Request::AccountAdd { accounts } => add_accounts(backend, &site, accounts).await,
         Request::AccountPassword { address, hash } => {
             password::check_hash(&hash).map_err(text)?;
-            let mut account = existing(backend, &parse(&address)?).await?;
-            account.password_hash = hash;
-            backend.update_account(account).await.map_err(text)?;
+            let address = parse(&address)?;
+            let change = AccountChange {
+                password_hash: Some(hash),
+                ..AccountChange::default()
+            };
+            let updated = backend.update_account(&address, change).await;
+            updated.map_err(|error| about(&address, error))?;
             Ok(Reply::done())
         }
         Request::AccountQuota {
@@ -206,12 +210,17 @@ async fn set_quota<B: Backend>(
     address: &Address,
     quota_bytes: Option<u64>,
 ) -> Result<Reply, String> {
-    let mut account = existing(backend, address).await?;
-    if let Some(quota_bytes) = quota_bytes {
-        account.quota_bytes = quota_bytes;
-        let updated = backend.update_account(account.clone()).await;
-        updated.map_err(|error| about(address, error))?;
-    }
+    let account = match quota_bytes {
+        Some(_) => {
+            let change = AccountChange {
+                quota_bytes,
+                ..AccountChange::default()
+            };
+            let updated = backend.update_account(address, change).await;
+            updated.map_err(|error| about(address, error))?
+        }
+        None => existing(backend, address).await?,
+    };
     let used_bytes = backend.used_bytes(address).await.map_err(text)?;
     Ok(Reply::Accounts {
         accounts: vec![AccountEntry {

@@ -7,7 +7,7 @@ use super::backend::{Backend, BackendError};
 use crate::config::ListenAddress;
 use crate::directory::password::{self, Scheme};
 use crate::mail::Address;
-use crate::store::Account;
+use crate::store::{Account, AccountChange};
 
 /// Served when no `--domain` says otherwise; RFC 6761 §6.2 keeps `.test` from ever being real.
 const DOMAIN: &str = "demo.test";
@@ -104,7 +104,14 @@ async fn create<B: Backend>(backend: &B, address: Address, password: &str) -> Re
     let results = backend.create_accounts(vec![account.clone()]).await;
     let result = match results.into_iter().next() {
         // Left by a first start that was cut off.
-        Some(Err(BackendError::Exists)) => backend.update_account(account.clone()).await,
+        Some(Err(BackendError::Exists)) => {
+            let change = AccountChange {
+                password_hash: Some(account.password_hash.clone()),
+                quota_bytes: Some(account.quota_bytes),
+            };
+            let updated = backend.update_account(&account.address, change).await;
+            updated.map(drop)
+        }
         Some(result) => result,
         None => Err(BackendError::Failed("no answer".to_owned())),
     };

@@ -15,7 +15,7 @@ use super::*;
 use crate::directory::{Change, Site};
 use crate::mail::Address;
 use crate::proto::{Session as _, Step};
-use crate::store::Account;
+use crate::store::{Account, AccountChange};
 
 /// What every account in memory uses.
 pub(super) const USED_BYTES: u64 = 12_345;
@@ -71,15 +71,16 @@ impl Backend for Memory {
             .collect()
     }
 
-    async fn update_account(&self, account: Account) -> Result<(), BackendError> {
+    async fn update_account(
+        &self,
+        address: &Address,
+        change: AccountChange,
+    ) -> Result<Account, BackendError> {
         let mut state = self.0.borrow_mut();
-        match state.accounts.get_mut(&account.address) {
-            Some(place) => {
-                *place = account;
-                Ok(())
-            }
-            None => Err(BackendError::Missing),
-        }
+        let account = state.accounts.get_mut(address);
+        let account = account.ok_or(BackendError::Missing)?;
+        change.apply_to(account);
+        Ok(account.clone())
     }
 
     async fn remove_account(&self, address: &Address) -> Result<(), BackendError> {

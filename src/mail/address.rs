@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::{DOMAIN_BYTES_MAX, LOCAL_PART_BYTES_MAX};
 
@@ -19,7 +20,7 @@ const LABEL_BYTES_MAX: usize = 63;
 
 /// `local-part@domain` in canonical form: the domain in lower case and ASCII (U-labels as their
 /// A-labels, RFC 5890 §2.3.2.1), the local part with needless quoting removed. Local parts of our own
-/// accounts are compared without regard to ASCII case: [`Address::account_key`].
+/// accounts are compared without regard to ASCII case and normalized: [`Address::account_key`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     text: Box<str>,
@@ -98,12 +99,29 @@ impl Address {
         &self.text[usize::from(self.at_index) + 1..]
     }
 
-    /// The form under which accounts are kept: all ASCII letters in lower case.
+    /// The form under which accounts are kept: all ASCII letters in lower case, and what a keyboard
+    /// may spell in two ways (`é` as one character, or as `e` and an accent) in one: normalization
+    /// form C, as RFC 6532 §3.1 wants it. What goes out to others stays as it was spelled.
     pub fn account_key(&self) -> Address {
+        if !self.text.is_ascii()
+            && let Some(normal) = self.normalized()
+        {
+            return normal;
+        }
         Address {
             text: self.text.to_ascii_lowercase().into(),
             at_index: self.at_index,
         }
+    }
+
+    /// Normalized and in lower case; `None` where that would be no address: a few characters become
+    /// ones that cannot stand in it (U+037E is a `;`), or are longer than they were.
+    fn normalized(&self) -> Option<Address> {
+        let mut local_part: String = self.local_part().nfc().collect();
+        local_part.make_ascii_lowercase();
+        // A small `j` and its caron are one character, a capital one and its caron are two.
+        let local_part: String = local_part.nfc().collect();
+        Address::parse(&format!("{local_part}@{}", self.domain())).ok()
     }
 }
 

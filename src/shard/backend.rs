@@ -14,7 +14,7 @@ use crate::admin::{
 };
 use crate::directory::{Change, SITE_PREFIX, Site};
 use crate::mail::Address;
-use crate::store::{Account, Health, StoreError};
+use crate::store::{Account, AccountChange, Health, StoreError};
 
 /// Accounts sent to another shard in one job.
 const ACCOUNTS_PER_JOB: usize = 256;
@@ -155,15 +155,20 @@ impl Backend for Shards {
             .collect()
     }
 
-    async fn update_account(&self, account: Account) -> Result<(), BackendError> {
-        let address = account.address.clone();
-        self.0
-            .on_partition(self.0.partition_of(&address), move |partition| {
-                Box::pin(async move { partition.update_account(account).await })
+    async fn update_account(
+        &self,
+        address: &Address,
+        change: AccountChange,
+    ) -> Result<Account, BackendError> {
+        let changed = address.clone();
+        let account = self
+            .0
+            .on_partition(self.0.partition_of(address), move |partition| {
+                Box::pin(async move { partition.update_account(&changed, change).await })
             })
             .await?;
-        self.forget(&address).await;
-        Ok(())
+        self.forget(address).await;
+        Ok(account)
     }
 
     async fn remove_account(&self, address: &Address) -> Result<(), BackendError> {

@@ -142,6 +142,27 @@ pub struct Account {
     pub quota_bytes: u64,
 }
 
+/// What is to be different about an account; `None`: it stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    /// See [`Account::password_hash`].
+    pub password_hash: Option<String>,
+    /// See [`Account::quota_bytes`].
+    pub quota_bytes: Option<u64>,
+}
+
+impl AccountChange {
+    /// The account with the changes made.
+    pub fn apply_to(&self, account: &mut Account) {
+        if let Some(hash) = &self.password_hash {
+            account.password_hash.clone_from(hash);
+        }
+        if let Some(quota_bytes) = self.quota_bytes {
+            account.quota_bytes = quota_bytes;
+        }
+    }
+}
+
 /// One message to some accounts of this partition.
 #[derive(Debug)]
 pub struct Delivery {

@@ -9,8 +9,8 @@ use super::partition::{Partition, PendingAccount};
 use super::record::{self, encode};
 use super::wait::Done;
 use super::{
-    Account, Delivery, QUEUE_PARTITION, RecipientResult, SITE_PARTITION, Sequence, StoreError,
-    StreamId, Uid, UidValidity,
+    Account, AccountChange, Delivery, QUEUE_PARTITION, RecipientResult, SITE_PARTITION, Sequence,
+    StoreError, StreamId, Uid, UidValidity,
 };
 use crate::config::SyncLevel;
 use crate::mail::Address;
@@ -180,19 +180,37 @@ impl<D: Disk> Partition<D> {
         .await
     }
 
-    /// Replaces password hash and quota.
+    /// Changes an account; gives it back as it is then. Of changes made at once each keeps what
+    /// the others do to other fields.
     ///
     /// # Errors
     /// `Missing`, or what the disk says.
-    pub async fn update_account(&self, account: Account) -> Result<(), StoreError> {
-        let bytes = SMALL_BYTES + account.address.as_str().len() + account.password_hash.len();
+    pub async fn update_account(
+        &self,
+        address: &Address,
+        wanted: AccountChange,
+    ) -> Result<Account, StoreError> {
+        // The record has the whole account: one that is on its way must be visible before it is
+        // read for the next, also where whoever asked for it has not waited.
+        let _turn = self.account_changes.hold().await;
+        // Whether that was written is seen by what is there then.
+        let _ = self.settle().await;
+        let hash_bytes = wanted.password_hash.as_ref().map_or(0, String::len);
+        let stored_bytes = self.account(address).map_or(0, |a| a.password_hash.len());
+        let bytes = SMALL_BYTES + address.as_str().len() + hash_bytes.max(stored_bytes);
         let level = self.settings.sync.database;
         self.mutate(bytes, level, Space::Gives, |this, pending| {
-            let state = this.index.borrow().inbox_state(&account.address);
+            let (state, account) = {
+                let index = this.index.borrow();
+                (index.inbox_state(address), index.account(address))
+            };
             // An account that is not durable yet is not visible yet.
-            let (true, Some((validity, ..))) = (this.will_exist(&account.address), state) else {
+            let (true, Some((validity, ..)), Some(mut account)) =
+                (this.will_exist(address), state, account)
+            else {
                 return Err(StoreError::Missing);
             };
+            wanted.apply_to(&mut account);
             let change = Pended::PutAccount {
                 account: account.clone(),
                 validity,
@@ -200,7 +218,7 @@ impl<D: Disk> Partition<D> {
             this.add(pending, change, |out, seq| {
                 encode::put_account(out, seq, validity, &account);
             });
-            Ok(())
+            Ok(account)
         })
         .await
     }

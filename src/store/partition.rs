@@ -105,6 +105,8 @@ pub struct Partition<D: Disk> {
     pub(super) line: Line,
     /// The right to sync the log, see [`Partition::sync_dirty`].
     pub(super) syncs: Lock,
+    /// The right to change an account.
+    pub(super) account_changes: Lock,
     /// The commit loop has something to do.
     pub(super) work: Notify,
     /// The background has something to look at.
@@ -170,6 +172,7 @@ impl<D: Disk> Partition<D> {
             moves: RefCell::new(None),
             line: Line::default(),
             syncs: Lock::default(),
+            account_changes: Lock::default(),
             work: Notify::default(),
             chores: Notify::default(),
             accounts: RefCell::default(),

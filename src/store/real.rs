@@ -290,6 +290,11 @@ mod tests {
                     expected[6 * BLOCK..].fill(0);
                     let after = disk.read_at(&file, 0, 9 * BLOCK).await.expect("read");
                     assert_eq!(after, expected, "{mode:?} after all");
+                    // On a filesystem where that is of use.
+                    if disk.erase(&other, 9 * BLOCK as u64).await.expect("erased") {
+                        let erased = disk.read_at(&file, 0, 10 * BLOCK).await.expect("read");
+                        assert!(erased == vec![0; 9 * BLOCK], "{mode:?} erased");
+                    }
                     let is_direct = matches!(file.direct.get(), Some(Some(_)));
                     assert!(direct && mode.is_log() || !is_direct, "{mode:?}");
                 }

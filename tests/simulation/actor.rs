@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use ringpost::mail::Address;
 use ringpost::store::sim::{Random, SimDisk, yield_now};
-use ringpost::store::{Account, MessageInfo, Partition, StoreError};
+use ringpost::store::{Account, AccountChange, MessageInfo, Partition, StoreError};
 
 use crate::delivery::Marked;
 use crate::message::{content, identify};
@@ -373,8 +373,12 @@ impl Client {
                     .borrow_mut()
                     .account(own)
                     .begin(Some(account.clone()));
-                let answer = self.partition.update_account(account).await;
-                self.account_answered(own, answer)
+                let change = AccountChange {
+                    password_hash: Some(account.password_hash),
+                    quota_bytes: None,
+                };
+                let answer = self.partition.update_account(own, change).await;
+                self.account_answered(own, answer.map(drop))
             }
             2 => self.look(random, own).await,
             3 => self.expunge(random, own).await,

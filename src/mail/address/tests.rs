@@ -175,6 +175,30 @@ fn bounds_hold_on_both_sides() {
 }
 
 #[test]
+fn one_name_spelled_in_two_ways_is_one_account() {
+    let key = |text: &str| Address::parse(text).unwrap().account_key();
+    for (composed, decomposed) in [
+        ("josé@example.org", "jose\u{301}@example.org"),
+        ("JOSÉ@example.org", "JOSE\u{301}@example.org"),
+        ("\u{1f0}@example.org", "J\u{30c}@example.org"),
+        ("k@example.org", "\u{212a}@example.org"),
+        ("\"é b\"@example.org", "\"e\u{301} b\"@example.org"),
+    ] {
+        assert_eq!(key(composed), key(decomposed), "{composed}");
+    }
+    // Only the name of the account changes, not what others get to see.
+    let address = Address::parse("jose\u{301}@example.org").unwrap();
+    assert_eq!(address.as_str(), "jose\u{301}@example.org");
+    // These would be no addresses.
+    for text in [
+        "a\u{37e}b@example.org",
+        &format!("{}@a", "\u{958}".repeat(80)),
+    ] {
+        assert_eq!(key(text).as_str(), text);
+    }
+}
+
+#[test]
 fn absurd_input_ends_in_an_error() {
     for text in [
         "(".repeat(100_000),
@@ -194,6 +218,15 @@ proptest! {
     #[test]
     fn anything_parses_or_errs(text in any::<String>()) {
         let _ = Address::parse(&text);
+    }
+
+    #[test]
+    fn an_account_has_one_name_which_is_an_address(local_part in r"[\pL\pM\pN;=]{1,12}") {
+        if let Ok(address) = Address::parse(&format!("{local_part}@example.org")) {
+            let key = address.account_key();
+            prop_assert_eq!(key.account_key(), key.clone());
+            prop_assert_eq!(Address::parse(key.as_str()), Ok(key));
+        }
     }
 
     #[test]

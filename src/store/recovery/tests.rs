@@ -3,15 +3,17 @@
 mod rot;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::task::Poll;
 
 use crate::config::{SyncLevel, SyncLevels};
 use crate::mail::Address;
 use crate::store::sim::{Crash, Executor, Outcome, Random, SimDisk, block_on};
 use crate::store::{
-    Account, Delivery, Health, Identity, MessageInfo, Partition, RecoveryReport, Settings,
-    StoreError, Uid,
+    Account, AccountChange, Delivery, Health, Identity, MessageInfo, Partition, RecoveryReport,
+    Settings, StoreError, Uid,
 };
 
 const IDENTITY: Identity = Identity {
@@ -171,6 +173,58 @@ fn what_is_delivered_is_read_back_after_a_clean_stop() {
             .await
             .unwrap();
         assert_eq!(part, stored(&bodies[7])[5000..14_000]);
+    });
+}
+
+#[test]
+fn changes_of_one_account_made_at_once_are_all_kept() {
+    let disk = new_disk(7);
+    live(&disk, 7, settings(), |partition, _| async move {
+        partition.create_account(account("ann")).await.unwrap();
+        let ann = address("ann");
+        for round in 1..=20 {
+            let change = |password: Option<u64>, quota| {
+                let password_hash = password.map(|number| format!("hash{number}"));
+                let (partition, ann) = (partition.clone(), ann.clone());
+                Box::pin(async move {
+                    let change = AccountChange {
+                        password_hash,
+                        quota_bytes: quota,
+                    };
+                    partition.update_account(&ann, change).await
+                })
+            };
+            // Asked for, and then nobody waits for it.
+            let mut forgotten = change(None, Some(round));
+            poll_fn(|context| {
+                let _ = forgotten.as_mut().poll(context);
+                Poll::Ready(())
+            })
+            .await;
+            drop(forgotten);
+            // Both are asked for before any is durable.
+            let mut waiting = [change(Some(round), None), change(None, None)];
+            let mut done = [false; 2];
+            poll_fn(|context| {
+                for (future, done) in waiting.iter_mut().zip(&mut done) {
+                    if !*done && let Poll::Ready(changed) = future.as_mut().poll(context) {
+                        changed.unwrap();
+                        *done = true;
+                    }
+                }
+                match done {
+                    [true, true] => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            })
+            .await;
+            let found = partition.account(&ann).unwrap();
+            let wanted = (format!("hash{round}"), round);
+            assert_eq!((found.password_hash, found.quota_bytes), wanted);
+        }
+        let bob = address("bob");
+        let nobody = partition.update_account(&bob, AccountChange::default());
+        assert!(matches!(nobody.await, Err(StoreError::Missing)));
     });
 }
 

@@ -24,7 +24,7 @@ use crate::ring::{Completion, Token};
 const COMPLETIONS_PER_TURN: usize = 256;
 /// A finished batch is followed by the next one before so many completions are looked at, not before
 /// more: batches are a tenth larger for it with 200 connections or 50 KiB, and messages/s alike.
-const EARLY_MAX: usize = 24;
+const EARLY_MAX: usize = 12;
 /// So long a busy pump runs before the queues beside it get their share.
 const YIELD_INTERVAL: Duration = Duration::from_micros(500);
 /// The pace of completions is measured over so long.

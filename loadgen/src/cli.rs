@@ -22,9 +22,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Deliver messages over SMTP
-    Smtp(Mail),
+    Smtp(wire::Smtp),
     /// Deliver messages over LMTP
-    Lmtp(Mail),
+    Lmtp(wire::Lmtp),
+    /// Hand in messages as users do: log in, and send from one's own address
+    Submission(wire::Submission),
     /// Read mailboxes over POP3: one session after another on every connection
     Pop3(Pop3),
     /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
@@ -73,7 +75,7 @@ pub struct Run {
     pub hdr_log: Option<PathBuf>,
 }
 
-/// `smtp` and `lmtp`.
+/// What `smtp`, `lmtp` and `submission` have in common.
 #[derive(Debug, Args)]
 pub struct Mail {
     /// ADDR:PORT, or the path of a Unix socket
@@ -91,11 +93,13 @@ pub struct Mail {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Users`")]
     pub users: Users,
-    /// Envelope sender; may be empty
-    #[arg(long, default_value = "loadgen@bench.test", value_name = "ADDRESS")]
-    pub from: String,
-    /// Close a connection after so many messages; 0: never
-    #[arg(long, default_value_t = 0)]
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `wire::Tls`")]
+    pub tls: wire::Tls,
+    /// Close a connection (QUIT) after so many messages and open a new one; 1: a connection for
+    /// every message; 0: never. What connections cost is in the rows connect to AUTH, QUIT and
+    /// session, which is all of it
+    #[arg(long, default_value_t = 0, value_name = "N")]
     pub messages_per_connection: u64,
     /// Send MAIL, RCPT and DATA in one piece where the server announces PIPELINING
     #[arg(long, default_value = "on", value_name = "WHETHER")]
@@ -169,6 +173,12 @@ pub struct Pop3 {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Login`")]
     pub login: Login,
+    /// How they log in
+    #[arg(long, default_value = "user", value_name = "HOW")]
+    pub auth: wire::PopLogin,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `wire::Tls`")]
+    pub tls: wire::Tls,
     /// Messages retrieved in a session, the first ones; fewer where there are fewer
     #[arg(long, default_value_t = 5, value_name = "K")]
     pub retr: u32,
@@ -349,7 +359,7 @@ mod tests {
     #[test]
     fn retry_has_a_value_or_not() {
         let parse = |text: &str| match Cli::try_parse_from(text.split(' ')).map(|cli| cli.command) {
-            Ok(Command::Smtp(mail)) => Ok(mail.retry),
+            Ok(Command::Smtp(smtp)) => Ok(smtp.mail.retry),
             other => Err(format!("{other:?}")),
         };
         assert_eq!(parse("loadgen smtp --target 127.0.0.1:25"), Ok(1));

@@ -1,24 +1,23 @@
 //! What each subcommand does, from its flags to its exit status.
 
+pub mod mail;
+pub mod secure;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cli::wire::Messages;
-use crate::cli::{self, Common, Idle, Mail, Pop3, Run, Switch, Users};
-use crate::clock;
+use crate::cli::wire::PopLogin;
+use crate::cli::{self, Common, Idle, Pop3, Run, Users};
 use crate::dialogue::idle::{self, Census, Greeting, IdleWork};
 use crate::dialogue::pop3::{self, Pop3Work};
-use crate::dialogue::smtp::{self, SmtpWork};
-use crate::ledger::Ledger;
-use crate::message::corpus::Corpus;
-use crate::message::{Builder, Content, Framing, Shape};
-use crate::pool::{Pool, Recipients, Spread};
+use crate::pool::Pool;
 use crate::progress::{Goal, Progress};
 use crate::report::{self, Title};
 use crate::run::{self, Plan, Summary};
+use crate::sasl::Mechanism;
 use crate::schedule::Schedule;
 
 /// Everything went well; or: it ran, and not everything did.
@@ -27,97 +26,24 @@ pub type Verdict = bool;
 /// Runs without `--count` and `--duration` take so long.
 const DURATION: Duration = Duration::from_secs(10);
 
-/// `smtp` and `lmtp`.
-///
-/// # Errors
-/// Flags that make no sense, files that cannot be written, a machine that cannot do it.
-pub fn mail(flags: &Mail, lmtp: bool) -> Result<Verdict, String> {
-    let pool = Arc::new(users(&flags.users)?);
-    let run = run_id();
-    let options = Arc::new(smtp::Options {
-        lmtp,
-        recipients: Arc::new(Recipients::new(
-            &pool,
-            &flags.recipients.recipients,
-            flags.recipients.spread,
-        )?),
-        messages_per_connection: flags.messages_per_connection,
-        pipelining: flags.pipelining == Switch::On,
-        chunking: flags.chunking,
-        attempts_max: flags.retry,
-        stop_on_disconnect: flags.stop_on_disconnect,
-        sender: sender(&flags.from)?,
-        hello: "loadgen.invalid".to_owned(),
-        run,
-    });
-    let shape = Shape {
-        framing: options.framing(),
-        sender: options.sender.clone(),
-        domain: domains(&flags.users)[0].to_owned(),
-    };
-    let (content, described) = content(&flags.messages, shape.framing, flags.common.quiet)?;
-    let builder =
-        Builder::new(&shape, &content, u64::from(run)).map_err(|why| format!("--size: {why}"))?;
-    let command = if lmtp { "lmtp" } else { "smtp" };
-    let title = Title {
-        command,
-        noun: "messages",
-        items: "recipients",
-        settings: format!(
-            "{}, run {run:08x}, {described}, {} of {} users each{}, {} connections{}{}",
-            flags.target,
-            flags.recipients.recipients,
-            pool.len(),
-            match flags.recipients.spread {
-                Spread::Uniform => String::new(),
-                spread => format!(" ({spread})"),
-            },
-            flags.run.connections,
-            if flags.chunking { ", chunking" } else { "" },
-            if options.pipelining {
-                ""
-            } else {
-                ", no pipelining"
-            },
-        ),
-    };
-    let ledger = match &flags.ledger {
-        Some(path) => Some(Ledger::create(
-            path,
-            &format!("{command} {}", title.settings),
-        )?),
-        None => None,
-    };
-    let (plan, schedule, progress) =
-        prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
-    let schedule = Arc::new(schedule);
-    let (summary, works) =
-        run::drive::<smtp::Smtp>(&plan, &schedule, progress, |thread, recorder| {
-            let seed = u64::from(run) << 16 | thread as u64;
-            Ok(SmtpWork::new(
-                options.clone(),
-                schedule.clone(),
-                pool.clone(),
-                builder.with_seed(seed),
-                recorder,
-                ledger.as_ref().map(Ledger::writer),
-                seed,
-            ))
-        })?;
-    // The last lines of the ledger are written here.
-    drop(works);
-    finish(&title, &summary, &flags.common)
-}
-
 /// `pop3`.
 ///
 /// # Errors
-/// As for [`mail`].
+/// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn pop3(flags: &Pop3) -> Result<Verdict, String> {
     let pool = Arc::new(users(&flags.users)?);
     let options = Arc::new(pop3::Options {
         user_pattern: flags.login.user_pattern.clone(),
         password: password(&flags.login.password)?,
+        login: match flags.auth {
+            PopLogin::User => pop3::Login::User,
+            PopLogin::Apop => pop3::Login::Apop,
+            PopLogin::Plain => pop3::Login::Sasl(Mechanism::Plain),
+            PopLogin::Login => pop3::Login::Sasl(Mechanism::Login),
+            PopLogin::CramMd5 => pop3::Login::Sasl(Mechanism::CramMd5),
+            PopLogin::ScramSha256 => pop3::Login::Sasl(Mechanism::ScramSha256),
+        },
+        stls: flags.tls.starttls,
         list: flags.list,
         uidl: flags.uidl,
         retrieve: Some(flags.retr),
@@ -130,32 +56,35 @@ pub fn pop3(flags: &Pop3) -> Result<Verdict, String> {
         noun: "sessions",
         items: "messages retrieved",
         settings: format!(
-            "{}, {} users, {} x RETR{}, {} connections",
+            "{}, {} users, {} x RETR{}, {} connections{}",
             flags.target,
             pool.len(),
             flags.retr,
             if flags.delete { " and DELE" } else { "" },
             flags.run.connections,
+            secure::described(&flags.tls),
         ),
     };
     let (plan, schedule, progress) =
         prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
     let schedule = Arc::new(schedule);
-    let (summary, _) = run::drive::<pop3::Pop3>(&plan, &schedule, progress, |_, recorder| {
+    let tls = secure::tls(&flags.tls, &flags.target)?;
+    let make = |_, recorder| {
         Ok(Pop3Work::new(
             options.clone(),
             schedule.clone(),
             pool.clone(),
             recorder,
         ))
-    })?;
+    };
+    let (summary, _) = secure::drive::<pop3::Pop3>(&plan, &schedule, progress, tls.as_ref(), make)?;
     finish(&title, &summary, &flags.common)
 }
 
 /// `idle-connections`.
 ///
 /// # Errors
-/// As for [`mail`].
+/// As for [`pop3`].
 pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
     run::raise_descriptor_limit(flags.connections)?;
     let schedule = Arc::new(Schedule::new(Some(u64::from(flags.connections)), None));
@@ -330,29 +259,6 @@ pub fn cpus(common: &Common) -> Result<Vec<usize>, String> {
     cli::processors(&common.processors, &run::allowed_cpus())
 }
 
-/// What is sent, and how the report calls it.
-fn content(flags: &Messages, framing: Framing, quiet: bool) -> Result<(Content, String), String> {
-    let Some(path) = &flags.messages else {
-        return Ok((Content::Made(flags.size.clone()), flags.size.to_string()));
-    };
-    let (corpus, left_out) =
-        Corpus::read(path, framing).map_err(|why| format!("--messages {why}"))?;
-    if left_out.count > 0 && !quiet {
-        eprintln!(
-            "--messages: {} cannot be sent and are left out, among them:\n  {}",
-            left_out.count,
-            left_out.named.join("\n  ")
-        );
-    }
-    let described = format!(
-        "{} real messages of {} bytes on average, {} of them 8-bit",
-        corpus.len(),
-        corpus.bytes() / corpus.len(),
-        corpus.eight_bit_count()
-    );
-    Ok((Content::Real(Arc::new(corpus)), described))
-}
-
 /// The domains of generated users, at least one.
 fn domains(flags: &Users) -> Vec<&str> {
     flags.domain.split(',').collect()
@@ -377,16 +283,6 @@ fn users(flags: &Users) -> Result<Pool, String> {
     }
 }
 
-fn sender(text: &str) -> Result<String, String> {
-    let strange = |c: char| !c.is_ascii_graphic() || c == '<' || c == '>';
-    if text.contains(strange) || (!text.is_empty() && !text.contains('@')) || text.len() > 500 {
-        return Err(format!(
-            "--from '{text}': wanted is local-part@domain, or nothing"
-        ));
-    }
-    Ok(text.to_owned())
-}
-
 /// A password that can be sent in a line.
 ///
 /// # Errors
@@ -396,10 +292,4 @@ pub fn password(text: &str) -> Result<String, String> {
         return Err("--password: line ends cannot be sent in POP3".to_owned());
     }
     Ok(text.to_owned())
-}
-
-/// Names a run; differs from run to run.
-fn run_id() -> u32 {
-    fastrand::Rng::with_seed(clock::since_epoch().as_nanos() as u64 ^ u64::from(std::process::id()))
-        .u32(..)
 }

@@ -6,13 +6,15 @@
 //! 4  run           threads, the end of a run, adding up
 //!    report        tables and JSON
 //! 3  engine        one thread's io_uring: moves bytes between connections and dialogues
-//! 2  dialogue      each protocol from the client's side, sans-IO: SMTP, LMTP, POP3, idle
+//! 2  dialogue      each protocol from the client's side, sans-IO: SMTP, LMTP, POP3, idle; TLS
 //! 1  message       what is sent: made or real, id, checksum; and how it is recognized again
 //!    ledger        what was sent to whom, and what the server said
 //!    recorder      counts, histograms, errors
 //!    schedule      when operations start, when the run ends
 //!    pool          addresses, and who gets a message
 //!    target        where the server is, sockets
+//!    sasl          proving who one is
+//!    tls           certificates that are trusted, sessions that are resumed
 //!    progress      what is seen meanwhile
 //!    clock         wall clock, CPU clock
 //! 0  cli           flags
@@ -20,7 +22,8 @@
 //! ```
 //!
 //! The engine is generic over dialogues, and dialogues take their work from the schedule: an open
-//! loop, other protocols and TLS each have one place to go.
+//! loop and other protocols each have one place to go. TLS wraps a dialogue; without it, nothing of
+//! it is in the way.
 
 pub mod choice;
 pub mod cli;
@@ -35,6 +38,8 @@ pub mod progress;
 pub mod recorder;
 pub mod report;
 pub mod run;
+pub mod sasl;
 pub mod schedule;
 pub mod target;
+pub mod tls;
 pub mod verify;

@@ -14,8 +14,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let result = match &Cli::parse().command {
-        Command::Smtp(flags) => commands::mail(flags, false),
-        Command::Lmtp(flags) => commands::mail(flags, true),
+        Command::Smtp(flags) => commands::mail::smtp(flags),
+        Command::Lmtp(flags) => commands::mail::lmtp(flags),
+        Command::Submission(flags) => commands::mail::submission(flags),
         Command::Pop3(flags) => commands::pop3(flags),
         Command::Verify(flags) => verify::verify(flags),
         Command::IdleConnections(flags) => commands::idle_connections(flags),

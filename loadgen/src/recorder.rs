@@ -15,8 +15,12 @@ use rustc_hash::FxHashMap;
 #[allow(missing_docs, reason = "`name` is the documentation")]
 pub enum Verb {
     Connect,
+    Tls,
+    TlsResumed,
     Greeting,
     Hello,
+    StartTls,
+    Auth,
     Mail,
     Rcpt,
     Data,
@@ -40,10 +44,14 @@ pub enum Verb {
 
 impl Verb {
     /// All, in the order of a conversation.
-    pub const ALL: [Verb; 21] = [
+    pub const ALL: [Verb; 25] = [
         Verb::Connect,
+        Verb::Tls,
+        Verb::TlsResumed,
         Verb::Greeting,
         Verb::Hello,
+        Verb::StartTls,
+        Verb::Auth,
         Verb::Mail,
         Verb::Rcpt,
         Verb::Data,
@@ -68,8 +76,12 @@ impl Verb {
     pub fn name(self) -> &'static str {
         match self {
             Verb::Connect => "connect",
+            Verb::Tls => "TLS",
+            Verb::TlsResumed => "TLS resumed",
             Verb::Greeting => "greeting",
             Verb::Hello => "EHLO",
+            Verb::StartTls => "STARTTLS",
+            Verb::Auth => "AUTH",
             Verb::Mail => "MAIL",
             Verb::Rcpt => "RCPT",
             Verb::Data => "DATA",
@@ -107,6 +119,10 @@ pub enum Fault {
     Closed,
     /// What came is not the protocol.
     Nonsense,
+    /// TLS cannot be spoken with the peer, or its certificate is not trusted.
+    Tls,
+    /// The server does not offer what the run asks for.
+    NotOffered,
     /// A reply that says try later: 4xx.
     Transient,
     /// A reply that refuses: 5xx, or `-ERR`.
@@ -123,6 +139,8 @@ impl Fault {
             Fault::Reset => "connection reset",
             Fault::Closed => "connection closed",
             Fault::Nonsense => "not the protocol",
+            Fault::Tls => "TLS failed",
+            Fault::NotOffered => "not offered",
             Fault::Transient => "refused for now (4xx)",
             Fault::Permanent => "refused",
         }
@@ -136,7 +154,7 @@ pub struct FaultKey {
     pub fault: Fault,
     /// While waiting for this.
     pub verb: Verb,
-    /// The reply code; 0 where there is none.
+    /// The reply code, or the number of a TLS alert (RFC 8446 §6); 0 where there is none.
     pub code: u16,
 }
 

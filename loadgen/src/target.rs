@@ -14,6 +14,8 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, Soc
 pub enum Target {
     /// TCP.
     Tcp(SocketAddr),
+    /// TCP, to the first address of a host name: the name is what a certificate has to be for.
+    Host(String, SocketAddr),
     /// A Unix stream socket.
     Unix(PathBuf),
 }
@@ -28,10 +30,14 @@ impl FromStr for Target {
                 Err(e) => Err(format!("not a path of a Unix socket: {e}")),
             };
         }
+        if let Ok(address) = text.parse() {
+            return Ok(Target::Tcp(address));
+        }
+        let host = text.rsplit_once(':').map_or("", |(host, _)| host);
         text.to_socket_addrs()
             .map_err(|e| e.to_string())
             .and_then(|mut found| found.next().ok_or_else(|| "no address found".to_owned()))
-            .map(Target::Tcp)
+            .map(|address| Target::Host(host.to_owned(), address))
             .map_err(|why| {
                 format!(
                     "{why}; wanted is ADDR:PORT as in 127.0.0.1:2525 or [::1]:2525, HOST:PORT, or \
@@ -45,6 +51,7 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Target::Tcp(address) => write!(f, "{address}"),
+            Target::Host(name, address) => write!(f, "{name}:{}", address.port()),
             Target::Unix(path) => write!(f, "{}", path.display()),
         }
     }
@@ -55,13 +62,30 @@ impl std::fmt::Display for Target {
 const CONNECTIONS_PER_SOURCE: u32 = 20_000;
 
 impl Target {
+    /// The TCP address, if it is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Target::Tcp(address) | Target::Host(_, address) => Some(*address),
+            Target::Unix(_) => None,
+        }
+    }
+
+    /// Whom a certificate has to be for: the host's name, or its address.
+    pub fn server_name(&self) -> Option<String> {
+        match self {
+            Target::Tcp(address) => Some(address.ip().to_string()),
+            Target::Host(name, _) => Some(name.clone()),
+            Target::Unix(_) => None,
+        }
+    }
+
     /// As the kernel wants it.
     ///
     /// # Errors
     /// When the path is too long.
     pub fn address(&self) -> io::Result<SocketAddrAny> {
         Ok(match self {
-            Target::Tcp(address) => address.as_any(),
+            Target::Tcp(address) | Target::Host(_, address) => address.as_any(),
             Target::Unix(path) => SocketAddrUnix::new(path)?.as_any(),
         })
     }
@@ -72,14 +96,14 @@ impl Target {
     /// # Errors
     /// `EMFILE` and the like.
     pub fn socket(&self, slot: u32) -> io::Result<OwnedFd> {
-        let family = match self {
-            Target::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
-            Target::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
-            Target::Unix(_) => AddressFamily::UNIX,
+        let family = match self.tcp() {
+            Some(SocketAddr::V4(_)) => AddressFamily::INET,
+            Some(SocketAddr::V6(_)) => AddressFamily::INET6,
+            None => AddressFamily::UNIX,
         };
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        if let Target::Tcp(address) = self {
+        if let Some(address) = self.tcp() {
             rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
             let source = slot / CONNECTIONS_PER_SOURCE;
             if let IpAddr::V4(ip) = address.ip()
@@ -103,6 +127,12 @@ mod tests {
         assert_eq!(
             "127.0.0.1:25".parse(),
             Ok(Target::Tcp(([127, 0, 0, 1], 25).into()))
+        );
+        let host: Target = "localhost:25".parse().expect("a name");
+        assert_eq!(host.server_name().as_deref(), Some("localhost"));
+        assert_eq!(
+            (host.to_string().as_str(), host.tcp().map(|tcp| tcp.port())),
+            ("localhost:25", Some(25))
         );
         assert_eq!("/run/lmtp".parse(), Ok(Target::Unix("/run/lmtp".into())));
         assert!(matches!(

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use super::{Login, Mail, Switch};
 use crate::choice::Weighted;
 use crate::message::sizes::Sizes;
 use crate::pool::Spread;
+use crate::sasl::Mechanism;
 
 /// What the messages are.
 #[derive(Debug, Args)]
@@ -34,4 +36,99 @@ pub struct Recipients {
     /// less; or domains, all recipients of a message in one domain
     #[arg(long, default_value = "uniform", value_name = "HOW")]
     pub spread: Spread,
+}
+
+/// `smtp`.
+#[derive(Debug, Args)]
+pub struct Smtp {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Mail`")]
+    pub mail: Mail,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Sender`")]
+    pub sender: Sender,
+    /// Log in on every connection, each as one of the users: the server has to announce this
+    #[arg(long, value_name = "MECHANISM", requires = "password")]
+    pub auth: Option<Mechanism>,
+    /// Login name; {address}, {local} and {domain} are replaced
+    #[arg(long, default_value = "{address}", value_name = "PATTERN")]
+    pub user_pattern: String,
+    /// Password of all users
+    #[arg(long, requires = "auth")]
+    pub password: Option<String>,
+}
+
+/// `lmtp`.
+#[derive(Debug, Args)]
+pub struct Lmtp {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Mail`")]
+    pub mail: Mail,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Sender`")]
+    pub sender: Sender,
+}
+
+/// `submission`.
+#[derive(Debug, Args)]
+pub struct Submission {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Mail`")]
+    pub mail: Mail,
+    /// How users log in: every connection is one user's, drawn uniformly, and sends from that
+    /// user's address; the server has to announce this mechanism
+    #[arg(long, default_value = "plain", value_name = "MECHANISM")]
+    pub auth: Mechanism,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Login`")]
+    pub login: Login,
+}
+
+/// From whom.
+#[derive(Debug, Args)]
+pub struct Sender {
+    /// Envelope sender; may be empty
+    #[arg(long, default_value = "loadgen@bench.test", value_name = "ADDRESS")]
+    pub from: String,
+}
+
+/// How connections are secured.
+#[derive(Debug, Args)]
+pub struct Tls {
+    /// Speak TLS from the first byte, as on ports 465 and 995
+    #[arg(long, conflicts_with = "starttls")]
+    pub tls: bool,
+    /// Secure every connection by STARTTLS (in POP3: STLS) before anything is sent
+    #[arg(long)]
+    pub starttls: bool,
+    /// Whom the certificate has to be for [default: the host name or address of the target]
+    #[arg(long, value_name = "NAME")]
+    pub tls_name: Option<String>,
+    /// Trust the certificates of this PEM file, and those they signed, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Do not check the certificate: for test servers that signed it themselves
+    #[arg(long, conflicts_with = "tls_ca")]
+    pub tls_insecure: bool,
+    /// Resume sessions, which makes most handshakes short, as real clients do; off: all are full
+    #[arg(long, default_value = "on", value_name = "WHETHER")]
+    pub tls_resume: Switch,
+}
+
+/// How POP3 users log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PopLogin {
+    /// The commands USER and PASS
+    User,
+    /// A digest of the greeting's timestamp and the password; the server has to greet with one
+    Apop,
+    /// AUTH PLAIN
+    Plain,
+    /// AUTH LOGIN
+    Login,
+    /// AUTH CRAM-MD5
+    CramMd5,
+    /// AUTH SCRAM-SHA-256
+    #[value(name = "scram-sha-256")]
+    ScramSha256,
 }

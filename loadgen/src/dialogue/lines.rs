@@ -96,8 +96,8 @@ impl Replies {
                 self.code = None;
                 self.count = 0;
                 self.text.clear();
-                // Kept for the error table only.
-                if code >= 400 {
+                // Kept for the error table and for challenges only.
+                if code >= 400 || code == 334 {
                     self.text.extend_from_slice(line);
                 }
                 return Ok(Some(code));
@@ -107,7 +107,7 @@ impl Replies {
         Ok(None)
     }
 
-    /// The last line of the last reply, if it was a refusal.
+    /// The last line of the last reply, if it was a refusal or a challenge (334).
     pub fn text(&self) -> &[u8] {
         &self.text
     }

@@ -7,6 +7,7 @@
 pub mod idle;
 pub mod lines;
 pub mod pop3;
+pub mod secured;
 pub mod smtp;
 
 use std::time::Instant;
@@ -91,6 +92,10 @@ pub trait Dialogue: Sized {
     /// The connection is gone, or never came up.
     fn ended(self, work: &mut Self::Work, end: End<'_>, now: Instant);
 }
+
+/// What is said of a server that does not greet in time.
+const SILENT_GREETING: &str =
+    "no greeting; a port that wants TLS from the first byte is as silent (--tls), and so is HTTP";
 
 /// Notes a fault of the connection itself.
 fn note_fault(recorder: &mut Recorder, fault: Fault, verb: Verb, text: &str) {

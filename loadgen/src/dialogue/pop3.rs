@@ -4,15 +4,21 @@
 //! Guarantees: what a session read counts only when the session has read all it wanted.
 //! On failure: a session that breaks is noted; the verifier reads its mailbox again.
 
+mod login;
+
+pub use login::Login;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::lines::{DotReader, Lines};
-use super::{Dialogue, End, Next, Work, note_fault};
+use super::secured::Upgrade;
+use super::{Dialogue, End, Next, SILENT_GREETING, Work, note_fault};
 use crate::message::{Checker, Verdict};
-use crate::pool::{Pool, user_name};
+use crate::pool::Pool;
 use crate::recorder::{Fault, FaultKey, Recorder, Verb};
+use crate::sasl::{Salted, Sasl};
 use crate::schedule::Schedule;
 
 /// What the run asks for.
@@ -22,6 +28,10 @@ pub struct Options {
     pub user_pattern: String,
     /// Of all users.
     pub password: String,
+    /// How it is proved.
+    pub login: Login,
+    /// Send STLS first (RFC 2595), and everything else under TLS.
+    pub stls: bool,
     /// Of STAT, LIST and UIDL, those to be sent. STAT is sent always: it tells how many there are.
     pub list: bool,
     /// UIDL as well.
@@ -60,6 +70,8 @@ pub struct Pop3Work {
     pool: Arc<Pool>,
     recorder: Recorder,
     again: VecDeque<Job>,
+    random: fastrand::Rng,
+    salted: Salted,
     /// With `check`: mailboxes that were read whole.
     pub mailboxes_read: u64,
     /// With `check`: everything that was read.
@@ -82,6 +94,8 @@ impl Pop3Work {
             pool,
             recorder,
             again: VecDeque::new(),
+            random: fastrand::Rng::new(),
+            salted: Salted::default(),
             mailboxes_read: 0,
             found: Vec::new(),
             unread: Vec::new(),
@@ -115,9 +129,11 @@ impl Work for Pop3Work {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Await {
     Greeting,
+    Stls,
     Capa,
     User,
     Pass,
+    Auth,
     Stat,
     List,
     Uidl,
@@ -130,9 +146,11 @@ impl Await {
     fn verb(self) -> Verb {
         match self {
             Await::Greeting => Verb::Greeting,
+            Await::Stls => Verb::StartTls,
             Await::Capa => Verb::Capa,
             Await::User => Verb::User,
             Await::Pass => Verb::Pass,
+            Await::Auth => Verb::Auth,
             Await::Stat => Verb::Stat,
             Await::List => Verb::List,
             Await::Uidl => Verb::Uidl,
@@ -151,6 +169,13 @@ pub struct Pop3 {
     lines: Lines,
     dots: DotReader,
     checker: Checker,
+    /// The server has agreed to STLS just now.
+    tls_next: bool,
+    /// Of the greeting (RFC 1939 §7): APOP needs it.
+    timestamp: Option<String>,
+    sasl: Option<Box<Sasl>>,
+    /// Bytes of the text that goes on.
+    text_bytes: u64,
     /// The status line was seen, the text behind it goes on.
     in_text: bool,
     session_began: Instant,
@@ -176,6 +201,10 @@ impl Dialogue for Pop3 {
             lines: Lines::default(),
             dots: DotReader::default(),
             checker: Checker::default(),
+            tls_next: false,
+            timestamp: None,
+            sasl: None,
+            text_bytes: 0,
             in_text: false,
             session_began: now,
             step_began: now,
@@ -203,8 +232,15 @@ impl Dialogue for Pop3 {
     ) -> Next {
         while !input.is_empty() {
             if self.in_text {
-                if self.text(work, &mut input) {
+                let before = input.len();
+                let whole = self.text(work, &mut input);
+                self.text_bytes += (before - input.len()) as u64;
+                if self.text_bytes > TEXT_BYTES_MAX {
+                    return self.nonsense(work, b"a text of more than 1 GiB");
+                }
+                if whole {
                     self.in_text = false;
+                    self.text_bytes = 0;
                     match self.answered(work, now, out) {
                         Next::Wait => {}
                         other => return other,
@@ -221,8 +257,17 @@ impl Dialogue for Pop3 {
                             return self.nonsense(work, &sample);
                         };
                         self.wanted = work.options.retrieve.map_or(count, |max| max.min(count));
+                    } else if self.awaiting == Await::Greeting {
+                        self.timestamp = login::timestamp(line);
                     }
                     (true, Vec::new())
+                }
+                Ok(Some(line)) if self.awaiting == Await::Auth && line.starts_with(b"+") => {
+                    let challenge = line[1..].to_vec();
+                    match self.challenged(work, &challenge, out) {
+                        Next::Wait => continue,
+                        other => return other,
+                    }
                 }
                 Ok(Some(line)) if line.starts_with(b"-ERR") => (false, line.to_vec()),
                 Ok(Some(line)) => {
@@ -243,6 +288,10 @@ impl Dialogue for Pop3 {
             if next != Next::Wait {
                 return next;
             }
+            if self.tls_next && !input.is_empty() {
+                // What is said between the agreement and TLS is not the server's own, perhaps.
+                return self.nonsense(work, input);
+            }
         }
         Next::Wait
     }
@@ -255,6 +304,8 @@ impl Dialogue for Pop3 {
                 Fault::Refused | Fault::Unreachable => Verb::Connect,
                 _ => self.awaiting.verb(),
             };
+            let silent = self.awaiting == Await::Greeting && fault == Fault::Timeout;
+            let text = if silent { SILENT_GREETING } else { text };
             note_fault(&mut work.recorder, fault, verb, text);
         }
         // Without --delete nothing hangs on the reply to QUIT.
@@ -288,6 +339,20 @@ impl Dialogue for Pop3 {
     }
 }
 
+impl Upgrade for Pop3 {
+    fn wants_tls(&self) -> bool {
+        self.tls_next
+    }
+
+    fn upgraded(&mut self, work: &mut Pop3Work, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.tls_next = false;
+        self.greeted_in_full(work, now, out)
+    }
+}
+
+/// Bytes of one reply of several lines: no message is larger.
+const TEXT_BYTES_MAX: u64 = 1 << 30;
+
 /// The number of messages in the reply to STAT (RFC 1939 §5).
 fn stat_count(line: &[u8]) -> Option<u32> {
     let line = std::str::from_utf8(line).ok()?;
@@ -295,6 +360,15 @@ fn stat_count(line: &[u8]) -> Option<u32> {
 }
 
 impl Pop3 {
+    /// Greeted, and under TLS if that is asked for.
+    fn greeted_in_full(&mut self, work: &mut Pop3Work, now: Instant, out: &mut Vec<u8>) -> Next {
+        if work.options.window > 1 {
+            self.command(b"CAPA", Await::Capa, now, out)
+        } else {
+            self.log_in(work, now, out)
+        }
+    }
+
     fn nonsense(&self, work: &mut Pop3Work, sample: &[u8]) -> Next {
         let key = FaultKey {
             fault: Fault::Nonsense,
@@ -370,17 +444,18 @@ impl Pop3 {
         work.recorder
             .time(self.awaiting.verb(), self.step_began, now);
         match self.awaiting {
-            Await::Greeting if options.window > 1 => self.command(b"CAPA", Await::Capa, now, out),
-            Await::Greeting | Await::Capa => {
-                let address = work.pool.get(self.job.mailbox);
-                let name = user_name(&options.user_pattern, address);
-                self.command(format!("USER {name}").as_bytes(), Await::User, now, out)
+            Await::Greeting if options.stls => self.command(b"STLS", Await::Stls, now, out),
+            Await::Stls => {
+                self.tls_next = true;
+                Next::Wait
             }
+            Await::Greeting => self.greeted_in_full(work, now, out),
+            Await::Capa => self.log_in(work, now, out),
             Await::User => {
                 let pass = format!("PASS {}", options.password);
                 self.command(pass.as_bytes(), Await::Pass, now, out)
             }
-            Await::Pass => self.command(b"STAT", Await::Stat, now, out),
+            Await::Pass | Await::Auth => self.logged_in(work, now, out),
             Await::Stat if options.list => self.command(b"LIST", Await::List, now, out),
             Await::Stat | Await::List if options.uidl => {
                 self.command(b"UIDL", Await::Uidl, now, out)

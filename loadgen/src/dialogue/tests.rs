@@ -58,6 +58,8 @@ fn mail(count: u64, change: impl FnOnce(&mut smtp::Options)) -> Mail {
         attempts_max: 1,
         stop_on_disconnect: false,
         sender: "s@x".to_owned(),
+        starttls: false,
+        auth: None,
         hello: "h".to_owned(),
         run: 1,
     };
@@ -445,6 +447,8 @@ fn read_mail(check: Option<u32>, window: u32, delete: bool) -> (Pop3Work, Receiv
     let options = pop3::Options {
         user_pattern: "{local}".to_owned(),
         password: "pw".to_owned(),
+        login: pop3::Login::User,
+        stls: false,
         list: check.is_none(),
         uidl: false,
         retrieve: check.is_none().then_some(2),

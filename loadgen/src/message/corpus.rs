@@ -34,6 +34,7 @@ const NAMED_MAX: usize = 5;
 pub struct Corpus {
     wire: Vec<u8>,
     messages: Vec<Message>,
+    eight_bit_count: usize,
     framing: Framing,
 }
 
@@ -79,6 +80,7 @@ impl Corpus {
         let mut corpus = Corpus {
             wire: Vec::new(),
             messages: Vec::new(),
+            eight_bit_count: 0,
             framing,
         };
         let mut left_out = LeftOut::default();
@@ -194,6 +196,7 @@ impl Corpus {
                 if self.framing == Framing::Dots {
                     self.wire.extend_from_slice(b".\r\n");
                 }
+                self.eight_bit_count += usize::from(!text.is_ascii());
                 self.messages.push(Message {
                     start,
                     end: self.wire.len(),
@@ -262,7 +265,7 @@ impl Corpus {
 
     /// Messages with bytes beyond ASCII.
     pub fn eight_bit_count(&self) -> usize {
-        self.messages.iter().filter(|known| known.eight_bit).count()
+        self.eight_bit_count
     }
 
     /// It has bytes beyond ASCII.

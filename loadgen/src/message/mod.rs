@@ -228,6 +228,11 @@ impl Builder {
         }
     }
 
+    /// Some messages have bytes beyond ASCII.
+    pub fn has_eight_bit(&self) -> bool {
+        matches!(&self.kind, Kind::Real(corpus) if corpus.eight_bit_count() > 0)
+    }
+
     /// It has bytes beyond ASCII: the server has to offer 8BITMIME (RFC 6152).
     pub fn is_eight_bit(&self, draft: Draft) -> bool {
         matches!(&self.kind, Kind::Real(corpus) if corpus.is_eight_bit(draft.index))

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cli::Verify;
 use crate::commands::{Verdict, cpus, password, write_json};
-use crate::dialogue::pop3::{Options, Pop3, Pop3Work};
+use crate::dialogue::pop3::{Login, Options, Pop3, Pop3Work};
 use crate::ledger;
 use crate::pool::Pool;
 use crate::progress::{Goal, Progress};
@@ -62,6 +62,8 @@ pub fn verify(flags: &Verify) -> Result<Verdict, String> {
     let options = Arc::new(Options {
         user_pattern: flags.login.user_pattern.clone(),
         password,
+        login: Login::User,
+        stls: false,
         list: false,
         uidl: false,
         retrieve: None,

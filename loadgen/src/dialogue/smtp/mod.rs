@@ -2,8 +2,10 @@
 //! became of it, and whether it is sent again.
 //!
 //! Guarantees: every attempt gets exactly one line in the ledger.
-//! Does not know: commands and replies; those are `session`'s.
+//! Does not know: commands and replies; those are `session`'s, and `opening`'s up to the first
+//! message.
 
+mod opening;
 mod session;
 
 pub use session::Smtp;
@@ -17,6 +19,7 @@ use crate::ledger::{self, Outcome};
 use crate::message::{Builder, Draft, Framing, MessageId};
 use crate::pool::{Pool, Recipients};
 use crate::recorder::Recorder;
+use crate::sasl::{Mechanism, Salted};
 use crate::schedule::Schedule;
 
 /// What the run asks for.
@@ -36,12 +39,29 @@ pub struct Options {
     pub attempts_max: u32,
     /// End the run when a connection breaks.
     pub stop_on_disconnect: bool,
-    /// `MAIL FROM`.
+    /// `MAIL FROM`, unless [`Auth::own_sender`] says otherwise.
     pub sender: String,
+    /// Send STARTTLS first, and everything else under TLS.
+    pub starttls: bool,
+    /// Log in before the first message.
+    pub auth: Option<Auth>,
     /// Said in EHLO or LHLO.
     pub hello: String,
     /// Names the run in message ids.
     pub run: u32,
+}
+
+/// How connections log in: each as one user of the pool, drawn uniformly.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The server has to offer it.
+    pub mechanism: Mechanism,
+    /// Login name, see [`crate::pool::user_name`].
+    pub user_pattern: String,
+    /// Of all users.
+    pub password: String,
+    /// `MAIL FROM` is the user's address.
+    pub own_sender: bool,
 }
 
 impl Options {
@@ -78,6 +98,7 @@ pub struct SmtpWork {
     again: VecDeque<Job>,
     /// Recipient lists to be used again.
     spare: Vec<Vec<u32>>,
+    salted: Salted,
     failure: Option<String>,
 }
 
@@ -102,6 +123,7 @@ impl SmtpWork {
             random: fastrand::Rng::with_seed(seed),
             again: VecDeque::new(),
             spare: Vec::new(),
+            salted: Salted::default(),
             failure: None,
         }
     }

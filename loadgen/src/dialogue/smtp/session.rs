@@ -8,19 +8,23 @@
 
 use std::time::Instant;
 
+use super::opening::Opening;
 use super::{Job, SmtpWork};
 use crate::dialogue::lines::Replies;
-use crate::dialogue::{Dialogue, End, Next, note_fault};
+use crate::dialogue::secured::Upgrade;
+use crate::dialogue::{Dialogue, End, Next, SILENT_GREETING, note_fault};
 use crate::ledger::Outcome;
 use crate::recorder::{Fault, FaultKey, Verb};
 
 /// What the next reply answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Await {
+pub(super) enum Await {
     Greeting,
     Hello,
     /// HELO, after EHLO was refused.
     OldHello,
+    StartTls,
+    Auth,
     Mail,
     /// RCPT number so much.
     Rcpt(usize),
@@ -34,10 +38,12 @@ enum Await {
 }
 
 impl Await {
-    fn verb(self) -> Verb {
+    pub(super) fn verb(self) -> Verb {
         match self {
             Await::Greeting => Verb::Greeting,
             Await::Hello | Await::OldHello => Verb::Hello,
+            Await::StartTls => Verb::StartTls,
+            Await::Auth => Verb::Auth,
             Await::Mail => Verb::Mail,
             Await::Rcpt(_) => Verb::Rcpt,
             Await::Data => Verb::Data,
@@ -46,13 +52,22 @@ impl Await {
             Await::Quit => Verb::Quit,
         }
     }
+
+    /// Before the first message: no attempt at one has been made.
+    fn is_opening(self) -> bool {
+        matches!(
+            self,
+            Await::Greeting | Await::Hello | Await::OldHello | Await::StartTls | Await::Auth
+        )
+    }
 }
 
 /// One connection's conversation.
 #[derive(Debug)]
 pub struct Smtp {
-    replies: Replies,
-    awaiting: Await,
+    pub(super) replies: Replies,
+    pub(super) awaiting: Await,
+    pub(super) opening: Opening,
     job: Option<Job>,
     /// By recipient of the job; 0: not decided yet.
     codes: Vec<u16>,
@@ -61,11 +76,10 @@ pub struct Smtp {
     mail_refused: Option<u16>,
     /// The body is with the engine.
     body_out: bool,
-    step_began: Instant,
+    session_began: Instant,
+    pub(super) step_began: Instant,
     body_began: Instant,
     messages: u64,
-    pipelining: bool,
-    chunking: bool,
 }
 
 impl Dialogue for Smtp {
@@ -77,16 +91,16 @@ impl Dialogue for Smtp {
         Some(Smtp {
             replies: Replies::default(),
             awaiting: Await::Greeting,
+            opening: Opening::default(),
             job: Some(job),
             codes: Vec::new(),
             outcomes: Vec::new(),
             mail_refused: None,
             body_out: false,
+            session_began: now,
             step_began: now,
             body_began: now,
             messages: 0,
-            pipelining: false,
-            chunking: false,
         })
     }
 
@@ -104,29 +118,23 @@ impl Dialogue for Smtp {
     ) -> Next {
         loop {
             let hello = self.awaiting == Await::Hello;
-            let (mut pipelining, mut chunking) = (self.pipelining, self.chunking);
+            let offers = &mut self.opening.offers;
             let reply = self.replies.next(&mut input, |line| {
                 if hello {
-                    pipelining |= line.eq_ignore_ascii_case(b"PIPELINING");
-                    chunking |= line.eq_ignore_ascii_case(b"CHUNKING");
+                    offers.note(line);
                 }
             });
-            (self.pipelining, self.chunking) = (pipelining, chunking);
             match reply {
                 Ok(None) => return Next::Wait,
                 Ok(Some(code)) => match self.reply(work, code, now, out) {
+                    // What a server says between its agreement and TLS is not its own, perhaps.
+                    Next::Wait if self.wants_tls() && !input.is_empty() => {
+                        return self.nonsense(work, input);
+                    }
                     Next::Wait => {}
                     other => return other,
                 },
-                Err(nonsense) => {
-                    let key = FaultKey {
-                        fault: Fault::Nonsense,
-                        verb: self.awaiting.verb(),
-                        code: 0,
-                    };
-                    work.recorder.fault(key, &nonsense.sample);
-                    return Next::Fail;
-                }
+                Err(nonsense) => return self.nonsense(work, &nonsense.sample),
             }
         }
     }
@@ -135,6 +143,8 @@ impl Dialogue for Smtp {
         if let End::Fault(fault, text) = end {
             // After QUIT the server may close without a word.
             if self.awaiting != Await::Quit || matches!(fault, Fault::Timeout) {
+                let silent = self.awaiting == Await::Greeting && fault == Fault::Timeout;
+                let text = if silent { SILENT_GREETING } else { text };
                 note_fault(&mut work.recorder, fault, self.verb_of(fault), text);
                 if work.options.stop_on_disconnect {
                     work.schedule.stop();
@@ -142,16 +152,23 @@ impl Dialogue for Smtp {
             }
         }
         if let Some(job) = self.job.take() {
-            if matches!(
-                self.awaiting,
-                Await::Greeting | Await::Hello | Await::OldHello
-            ) {
+            if self.awaiting.is_opening() {
                 // No attempt has been made: the message goes to another connection.
                 work.again.push_front(job);
             } else {
                 self.finish(work, job, now);
             }
         }
+    }
+}
+
+impl Upgrade for Smtp {
+    fn wants_tls(&self) -> bool {
+        self.opening.tls_next
+    }
+
+    fn upgraded(&mut self, work: &mut SmtpWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.begin_again(work, now, out)
     }
 }
 
@@ -165,34 +182,48 @@ impl Smtp {
 
     /// The envelope goes out in one piece.
     fn pipelined(&self, work: &SmtpWork) -> bool {
-        self.pipelining && work.options.pipelining
+        self.opening.offers.pipelining && work.options.pipelining
     }
 
-    fn time(&mut self, work: &mut SmtpWork, verb: Verb, now: Instant) {
+    pub(super) fn nonsense(&self, work: &mut SmtpWork, sample: &[u8]) -> Next {
+        self.fault(work, Fault::Nonsense, 0, sample)
+    }
+
+    /// Notes a fault for which the connection is given up.
+    pub(super) fn fault(
+        &self,
+        work: &mut SmtpWork,
+        fault: Fault,
+        code: u16,
+        sample: &[u8],
+    ) -> Next {
+        let verb = self.awaiting.verb();
+        work.recorder.fault(FaultKey { fault, verb, code }, sample);
+        Next::Fail
+    }
+
+    pub(super) fn time(&mut self, work: &mut SmtpWork, verb: Verb, now: Instant) {
         work.recorder.time(verb, self.step_began, now);
         self.step_began = now;
     }
 
-    fn refuse(&self, work: &mut SmtpWork, code: u16) {
-        let fault = if code < 500 {
-            Fault::Transient
-        } else {
-            Fault::Permanent
+    /// Notes a reply that is not what was hoped for.
+    pub(super) fn refuse(&self, work: &mut SmtpWork, code: u16) {
+        let (fault, said) = match code {
+            500.. => (Fault::Permanent, self.replies.text()),
+            400.. => (Fault::Transient, self.replies.text()),
+            _ => (
+                Fault::Nonsense,
+                &b"a reply that this command cannot have"[..],
+            ),
         };
-        let key = FaultKey {
-            fault,
-            verb: self.awaiting.verb(),
-            code,
-        };
-        work.recorder.fault(key, self.replies.text());
+        self.fault(work, fault, code, said);
     }
 
     fn reply(&mut self, work: &mut SmtpWork, code: u16, now: Instant, out: &mut Vec<u8>) -> Next {
         let good = (200..300).contains(&code);
         match self.awaiting {
-            Await::Greeting | Await::Hello | Await::OldHello => {
-                self.opening(work, code, good, now, out)
-            }
+            awaiting if awaiting.is_opening() => self.open_with(work, code, good, now, out),
             Await::Mail => {
                 if good {
                     if !self.pipelined(work) {
@@ -220,56 +251,30 @@ impl Smtp {
                 // A server that refuses RSET has said all there is to say with its code.
                 self.message_over(work, code, now, out)
             }
-            Await::Quit => {
+            // Those of the opening are above.
+            _ => {
                 self.time(work, Verb::Quit, now);
+                if work.options.messages_per_connection > 0 {
+                    work.recorder.time(Verb::Session, self.session_began, now);
+                }
                 Next::Close
             }
         }
     }
 
-    fn opening(
-        &mut self,
-        work: &mut SmtpWork,
-        code: u16,
-        good: bool,
-        now: Instant,
-        out: &mut Vec<u8>,
-    ) -> Next {
-        let lmtp = work.options.lmtp;
-        if !good {
-            self.refuse(work, code);
-            if self.awaiting == Await::Hello && !lmtp && (500..=504).contains(&code) {
-                self.command(
-                    &[b"HELO ", work.options.hello.as_bytes()],
-                    Await::OldHello,
-                    out,
-                );
-                return Next::Wait;
-            }
-            return Next::Fail;
-        }
-        self.time(work, self.awaiting.verb(), now);
-        if self.awaiting == Await::Greeting {
-            let hello: &[u8] = if lmtp { b"LHLO " } else { b"EHLO " };
-            self.command(&[hello, work.options.hello.as_bytes()], Await::Hello, out);
-            return Next::Wait;
-        }
-        if work.options.chunking && !self.chunking {
-            work.failure =
-                Some("--chunking: the server does not announce CHUNKING (RFC 3030)".to_owned());
-            return Next::Fail;
-        }
-        self.next_message(work, now, out)
-    }
-
-    fn command(&mut self, parts: &[&[u8]], awaiting: Await, out: &mut Vec<u8>) {
+    pub(super) fn command(&mut self, parts: &[&[u8]], awaiting: Await, out: &mut Vec<u8>) {
         parts.iter().for_each(|part| out.extend_from_slice(part));
         out.extend_from_slice(b"\r\n");
         self.awaiting = awaiting;
     }
 
     /// Begins the next message, or says goodbye.
-    fn next_message(&mut self, work: &mut SmtpWork, now: Instant, out: &mut Vec<u8>) -> Next {
+    pub(super) fn next_message(
+        &mut self,
+        work: &mut SmtpWork,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Next {
         let limit = work.options.messages_per_connection;
         if self.job.is_none() && (limit == 0 || self.messages < limit) {
             self.job = work.next_job(now);
@@ -288,11 +293,17 @@ impl Smtp {
         self.codes.resize(job.recipients.len(), 0);
         self.mail_refused = None;
         self.body_out = false;
-        self.command(
-            &[b"MAIL FROM:<", work.options.sender.as_bytes(), b">"],
-            Await::Mail,
-            out,
-        );
+        let sender = match self.opening.own_sender {
+            Some(user) => work.pool.get(user),
+            None => &work.options.sender,
+        };
+        // That the server offers 8BITMIME was seen to before the first message.
+        let end: &[u8] = if work.builder.is_eight_bit(job.draft) {
+            b"> BODY=8BITMIME"
+        } else {
+            b">"
+        };
+        self.command(&[b"MAIL FROM:<", sender.as_bytes(), end], Await::Mail, out);
         if self.pipelined(work) {
             for index in 0..self.codes.len() {
                 self.send_rcpt(work, index, out);

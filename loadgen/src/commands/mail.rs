@@ -1,0 +1,189 @@
+//! `smtp`, `lmtp` and `submission`: messages go in.
+
+use std::sync::Arc;
+
+use super::{Verdict, domains, finish, password, prepare, secure, users};
+use crate::cli::wire::{Lmtp, Messages, Smtp, Submission};
+use crate::cli::{Mail, Switch};
+use crate::clock;
+use crate::dialogue::smtp::{self, Auth, SmtpWork};
+use crate::ledger::Ledger;
+use crate::message::corpus::Corpus;
+use crate::message::{Builder, Content, Framing, Shape};
+use crate::pool::{Recipients, Spread};
+use crate::report::Title;
+
+/// `smtp`.
+///
+/// # Errors
+/// Flags that make no sense, files that cannot be read or written, a machine that cannot do it.
+pub fn smtp(flags: &Smtp) -> Result<Verdict, String> {
+    let auth = match (flags.auth, &flags.password) {
+        (Some(mechanism), Some(text)) => Some(Auth {
+            mechanism,
+            user_pattern: flags.user_pattern.clone(),
+            password: password(text)?,
+            own_sender: false,
+        }),
+        _ => None,
+    };
+    mail(&flags.mail, "smtp", &flags.sender.from, auth)
+}
+
+/// `lmtp`.
+///
+/// # Errors
+/// As for [`smtp`].
+pub fn lmtp(flags: &Lmtp) -> Result<Verdict, String> {
+    mail(&flags.mail, "lmtp", &flags.sender.from, None)
+}
+
+/// `submission`.
+///
+/// # Errors
+/// As for [`smtp`].
+pub fn submission(flags: &Submission) -> Result<Verdict, String> {
+    let auth = Auth {
+        mechanism: flags.auth,
+        user_pattern: flags.login.user_pattern.clone(),
+        password: password(&flags.login.password)?,
+        own_sender: true,
+    };
+    // What stands in the header; the envelope has the user's address.
+    let from = format!("loadgen@{}", domains(&flags.mail.users)[0]);
+    mail(&flags.mail, "submission", &from, Some(auth))
+}
+
+fn mail(
+    flags: &Mail,
+    command: &'static str,
+    from: &str,
+    auth: Option<Auth>,
+) -> Result<Verdict, String> {
+    let pool = Arc::new(users(&flags.users)?);
+    let run = run_id();
+    let options = Arc::new(smtp::Options {
+        lmtp: command == "lmtp",
+        recipients: Arc::new(Recipients::new(
+            &pool,
+            &flags.recipients.recipients,
+            flags.recipients.spread,
+        )?),
+        messages_per_connection: flags.messages_per_connection,
+        pipelining: flags.pipelining == Switch::On,
+        chunking: flags.chunking,
+        attempts_max: flags.retry,
+        stop_on_disconnect: flags.stop_on_disconnect,
+        sender: sender(from)?,
+        starttls: flags.tls.starttls,
+        auth,
+        hello: "loadgen.invalid".to_owned(),
+        run,
+    });
+    let shape = Shape {
+        framing: options.framing(),
+        sender: options.sender.clone(),
+        domain: domains(&flags.users)[0].to_owned(),
+    };
+    let (content, described) = content(&flags.messages, shape.framing, flags.common.quiet)?;
+    let builder =
+        Builder::new(&shape, &content, u64::from(run)).map_err(|why| format!("--size: {why}"))?;
+    let title = Title {
+        command,
+        noun: "messages",
+        items: "recipients",
+        settings: format!(
+            "{}, run {run:08x}, {described}, {} of {} users each{}, {} connections{}{}{}{}{}",
+            flags.target,
+            flags.recipients.recipients,
+            pool.len(),
+            match flags.recipients.spread {
+                Spread::Uniform => String::new(),
+                spread => format!(" ({spread})"),
+            },
+            flags.run.connections,
+            match flags.messages_per_connection {
+                0 => String::new(),
+                1 => ", each for one message".to_owned(),
+                count => format!(", each for {count} messages"),
+            },
+            secure::described(&flags.tls),
+            options.auth.as_ref().map_or(String::new(), |auth| {
+                format!(", AUTH {}", auth.mechanism.name())
+            }),
+            if flags.chunking { ", chunking" } else { "" },
+            if options.pipelining {
+                ""
+            } else {
+                ", no pipelining"
+            },
+        ),
+    };
+    let ledger = match &flags.ledger {
+        Some(path) => Some(Ledger::create(
+            path,
+            &format!("{command} {}", title.settings),
+        )?),
+        None => None,
+    };
+    let (plan, schedule, progress) =
+        prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
+    let schedule = Arc::new(schedule);
+    let tls = secure::tls(&flags.tls, &flags.target)?;
+    let make = |thread, recorder| {
+        let seed = u64::from(run) << 16 | thread as u64;
+        Ok(SmtpWork::new(
+            options.clone(),
+            schedule.clone(),
+            pool.clone(),
+            builder.with_seed(seed),
+            recorder,
+            ledger.as_ref().map(Ledger::writer),
+            seed,
+        ))
+    };
+    let (summary, works) =
+        secure::drive::<smtp::Smtp>(&plan, &schedule, progress, tls.as_ref(), make)?;
+    // The last lines of the ledger are written here.
+    drop(works);
+    finish(&title, &summary, &flags.common)
+}
+
+/// What is sent, and how the report calls it.
+fn content(flags: &Messages, framing: Framing, quiet: bool) -> Result<(Content, String), String> {
+    let Some(path) = &flags.messages else {
+        return Ok((Content::Made(flags.size.clone()), flags.size.to_string()));
+    };
+    let (corpus, left_out) =
+        Corpus::read(path, framing).map_err(|why| format!("--messages {why}"))?;
+    if left_out.count > 0 && !quiet {
+        eprintln!(
+            "--messages: {} cannot be sent and are left out, among them:\n  {}",
+            left_out.count,
+            left_out.named.join("\n  ")
+        );
+    }
+    let described = format!(
+        "{} real messages of {} bytes on average, {} of them 8-bit",
+        corpus.len(),
+        corpus.bytes() / corpus.len(),
+        corpus.eight_bit_count()
+    );
+    Ok((Content::Real(Arc::new(corpus)), described))
+}
+
+fn sender(text: &str) -> Result<String, String> {
+    let strange = |c: char| !c.is_ascii_graphic() || c == '<' || c == '>';
+    if text.contains(strange) || (!text.is_empty() && !text.contains('@')) || text.len() > 500 {
+        return Err(format!(
+            "--from '{text}': wanted is local-part@domain, or nothing"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Names a run; differs from run to run.
+fn run_id() -> u32 {
+    fastrand::Rng::with_seed(clock::since_epoch().as_nanos() as u64 ^ u64::from(std::process::id()))
+        .u32(..)
+}

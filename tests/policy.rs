@@ -128,6 +128,60 @@ fn guessing_addresses_ends_the_connection() {
     lmtp.expect("QUIT", "221");
 }
 
+/// Every partition gets a copy of the body: they are counted, and at the bound made one by one.
+#[test]
+fn copies_for_several_partitions_are_counted() {
+    const BOUND: usize = 16 << 20;
+    const PARTITIONS: usize = 12;
+    let server = Server::start(&[
+        "--processors",
+        "count:1",
+        "--partitions",
+        "12",
+        "--memory-max",
+        "16M",
+    ]);
+    // So many accounts are in all partitions.
+    server.generate(90);
+    let users: Vec<String> = (0..90).map(|n| format!("u{n}@bench.test")).collect();
+    let all: Vec<&str> = users.iter().map(String::as_str).collect();
+    let text = "0123456789abcde\r\n".repeat(12_000);
+    let body = format!("Subject: x\r\n\r\n{text}");
+    let most = || server.metric("ringpost_memory_held_bytes_max") as usize;
+    let deliver = |to: &[&str]| {
+        let replies = send_message(&mut hello(&server), to, &body, false);
+        assert!(replies[0].starts_with("250"), "{replies:?}");
+    };
+    deliver(&all[..1]);
+    let one = most();
+    assert!((body.len()..3 * body.len()).contains(&one), "{one}");
+    deliver(&all);
+    let copies = most();
+    assert!(copies > (PARTITIONS + 1) * body.len(), "{copies}");
+    // Others leave room for the message, and for some of the copies.
+    let held = || server.metric("ringpost_memory_held_bytes") as usize;
+    let mut others = Vec::new();
+    while held() + 3 * body.len() < BOUND {
+        let mut client = hello(&server);
+        client.expect("MAIL FROM:<>", "250");
+        client.expect(&format!("RCPT TO:<{}>", all[0]), "250");
+        client.expect("DATA", "354");
+        let before = held();
+        client.send(body.as_bytes());
+        while held() < before + body.len() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        others.push(client);
+    }
+    deliver(&all);
+    assert!(most() > BOUND - 2 * body.len(), "{}", most());
+    assert!(most() < BOUND + 2 * body.len(), "{}", most());
+    drop(others);
+    for user in &all[1..] {
+        assert_eq!(mailbox(server.pop3, user, "pw").len(), 2, "{user}");
+    }
+}
+
 #[test]
 fn memory_is_bounded_and_comes_back() {
     const BOUND: f64 = (16 << 20) as f64;

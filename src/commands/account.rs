@@ -82,13 +82,14 @@ pub(super) fn carry_out(command: AccountCommand) -> Result<(), Failure> {
         AccountCommand::Import {
             file,
             scheme,
+            quota,
             settings,
         } => {
             let effective = config::load(&settings.0)?;
             let text = read_file(&file)?;
             let config = effective.config.clone();
             run(effective, async move |mut office| {
-                import_accounts(&mut office, &config, &file, &text, scheme).await
+                import_accounts(&mut office, &config, &file, &text, (scheme, quota)).await
             })
         }
         AccountCommand::Generate {
@@ -97,6 +98,7 @@ pub(super) fn carry_out(command: AccountCommand) -> Result<(), Failure> {
             domain,
             password,
             scheme,
+            quota,
             settings,
         } => {
             let effective = config::load(&settings.0)?;
@@ -108,6 +110,7 @@ pub(super) fn carry_out(command: AccountCommand) -> Result<(), Failure> {
                     .map_err(|problem| Failure::Usage(format!("--domain: {problem}")))?,
                 password,
                 scheme,
+                quota_bytes: quota,
             };
             run(effective, async move |mut office| {
                 generate(&mut office, &plan).await
@@ -259,7 +262,7 @@ pub(super) async fn import_accounts(
     config: &Config,
     file: &Path,
     text: &str,
-    scheme: Scheme,
+    (scheme, quota_bytes): (Scheme, u64),
 ) -> Result<(), Failure> {
     let default = default_domain(office, config).await?;
     let entries = import::read(file, text, default.as_deref()).map_err(Failure::Failed)?;
@@ -284,7 +287,7 @@ pub(super) async fn import_accounts(
             accounts.push(NewAccount {
                 address: entry.address.to_string(),
                 hash,
-                quota_bytes: 0,
+                quota_bytes,
             });
         }
         outcome
@@ -305,6 +308,7 @@ pub(super) struct Generate {
     pub(super) domain: String,
     pub(super) password: String,
     pub(super) scheme: Scheme,
+    pub(super) quota_bytes: u64,
 }
 
 pub(super) async fn generate(office: &mut Office, plan: &Generate) -> Result<(), Failure> {
@@ -328,7 +332,7 @@ pub(super) async fn generate(office: &mut Office, plan: &Generate) -> Result<(),
             .map(|(number, hash)| NewAccount {
                 address: format!("{}{number}@{}", plan.prefix, plan.domain),
                 hash,
-                quota_bytes: 0,
+                quota_bytes: plan.quota_bytes,
             })
             .collect();
         outcome.send(office, accounts, |_| String::new()).await?;

@@ -264,6 +264,9 @@ pub(super) enum AccountCommand {
         /// How {PLAIN} passwords are hashed
         #[arg(long, value_name = "SCHEME", default_value = "argon2id", value_parser = scheme)]
         scheme: Scheme,
+        /// Bytes of mail that each may hold, such as 500M or 2G; 0: as many as there is space
+        #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
+        quota: u64,
         #[command(flatten)]
         settings: StoreSettings,
     },
@@ -286,6 +289,9 @@ pub(super) enum AccountCommand {
         /// How it is hashed: light is quick, and no protection if the hashes are stolen
         #[arg(long, value_name = "SCHEME", default_value = "light", value_parser = scheme)]
         scheme: Scheme,
+        /// Bytes of mail that each may hold, such as 500M or 2G; 0: as many as there is space
+        #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
+        quota: u64,
         #[command(flatten)]
         settings: StoreSettings,
     },

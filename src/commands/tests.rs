@@ -102,8 +102,7 @@ fn a_day_in_an_operators_life() {
 fn generated_accounts_are_all_there() {
     let dir = tempfile::tempdir().expect("a directory");
     let (stop, accounts) = serve_control(dir.path());
-    let line =
-        "account generate --users 1234 --prefix u --domain Bench.test --password pw --data DATA";
+    let line = "account generate --users 1234 --prefix u --domain Bench.test --password pw --quota 2M --data DATA";
     run_line(dir.path(), line).expect("made");
     fails(
         run_line(dir.path(), line),
@@ -119,6 +118,7 @@ fn generated_accounts_are_all_there() {
             .find(|a| a.address.as_str() == name)
             .expect("made");
         assert_eq!(password::verify(&account.password_hash, b"pw"), Ok(true));
+        assert_eq!(account.quota_bytes, 2 << 20);
     }
     let salts: std::collections::HashSet<&str> =
         made.iter().map(|a| a.password_hash.as_str()).collect();
@@ -130,7 +130,7 @@ fn an_import_is_whole_or_not_at_all() {
     let dir = tempfile::tempdir().expect("a directory");
     let (stop, accounts) = serve_control(dir.path());
     let file = dir.path().join("users");
-    let import = "account import DATA/users --scheme light --data DATA";
+    let import = "account import DATA/users --scheme light --quota 1G --data DATA";
     run_line(dir.path(), "domain add x.test --data DATA").expect("added");
     std::fs::write(&file, "a@x.test:{PLAIN}one\nb@x.test:oops\n").expect("written");
     fails(
@@ -169,6 +169,7 @@ fn an_import_is_whole_or_not_at_all() {
         .collect();
     assert_eq!(fits, [Ok(true), Ok(true), Ok(true)]);
     assert_eq!(made.len(), 3);
+    assert!(made.iter().all(|account| account.quota_bytes == 1 << 30));
 }
 
 #[test]

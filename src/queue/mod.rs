@@ -10,6 +10,13 @@
 //! | some recipients delivered, key not yet rewritten | the key names them still | delivers again under the same `once` mark, which the partition recognises |
 //! | all delivered, key removed | a message without key | removes it |
 //!
+//! There is one queue, at shard 0, though its directory has a number and the code asks nowhere which
+//! shard it is on. What waits here is rare (mail that some partitions took and others could not),
+//! and a queue of its own for every shard would cost each 9 MiB of disk and a log to recover, and
+//! would have to be emptied by another where the next start has fewer processors. Above all STORE
+//! does not say how many queues there are: of a lost `q001` nobody could tell that it had ever been
+//! there. Mail for elsewhere, which will use it all the time, has to bring that number along.
+//!
 //! Guarantees: [`Queue::add`] returns when the entry is durable. Nothing is delivered twice, and
 //! nothing leaves the queue before it is durable elsewhere. Does not know: shards, partitions
 //! other than its own, the clock.
@@ -129,7 +136,7 @@ impl Entry {
     }
 }
 
-/// One shard's queue.
+/// The queue, on the shard that owns it.
 pub struct Queue<D: Disk> {
     partition: Rc<Partition<D>>,
     account: Address,

@@ -140,6 +140,18 @@ pub(crate) struct Shard {
     reports: Sender<(usize, life::Report)>,
 }
 
+/// Bytes that count as held, see [`Shard::hold_memory`].
+pub(crate) struct HeldMemory {
+    shard: Rc<Shard>,
+    bytes: i64,
+}
+
+impl Drop for HeldMemory {
+    fn drop(&mut self) {
+        self.shard.memory_in_flight(-self.bytes);
+    }
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -289,7 +301,21 @@ impl Shard {
 
     /// Counts bytes that sessions hold, and bodies on their way to the store.
     pub(crate) fn memory_in_flight(&self, bytes: i64) {
-        self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
+        let held = self.in_flight_bytes.get() + bytes;
+        self.in_flight_bytes.set(held);
+        if held > self.probe.memory_most.get() {
+            self.probe.memory_most.set(held);
+        }
+    }
+
+    /// Counts bytes as long as what it returns lives.
+    pub(crate) fn hold_memory(self: &Rc<Self>, bytes: usize) -> HeldMemory {
+        let bytes = bytes as i64;
+        self.memory_in_flight(bytes);
+        HeldMemory {
+            shard: Rc::clone(self),
+            bytes,
+        }
     }
 
     /// Bytes counted by [`Shard::memory_in_flight`].
@@ -338,12 +364,14 @@ impl Shard {
 
     fn connection_began(&self, service: Service) {
         self.probe.connections[service.index()].add(1);
+        self.probe.connections_open[service.index()].add(1);
         self.published.sessions[service.index()].fetch_add(1, Ordering::Relaxed);
         self.published.connections[self.id].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection is gone, for good or to another shard.
     fn connection_ended(self: &Rc<Self>, key: ConnKey, service: Service, for_good: bool) {
+        self.probe.connections_open[service.index()].add(-1);
         self.published.sessions[service.index()].fetch_sub(1, Ordering::Relaxed);
         self.published.connections[self.id].fetch_sub(1, Ordering::Relaxed);
         if for_good {

@@ -14,13 +14,14 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Probe {
     pub(crate) connections: [Counter; Service::ALL.len()],
-    pub(crate) connections_open: Gauge,
+    pub(crate) connections_open: [Gauge; Service::ALL.len()],
     pub(crate) connections_refused: Counter,
     pub(crate) passed_on: Counter,
     pub(crate) moved_out: Counter,
     pub(crate) messages_accepted: Counter,
     pub(crate) messages_refused: Counter,
     pub(crate) memory_refusals: Counter,
+    pub(crate) memory_most: Gauge,
     pub(crate) delivery_latency: Histogram,
     pub(crate) logins: Counter,
     pub(crate) login_failures: Counter,
@@ -73,11 +74,6 @@ impl AskKind {
 }
 
 impl Probe {
-    /// Brings the gauge of open connections up to date.
-    pub(crate) fn open_connections(&self, shard: &Shard) {
-        self.connections_open.set(shard.connections.len() as i64);
-    }
-
     /// A refusal may be logged now; the rest of them are only counted.
     pub(crate) fn may_log_refusal(&self) -> bool {
         let now = Instant::now();
@@ -102,13 +98,13 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
             &[("service", service.name())],
             probe.connections[service.index()].get(),
         );
+        out.gauge(
+            "ringpost_connections_open",
+            "Connections open now, by service",
+            &[("service", service.name())],
+            probe.connections_open[service.index()].get(),
+        );
     }
-    out.gauge(
-        "ringpost_connections_open",
-        "Connections open now",
-        &[],
-        shard.connections.len() as i64,
-    );
     for (name, help, counter) in [
         (
             "ringpost_connections_refused_total",
@@ -182,6 +178,12 @@ pub(crate) fn expose(shard: &Shard, out: &mut Exposition) {
         "Bytes that sessions and deliveries hold, which --memory-max bounds",
         &[],
         shard.memory_held(),
+    );
+    out.gauge(
+        "ringpost_memory_held_bytes_max",
+        "The most of them at once since the start",
+        &[],
+        probe.memory_most.get(),
     );
     out.histogram(
         "ringpost_delivery_seconds",

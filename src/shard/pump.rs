@@ -305,7 +305,6 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
             shard
                 .connections
                 .notify_all(&shard, Event::Timeout, |conn| conn.overdue(now));
-            shard.probe.open_connections(&shard);
         }
         arm_listeners(&shard, now);
         if shard.has_ended() {

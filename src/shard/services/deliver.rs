@@ -5,6 +5,7 @@
 //! goes to the queue: a 4xx would make the client send again, and double what is there already.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -83,6 +84,7 @@ async fn take_chunk(
     }
     let targets = shard.streams.0.borrow().get(&key).cloned();
     for (number, stream) in targets.unwrap_or_default() {
+        let _held = shard.hold_memory(bytes.len());
         let piece = bytes.clone();
         shard
             .on_partition(number, move |partition| {
@@ -287,8 +289,8 @@ fn add_to_share(shard: &Shard, shares: &mut Vec<Share>, address: &Address) {
     }
 }
 
-/// Delivers to all partitions at once. Gives the body back where it was needed more than once and
-/// may be needed again.
+/// Delivers to all partitions at once, or at `--memory-max` to one after the other: each gets a copy
+/// of the body. Gives the body back where it was needed more than once and may be needed again.
 async fn deliver_shares(
     shard: &Rc<Shard>,
     shares: &mut [Share],
@@ -313,19 +315,31 @@ async fn deliver_shares(
         share.results = deliver_to(shard, share.partition, delivery).await;
         return None;
     }
-    let mut slots = Vec::with_capacity(shares.len());
+    let mut results: Vec<Vec<RecipientResult>> = Vec::with_capacity(shares.len());
+    let mut slots: VecDeque<Rc<Slot<Vec<RecipientResult>>>> = VecDeque::with_capacity(shares.len());
     for share in shares.iter() {
+        while shard.memory_is_short(body.len() as u64)
+            && let Some(slot) = slots.pop_front()
+        {
+            results.push(slot.take().await);
+        }
+        let held = shard.hold_memory(body.len());
         let delivery = make(share, body.clone());
         let partition = share.partition;
         let slot = Slot::new();
-        slots.push(Rc::clone(&slot));
+        slots.push_back(Rc::clone(&slot));
         let shard = Rc::clone(shard);
         super::super::spawn(async move {
-            slot.fill(deliver_to(&shard, partition, delivery).await);
+            let result = deliver_to(&shard, partition, delivery).await;
+            drop(held);
+            slot.fill(result);
         });
     }
-    for (share, slot) in shares.iter_mut().zip(slots) {
-        share.results = slot.take().await;
+    for slot in slots {
+        results.push(slot.take().await);
+    }
+    for (share, results) in shares.iter_mut().zip(results) {
+        share.results = results;
     }
     Some(body)
 }

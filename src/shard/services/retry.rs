@@ -31,6 +31,7 @@ pub(super) async fn enqueue(
             uid,
         } => copy(shard, partition, address, uid).await?,
     };
+    let _held = shard.hold_memory(message.len());
     let keeper = if shard.queue.get().is_some() {
         shard.id
     } else {
@@ -109,6 +110,8 @@ async fn attempt(shard: &Rc<Shard>, uid: Uid, mut entry: Entry) -> Result<(), St
     };
     let now_ms = super::super::now_ms();
     let message = queue.message(uid).await?;
+    // This, and the copy that is being delivered.
+    let _held = shard.hold_memory(2 * message.len());
     if entry.is_expired(now_ms)
         && let Some(postmaster) = shard.site().postmaster()
         && entry.recipients.iter().any(|address| address != postmaster)

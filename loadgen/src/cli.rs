@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::sample::metrics::Endpoint;
 use crate::target::Target;
 
 /// Load generator and verifier for mail servers.
@@ -49,6 +50,30 @@ pub struct Common {
     /// No progress display, and no table where everything went well
     #[arg(long)]
     pub quiet: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Record`")]
+    pub record: Record,
+}
+
+/// What a run leaves behind.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Results")]
+pub struct Record {
+    /// Keep everything in a new folder: report.html, summary.json, hdr.log, samples, the machine
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// What the run is called in reports and comparisons [default: the name of the folder]
+    #[arg(long, value_name = "NAME", requires = "results")]
+    pub label: Option<String>,
+    /// Folder of the server's data: its filesystem and mount options are noted
+    #[arg(long, value_name = "DIR", requires = "results")]
+    pub server_data: Option<PathBuf>,
+    /// Sample the counters of a server once a second: http://ADDR:PORT/metrics; repeatable
+    #[arg(long, value_name = "URL", requires = "results")]
+    pub sample_metrics: Vec<Endpoint>,
+    /// Sample CPU, memory and the like of a process and those it started once a second; repeatable
+    #[arg(long, value_name = "PID", requires = "results")]
+    pub sample_pid: Vec<u32>,
 }
 
 /// How long a run is, and what is recorded.

@@ -40,6 +40,19 @@ pub fn rfc5322_date(unix_seconds: u64) -> String {
     )
 }
 
+/// A date as in RFC 3339 §5.6, in UTC.
+pub fn rfc3339_date(unix_seconds: u64) -> String {
+    let (year, month, day) = civil(unix_seconds / 86_400);
+    let second = unix_seconds % 86_400;
+    format!(
+        "{year:04}-{:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        month + 1,
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
 /// Year, month (from 0) and day (from 1) of a day since 1970, in the Gregorian calendar.
 fn civil(mut days: u64) -> (u64, usize, u64) {
     let mut year = 1970;
@@ -85,6 +98,7 @@ mod tests {
             rfc5322_date(1_795_305_600),
             "Sun, 22 Nov 2026 00:00:00 +0000"
         );
+        assert_eq!(rfc3339_date(951_782_399), "2000-02-28T23:59:59Z");
     }
 
     #[test]

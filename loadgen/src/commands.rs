@@ -16,6 +16,7 @@ use crate::message::{Builder, Shape};
 use crate::pool::Pool;
 use crate::progress::{Goal, Progress};
 use crate::report::{self, Title};
+use crate::results::{self, hdr::HdrLog};
 use crate::run::{self, Plan, Summary};
 use crate::schedule::Schedule;
 
@@ -172,10 +173,10 @@ pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
         give_up: None,
         measure_from: now,
         until: None,
-        hdr_log: None,
     };
     let over = AtomicBool::new(false);
-    let progress = Progress::new("connections", Goal::Time(flags.hold), true);
+    let mut progress = Progress::new("connections", Goal::Time(flags.hold), true);
+    observe(&mut progress, &flags.common, Duration::ZERO)?;
     let (summary, up) = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| hold(flags, &census, &schedule, &over));
         let result = run::drive::<idle::Idle>(&plan, &schedule, progress, |_, recorder| {
@@ -214,12 +215,10 @@ pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
     if !flags.common.quiet || !good {
         print!("{text}");
     }
-    if let Some(path) = &flags.common.json {
-        let mut json = report::json(&title, &summary);
-        json["up"] = up.into();
-        json["lost"] = census.lost.load(Ordering::Relaxed).into();
-        write_json(path, &json)?;
-    }
+    let mut json = report::json(&title, &summary);
+    json["up"] = up.into();
+    json["lost"] = census.lost.load(Ordering::Relaxed).into();
+    keep(&flags.common, json)?;
     Ok(good)
 }
 
@@ -273,17 +272,27 @@ pub fn finish(title: &Title, summary: &Summary, common: &Common) -> Result<Verdi
     if !common.quiet || !good {
         print!("{}", report::table(title, summary));
     }
-    if let Some(path) = &common.json {
-        write_json(path, &report::json(title, summary))?;
-    }
+    keep(common, report::json(title, summary))?;
     Ok(good)
 }
 
-/// Writes `json` to `path`.
+/// Writes what a run came to, wherever the flags want it.
 ///
 /// # Errors
-/// Names the file.
-pub fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
+/// Names what cannot be written.
+pub fn keep(common: &Common, json: serde_json::Value) -> Result<(), String> {
+    if let Some(path) = &common.json {
+        write_json(path, &json)?;
+    }
+    if let Some(dir) = results::complete(&common.record, json)?
+        && !common.quiet
+    {
+        println!("results: {}", dir.display());
+    }
+    Ok(())
+}
+
+fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
     std::fs::write(path, format!("{json:#}\n"))
         .map_err(|e| format!("--json {}: {e}", path.display()))
 }
@@ -301,6 +310,13 @@ fn prepare(
         (Some(count), None) => Goal::Count(count),
         (_, duration) => Goal::Time(flags.warmup + duration.unwrap_or_default()),
     };
+    let mut progress = Progress::new(noun, goal, common.quiet);
+    observe(&mut progress, common, flags.warmup)?;
+    if let Some(path) = &flags.hdr_log {
+        let file = run::create(path, "--hdr-log")?;
+        let log = HdrLog::begin(path, file).map_err(|why| format!("--hdr-log {why}"))?;
+        progress.add(Box::new(log));
+    }
     let now = Instant::now();
     let until = duration.map(|duration| now + flags.warmup + duration);
     let plan = Plan {
@@ -311,13 +327,19 @@ fn prepare(
         give_up: Some(common.give_up),
         measure_from: now + flags.warmup,
         until,
-        hdr_log: flags.hdr_log.clone(),
     };
-    Ok((
-        plan,
-        Schedule::new(flags.count, until),
-        Progress::new(noun, goal, common.quiet),
-    ))
+    Ok((plan, Schedule::new(flags.count, until), progress))
+}
+
+/// Lets those watch a run that the flags ask for.
+///
+/// # Errors
+/// As for [`results::begin`].
+pub fn observe(progress: &mut Progress, common: &Common, warmup: Duration) -> Result<(), String> {
+    if let Some(recording) = results::begin(&common.record, warmup)? {
+        progress.add(recording);
+    }
+    Ok(())
 }
 
 /// The CPUs to run on.

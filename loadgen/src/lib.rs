@@ -7,13 +7,17 @@
 //!    report        tables and JSON
 //! 3  engine        one thread's io_uring: moves bytes between connections and dialogues
 //! 2  dialogue      each protocol from the client's side, sans-IO: SMTP, LMTP, POP3, idle
+//!    progress      what is seen meanwhile
+//!    results       a run's folder: written while it goes on, read back
 //! 1  message       what is sent: id, text, checksum; and how it is recognized again
 //!    ledger        what was sent to whom, and what the server said
+//!    observe       who watches a run: the display, logs, the folder of results
 //!    recorder      counts, histograms, errors
+//!    sample        what processes and servers use meanwhile
+//!    machine       what the run was made on
 //!    schedule      when operations start, when the run ends
 //!    pool          addresses
 //!    target        where the server is, sockets
-//!    progress      what is seen meanwhile
 //!    clock         wall clock, CPU clock
 //! 0  cli           flags
 //! ```
@@ -27,12 +31,16 @@ pub mod commands;
 pub mod dialogue;
 pub mod engine;
 pub mod ledger;
+pub mod machine;
 pub mod message;
+pub mod observe;
 pub mod pool;
 pub mod progress;
 pub mod recorder;
 pub mod report;
+pub mod results;
 pub mod run;
+pub mod sample;
 pub mod schedule;
 pub mod target;
 pub mod verify;

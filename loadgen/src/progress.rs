@@ -1,11 +1,12 @@
-//! What is seen while a run goes on: a bar on a terminal, a line now and then elsewhere.
+//! What is seen while a run goes on: a bar on a terminal, a line now and then elsewhere. Other
+//! observers of the run go with it.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::recorder::Counts;
+use crate::observe::{Observer, Span, View};
 
 /// Where the end is.
 #[derive(Debug, Clone, Copy)]
@@ -19,9 +20,9 @@ pub enum Goal {
 /// Plain lines come so often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// The display, on standard error.
-#[derive(Debug)]
+/// The display, on standard error, and whoever else watches.
 pub struct Progress {
+    others: Vec<Box<dyn Observer>>,
     bar: Option<ProgressBar>,
     lines: bool,
     noun: &'static str,
@@ -49,6 +50,7 @@ impl Progress {
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         Progress {
+            others: Vec::new(),
             bar,
             lines: !quiet && !terminal,
             noun,
@@ -60,8 +62,45 @@ impl Progress {
         }
     }
 
+    /// Lets `observer` watch the run as well.
+    pub fn add(&mut self, observer: Box<dyn Observer>) {
+        self.others.push(observer);
+    }
+
     /// Shows where the run is.
-    pub fn show(&mut self, now: Instant, counts: &Counts, faults: u64) {
+    pub fn look(&mut self, view: &View<'_>) {
+        self.show(view);
+        self.others
+            .iter_mut()
+            .for_each(|observer| observer.look(view));
+    }
+
+    /// A second is over.
+    ///
+    /// # Errors
+    /// The first that an observer has; all are told in any case.
+    pub fn interval(&mut self, span: &Span<'_>) -> Result<(), String> {
+        let told = self
+            .others
+            .iter_mut()
+            .map(|observer| observer.interval(span));
+        told.fold(Ok(()), Result::and)
+    }
+
+    /// Takes the display away and ends what others keep.
+    ///
+    /// # Errors
+    /// As for [`Progress::interval`].
+    pub fn finish(&mut self) -> Result<(), String> {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let ended = self.others.iter_mut().map(|observer| observer.finish());
+        ended.fold(Ok(()), Result::and)
+    }
+
+    fn show(&mut self, view: &View<'_>) {
+        let (now, counts, faults) = (view.now, &view.counts, view.faults);
         let since = now - self.last.0;
         if since >= Duration::from_secs(1) {
             self.rate = (counts.done_ever - self.last.1) as f64 / since.as_secs_f64();
@@ -87,13 +126,6 @@ impl Progress {
         } else if self.lines && now >= self.line_at {
             self.line_at = now + LINE_EVERY;
             eprintln!("{:>5.0} s: {}", (now - self.began).as_secs_f64(), text());
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 }

@@ -4,21 +4,19 @@
 //! `--give-up`, or what was begun has had its time after the end of the schedule.
 
 use std::fs::File;
-use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder, Tag};
 
 use crate::clock;
 use crate::dialogue::Dialogue;
 use crate::engine;
+use crate::observe::{Span, View};
 use crate::progress::Progress;
-use crate::recorder::{Interval, Recorder, Verb};
+use crate::recorder::{Interval, Recorder};
 use crate::schedule::Schedule;
 use crate::target::Target;
 
@@ -39,8 +37,6 @@ pub struct Plan {
     pub measure_from: Instant,
     /// Nothing begins later.
     pub until: Option<Instant>,
-    /// Histograms go there.
-    pub hdr_log: Option<PathBuf>,
 }
 
 /// What came out of a run.
@@ -62,7 +58,7 @@ pub struct Summary {
 const GIVE_UP_FIRST: Duration = Duration::from_secs(5);
 /// How often the display moves and the end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Interval of the HDR log.
+/// How often observers are told what was measured.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs `plan`: `make` makes each thread's work. Returns what was measured and the works.
@@ -82,22 +78,10 @@ where
     let threads = plan.cpus.len().min(plan.connections as usize);
     let (to, from) = unbounded();
     let interrupted = interrupt_flag()?;
-    let mut log_file = match &plan.hdr_log {
-        Some(path) => Some((
-            BufWriter::new(create(path, "--hdr-log")?),
-            V2DeflateSerializer::new(),
-        )),
-        None => None,
-    };
-    let log = match &mut log_file {
-        Some((file, serializer)) => Some(begin_log(file, serializer)?),
-        None => None,
-    };
     let watch = Watch {
         plan,
         schedule,
-        log,
-        log_began: Instant::now(),
+        began: Instant::now(),
         since_log: Interval::default(),
         total: Interval::default(),
         progress,
@@ -175,27 +159,10 @@ pub fn create(path: &Path, flag: &str) -> Result<File, String> {
     File::create(path).map_err(|e| format!("{flag} {}: {e}", path.display()))
 }
 
-type Log<'a> = IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>;
-
-fn begin_log<'a>(
-    file: &'a mut BufWriter<File>,
-    serializer: &'a mut V2DeflateSerializer,
-) -> Result<Log<'a>, String> {
-    let now = SystemTime::now();
-    IntervalLogWriterBuilder::new()
-        .add_comment("loadgen: nanoseconds; interval maxima in milliseconds")
-        .with_start_time(now)
-        .with_base_time(now)
-        .with_max_value_divisor(1e6)
-        .begin_log_with(file, serializer)
-        .map_err(|e| format!("--hdr-log: {e}"))
-}
-
 struct Watch<'a> {
     plan: &'a Plan,
     schedule: &'a Schedule,
-    log: Option<Log<'a>>,
-    log_began: Instant,
+    began: Instant,
     since_log: Interval,
     total: Interval,
     progress: Progress,
@@ -210,7 +177,7 @@ impl Watch<'_> {
     fn until_done(mut self, from: &Receiver<Interval>, cpus: &[usize]) -> Result<Summary, String> {
         let mut cpu_from = clock::process_cpu();
         let mut warm = Instant::now() >= self.plan.measure_from;
-        let mut log_from = self.log_began;
+        let mut log_from = self.began;
         let mut result = Ok(());
         loop {
             let now = Instant::now();
@@ -234,15 +201,14 @@ impl Watch<'_> {
             }
             let now = Instant::now();
             if now >= log_from + LOG_EVERY {
-                result = result.and(self.write_log(log_from, now));
+                result = result.and(self.tell(log_from, now));
                 log_from = now;
             }
             self.look(now);
         }
-        result = result.and(self.write_log(log_from, Instant::now()));
+        result = result.and(self.tell(log_from, Instant::now()));
         let end = self.total.last_end.unwrap_or_else(Instant::now);
-        self.progress.finish();
-        result?;
+        result.and(self.progress.finish())?;
         Ok(Summary {
             elapsed: end.saturating_duration_since(self.plan.measure_from),
             total: self.total,
@@ -252,21 +218,15 @@ impl Watch<'_> {
         })
     }
 
-    /// Moves what came since the last time into the log and the total.
-    fn write_log(&mut self, from: Instant, now: Instant) -> Result<(), String> {
+    /// Tells observers what came since the last time, and moves it into the total.
+    fn tell(&mut self, from: Instant, now: Instant) -> Result<(), String> {
         let interval = std::mem::take(&mut self.since_log);
-        let mut result = Ok(());
-        if let Some(log) = &mut self.log {
-            for verb in Verb::ALL {
-                if let Some(histogram) = interval.histogram(verb) {
-                    let (start, length) = (from - self.log_began, now - from);
-                    result = result.and(
-                        log.write_histogram(histogram, start, length, Tag::new(verb.name()))
-                            .map_err(|e| format!("--hdr-log: {e:?}")),
-                    );
-                }
-            }
-        }
+        let result = self.progress.interval(&Span {
+            start: from - self.began,
+            length: now - from,
+            interval: &interval,
+            late: None,
+        });
         self.total.add(interval);
         result
     }
@@ -279,7 +239,14 @@ impl Watch<'_> {
             .flat_map(|interval| interval.faults.values())
             .map(|fault| fault.count)
             .sum::<u64>();
-        self.progress.show(now, &counts, faults);
+        self.progress.look(&View {
+            now,
+            counts,
+            faults,
+            total: &self.total,
+            recent: &self.since_log,
+            late: None,
+        });
         if self.interrupted.load(Ordering::Relaxed) && self.ended_early.is_none() {
             self.ended_early = Some("interrupted by a signal".to_owned());
             self.schedule.stop();

@@ -8,12 +8,12 @@ pub mod classify;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::cli::Verify;
-use crate::commands::{Verdict, cpus, password, write_json};
+use crate::commands::{Verdict, cpus, keep, observe, password};
 use crate::dialogue::pop3::{Options, Pop3, Pop3Work};
 use crate::ledger;
 use crate::pool::Pool;
@@ -57,7 +57,6 @@ pub fn verify(flags: &Verify) -> Result<Verdict, String> {
         give_up: Some(flags.common.give_up),
         measure_from: Instant::now(),
         until: None,
-        hdr_log: None,
     };
     let options = Arc::new(Options {
         user_pattern: flags.login.user_pattern.clone(),
@@ -71,7 +70,8 @@ pub fn verify(flags: &Verify) -> Result<Verdict, String> {
     });
     let count = pool.len() as u64;
     let schedule = Arc::new(Schedule::new(Some(count), None));
-    let progress = Progress::new("mailboxes", Goal::Count(count), flags.common.quiet);
+    let mut progress = Progress::new("mailboxes", Goal::Count(count), flags.common.quiet);
+    observe(&mut progress, &flags.common, Duration::ZERO)?;
     let (summary, works) = run::drive::<Pop3>(&plan, &schedule, progress, |_, recorder| {
         Ok(Pop3Work::new(
             options.clone(),
@@ -107,39 +107,39 @@ pub fn verify(flags: &Verify) -> Result<Verdict, String> {
             )
         );
     }
-    if let Some(path) = &flags.common.json {
-        let offenders: Vec<_> = findings
-            .offenders
-            .iter()
-            .map(|offender| {
-                json!({
-                    "offence": offender.offence.name(),
-                    "id": offender.id.map(|id| id.to_string()),
-                    "mailbox": offender.mailbox,
-                    "detail": offender.detail,
-                })
+    let offenders: Vec<_> = findings
+        .offenders
+        .iter()
+        .map(|offender| {
+            json!({
+                "offence": offender.offence.name(),
+                "id": offender.id.map(|id| id.to_string()),
+                "mailbox": offender.mailbox,
+                "detail": offender.detail,
             })
-            .collect();
-        write_json(
-            path,
-            &json!({
-                "mailboxes": count,
-                "mailboxes_read": read,
-                "mailboxes_unread": unread,
-                "messages": messages,
-                "acknowledged": findings.acknowledged,
-                "found": findings.found,
-                "found_unacknowledged": findings.unacknowledged,
-                "missing": findings.missing,
-                "doubled": findings.doubled,
-                "corrupt": findings.corrupt,
-                "other_runs": findings.other_runs,
-                "foreign": findings.foreign,
-                "offenders": offenders,
-                "good": good,
-            }),
-        )?;
-    }
+        })
+        .collect();
+    keep(
+        &flags.common,
+        json!({
+            "command": "verify",
+            "elapsed_s": summary.elapsed.as_secs_f64(),
+            "mailboxes": count,
+            "mailboxes_read": read,
+            "mailboxes_unread": unread,
+            "messages": messages,
+            "acknowledged": findings.acknowledged,
+            "found": findings.found,
+            "found_unacknowledged": findings.unacknowledged,
+            "missing": findings.missing,
+            "doubled": findings.doubled,
+            "corrupt": findings.corrupt,
+            "other_runs": findings.other_runs,
+            "foreign": findings.foreign,
+            "offenders": offenders,
+            "good": good,
+        }),
+    )?;
     Ok(good)
 }
 

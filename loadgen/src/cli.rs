@@ -1,5 +1,8 @@
 //! The command line: every flag, its default and its check.
 
+pub mod http;
+pub mod imap;
+pub mod real;
 pub mod wire;
 
 use std::path::PathBuf;
@@ -27,6 +30,10 @@ pub enum Command {
     Lmtp(Mail),
     /// Read mailboxes over POP3: one session after another on every connection
     Pop3(Pop3),
+    /// Work in mailboxes over IMAP: sessions with commands drawn from a weighted mix
+    Imap(imap::Imap),
+    /// Ask for a page over HTTP, and check status and length
+    Http(http::Http),
     /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
     Verify(Verify),
     /// Open connections and leave them idle, to see what they cost the server
@@ -51,6 +58,19 @@ pub struct Common {
     /// No progress display, and no table where everything went well
     #[arg(long)]
     pub quiet: bool,
+}
+
+impl Common {
+    /// The same for something that belongs to another run, and says nothing itself.
+    pub fn quiet_copy(&self) -> Common {
+        Common {
+            processors: self.processors.clone(),
+            timeout: self.timeout,
+            give_up: self.give_up,
+            json: None,
+            quiet: true,
+        }
+    }
 }
 
 /// How long a run is, and what is recorded.
@@ -113,6 +133,9 @@ pub struct Mail {
     /// End the run at the first connection that breaks
     #[arg(long)]
     pub stop_on_disconnect: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `real::Real`")]
+    pub real: real::Real,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
     pub common: Common,
@@ -195,12 +218,23 @@ pub struct Verify {
     /// Ledgers of the runs whose mail is in the mailboxes; may be given several times
     #[arg(long, required = true, value_name = "FILE")]
     pub ledger: Vec<PathBuf>,
-    /// The POP3 server: ADDR:PORT
+    /// Read them from this POP3 server: ADDR:PORT
+    #[arg(
+        long,
+        value_name = "TARGET",
+        required_unless_present = "imap",
+        conflicts_with = "imap"
+    )]
+    pub pop3: Option<Target>,
+    /// Read them from this IMAP server: ADDR:PORT
     #[arg(long, value_name = "TARGET")]
-    pub pop3: Target,
+    pub imap: Option<Target>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Login`")]
     pub login: Login,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `ImapLogin`")]
+    pub imap_login: imap::ImapLogin,
     /// Connections, over all threads
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
@@ -247,7 +281,10 @@ pub enum Protocol {
 }
 
 /// `500ms`, `10s`, `5m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// Says what is wanted.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());

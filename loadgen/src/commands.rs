@@ -1,11 +1,16 @@
 //! What each subcommand does, from its flags to its exit status.
 
+pub mod http;
+pub mod imap;
+pub mod real;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use self::real::Beside;
 use crate::cli::wire::Messages;
 use crate::cli::{self, Common, Idle, Mail, Pop3, Run, Switch, Users};
 use crate::clock;
@@ -44,7 +49,12 @@ pub fn mail(flags: &Mail, lmtp: bool) -> Result<Verdict, String> {
         messages_per_connection: flags.messages_per_connection,
         pipelining: flags.pipelining == Switch::On,
         chunking: flags.chunking,
-        attempts_max: flags.retry,
+        attempts_max: if flags.real.expect_restarts && flags.retry == 1 {
+            u32::MAX
+        } else {
+            flags.retry
+        },
+        expect_restarts: flags.real.expect_restarts,
         stop_on_disconnect: flags.stop_on_disconnect,
         sender: sender(&flags.from)?,
         hello: "loadgen.invalid".to_owned(),
@@ -88,10 +98,16 @@ pub fn mail(flags: &Mail, lmtp: bool) -> Result<Verdict, String> {
         )?),
         None => None,
     };
-    let (plan, schedule, progress) =
+    // Watched before the clock of the run starts.
+    let beside = Beside::start(&flags.real, &flags.common, &pool, run)?;
+    let (mut plan, schedule, progress) =
         prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
+    if flags.real.expect_restarts && plan.until.is_some() {
+        // However long the server is away.
+        plan.give_up = None;
+    }
     let schedule = Arc::new(schedule);
-    let (summary, works) =
+    let (mut summary, works) =
         run::drive::<smtp::Smtp>(&plan, &schedule, progress, |thread, recorder| {
             let seed = u64::from(run) << 16 | thread as u64;
             Ok(SmtpWork::new(
@@ -102,10 +118,23 @@ pub fn mail(flags: &Mail, lmtp: bool) -> Result<Verdict, String> {
                 recorder,
                 ledger.as_ref().map(Ledger::writer),
                 seed,
-            ))
+            )
+            .watched(beside.tracker()))
         })?;
+    let waiting = works.iter().map(SmtpWork::waiting).sum();
     // The last lines of the ledger are written here.
     drop(works);
+    let ledger = flags.ledger.as_deref();
+    beside.finish(
+        &flags.real,
+        &flags.common,
+        ledger,
+        plan.measure_from,
+        &mut summary,
+    )?;
+    if flags.real.expect_restarts {
+        real::set_restarts_aside(&mut summary, waiting);
+    }
     finish(&title, &summary, &flags.common)
 }
 
@@ -271,7 +300,8 @@ fn hold(flags: &Idle, census: &Census, schedule: &Schedule, over: &AtomicBool) -
 pub fn finish(title: &Title, summary: &Summary, common: &Common) -> Result<Verdict, String> {
     let good = summary.total.faults.is_empty()
         && summary.total.counts.failed == 0
-        && summary.ended_early.is_none();
+        && summary.ended_early.is_none()
+        && summary.attachments.iter().all(|attachment| attachment.good);
     if !common.quiet || !good {
         print!("{}", report::table(title, summary));
     }
@@ -290,6 +320,10 @@ pub fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
         .map_err(|e| format!("--json {}: {e}", path.display()))
 }
 
+/// What a run of `flags` is, and what shows and ends it.
+///
+/// # Errors
+/// A machine that cannot do it.
 fn prepare(
     flags: &Run,
     common: &Common,
@@ -393,7 +427,7 @@ fn sender(text: &str) -> Result<String, String> {
 /// When it has a line end in it.
 pub fn password(text: &str) -> Result<String, String> {
     if text.contains(['\r', '\n', '\0']) {
-        return Err("--password: line ends cannot be sent in POP3".to_owned());
+        return Err("--password: line ends cannot be sent".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Smtp(flags) => commands::mail(flags, false),
         Command::Lmtp(flags) => commands::mail(flags, true),
         Command::Pop3(flags) => commands::pop3(flags),
+        Command::Imap(flags) => commands::imap::imap(flags),
+        Command::Http(flags) => commands::http::http(flags),
         Command::Verify(flags) => verify::verify(flags),
         Command::IdleConnections(flags) => commands::idle_connections(flags),
     };

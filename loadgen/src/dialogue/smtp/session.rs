@@ -136,6 +136,7 @@ impl Dialogue for Smtp {
             // After QUIT the server may close without a word.
             if self.awaiting != Await::Quit || matches!(fault, Fault::Timeout) {
                 note_fault(&mut work.recorder, fault, self.verb_of(fault), text);
+                work.broken = true;
                 if work.options.stop_on_disconnect {
                     work.schedule.stop();
                 }

@@ -86,6 +86,9 @@ impl Work for Pop3WatchWork {
         if self.schedule.is_over(now) {
             return None;
         }
+        if self.options.begun.load(Ordering::Relaxed) < self.tracker.mailboxes().len() {
+            return Some(now);
+        }
         // Something is always due sooner or later: what is under way comes back into the queue.
         let due = self.waiting.front().map(|job| job.due);
         Some(due.unwrap_or(now + self.options.interval))

@@ -1,5 +1,8 @@
 //! The command line: every flag, its default and its check.
 
+pub mod http;
+pub mod imap;
+pub mod real;
 pub mod wire;
 
 use std::path::PathBuf;
@@ -30,6 +33,10 @@ pub enum Command {
     Submission(wire::Submission),
     /// Read mailboxes over POP3: one session after another on every connection
     Pop3(Pop3),
+    /// Work in mailboxes over IMAP: sessions with commands drawn from a weighted mix
+    Imap(imap::Imap),
+    /// Ask for a page over HTTP, and check status and length
+    Http(http::Http),
     /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
     Verify(Verify),
     /// Open connections and leave them idle, to see what they cost the server
@@ -60,7 +67,7 @@ pub struct Common {
 }
 
 /// What a run leaves behind.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Results")]
 pub struct Record {
     /// Keep everything in a new folder: report.html, summary.json, hdr.log, samples, the machine
@@ -78,6 +85,20 @@ pub struct Record {
     /// Sample CPU, memory and the like of a process and those it started once a second; repeatable
     #[arg(long, value_name = "PID", requires = "results")]
     pub sample_pid: Vec<u32>,
+}
+
+impl Common {
+    /// The same for something that belongs to another run, and says nothing itself.
+    pub fn quiet_copy(&self) -> Common {
+        Common {
+            processors: self.processors.clone(),
+            timeout: self.timeout,
+            give_up: self.give_up,
+            json: None,
+            quiet: true,
+            record: Record::default(),
+        }
+    }
 }
 
 /// How long a run is, and what is recorded.
@@ -142,6 +163,9 @@ pub struct Mail {
     /// End the run at the first connection that breaks
     #[arg(long)]
     pub stop_on_disconnect: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `real::Real`")]
+    pub real: real::Real,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
     pub common: Common,
@@ -230,12 +254,23 @@ pub struct Verify {
     /// Ledgers of the runs whose mail is in the mailboxes; may be given several times
     #[arg(long, required = true, value_name = "FILE")]
     pub ledger: Vec<PathBuf>,
-    /// The POP3 server: ADDR:PORT
+    /// Read them from this POP3 server: ADDR:PORT
+    #[arg(
+        long,
+        value_name = "TARGET",
+        required_unless_present = "imap",
+        conflicts_with = "imap"
+    )]
+    pub pop3: Option<Target>,
+    /// Read them from this IMAP server: ADDR:PORT
     #[arg(long, value_name = "TARGET")]
-    pub pop3: Target,
+    pub imap: Option<Target>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Login`")]
     pub login: Login,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `ImapLogin`")]
+    pub imap_login: imap::ImapLogin,
     /// Connections, over all threads
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
@@ -282,7 +317,10 @@ pub enum Protocol {
 }
 
 /// `500ms`, `10s`, `5m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// Says what is wanted.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());

@@ -1,6 +1,9 @@
 //! What each subcommand does, from its flags to its exit status.
 
+pub mod http;
+pub mod imap;
 pub mod mail;
+pub mod real;
 pub mod secure;
 
 use std::fmt::Write as _;
@@ -199,7 +202,8 @@ fn hold(flags: &Idle, census: &Census, schedule: &Schedule, over: &AtomicBool) -
 pub fn finish(title: &Title, summary: &Summary, common: &Common) -> Result<Verdict, String> {
     let good = summary.total.faults.is_empty()
         && summary.total.counts.failed == 0
-        && summary.ended_early.is_none();
+        && summary.ended_early.is_none()
+        && summary.attachments.iter().all(|attachment| attachment.good);
     if !common.quiet || !good {
         print!("{}", report::table(title, summary));
     }
@@ -228,6 +232,10 @@ fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
         .map_err(|e| format!("--json {}: {e}", path.display()))
 }
 
+/// What a run of `flags` is, and what shows and ends it.
+///
+/// # Errors
+/// A machine that cannot do it.
 fn prepare(
     flags: &Run,
     common: &Common,
@@ -311,7 +319,7 @@ fn users(flags: &Users) -> Result<Pool, String> {
 /// When it has a line end in it.
 pub fn password(text: &str) -> Result<String, String> {
     if text.contains(['\r', '\n', '\0']) {
-        return Err("--password: line ends cannot be sent in POP3".to_owned());
+        return Err("--password: line ends cannot be sent".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -6,7 +6,8 @@
 //! 4  run           threads, the end of a run, adding up
 //!    report        tables and JSON
 //! 3  engine        one thread's io_uring: moves bytes between connections and dialogues
-//! 2  dialogue      each protocol from the client's side, sans-IO: SMTP, LMTP, POP3, idle; TLS
+//! 2  dialogue      each protocol from the client's side, sans-IO: SMTP, LMTP, POP3, IMAP, HTTP,
+//!                  idle; TLS
 //!    progress      what is seen meanwhile
 //!    results       a run's folder: written while it goes on, read back
 //! 1  message       what is sent: made or real, id, checksum; and how it is recognized again
@@ -20,6 +21,8 @@
 //!    target        where the server is, sockets
 //!    sasl          proving who one is
 //!    tls           certificates that are trusted, sessions that are resumed
+//!    visible       messages on their way from the 250 to the mailbox
+//!    chaos         commands run at intervals
 //!    clock         wall clock, CPU clock
 //! 0  cli           flags
 //!    choice        draws from weighted choices
@@ -29,6 +32,7 @@
 //! loop and other protocols each have one place to go. TLS wraps a dialogue; without it, nothing of
 //! it is in the way.
 
+pub mod chaos;
 pub mod choice;
 pub mod cli;
 pub mod clock;
@@ -51,3 +55,4 @@ pub mod schedule;
 pub mod target;
 pub mod tls;
 pub mod verify;
+pub mod visible;

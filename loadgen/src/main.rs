@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Lmtp(flags) => commands::mail::lmtp(flags),
         Command::Submission(flags) => commands::mail::submission(flags),
         Command::Pop3(flags) => commands::pop3(flags),
+        Command::Imap(flags) => commands::imap::imap(flags),
+        Command::Http(flags) => commands::http::http(flags),
         Command::Verify(flags) => verify::verify(flags),
         Command::IdleConnections(flags) => commands::idle_connections(flags),
     };

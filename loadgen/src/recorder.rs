@@ -38,13 +38,32 @@ pub enum Verb {
     Dele,
     Quit,
     Session,
+    Capability,
+    Login,
+    Select,
+    FetchFlags,
+    FetchEnvelope,
+    FetchBody,
+    FetchIds,
+    Store,
+    Search,
+    Status,
+    Append,
+    Noop,
+    Idle,
+    Done,
+    Logout,
+    Top,
+    Get,
+    Visible,
+    Outage,
     /// How much later than due an operation began for which a connection was free.
     Lateness,
 }
 
 impl Verb {
     /// All, in the order of a conversation.
-    pub const ALL: [Verb; 25] = [
+    pub const ALL: [Verb; 44] = [
         Verb::Connect,
         Verb::Tls,
         Verb::TlsResumed,
@@ -69,6 +88,25 @@ impl Verb {
         Verb::Dele,
         Verb::Quit,
         Verb::Session,
+        Verb::Capability,
+        Verb::Login,
+        Verb::Select,
+        Verb::FetchFlags,
+        Verb::FetchEnvelope,
+        Verb::FetchBody,
+        Verb::FetchIds,
+        Verb::Store,
+        Verb::Search,
+        Verb::Status,
+        Verb::Append,
+        Verb::Noop,
+        Verb::Idle,
+        Verb::Done,
+        Verb::Logout,
+        Verb::Top,
+        Verb::Get,
+        Verb::Visible,
+        Verb::Outage,
         Verb::Lateness,
     ];
 
@@ -99,6 +137,25 @@ impl Verb {
             Verb::Dele => "DELE",
             Verb::Quit => "QUIT",
             Verb::Session => "session",
+            Verb::Capability => "CAPABILITY",
+            Verb::Login => "LOGIN",
+            Verb::Select => "SELECT",
+            Verb::FetchFlags => "FETCH flags",
+            Verb::FetchEnvelope => "FETCH envel.",
+            Verb::FetchBody => "FETCH body",
+            Verb::FetchIds => "FETCH ids",
+            Verb::Store => "STORE",
+            Verb::Search => "SEARCH",
+            Verb::Status => "STATUS",
+            Verb::Append => "APPEND",
+            Verb::Noop => "NOOP",
+            Verb::Idle => "IDLE",
+            Verb::Done => "DONE",
+            Verb::Logout => "LOGOUT",
+            Verb::Top => "TOP",
+            Verb::Get => "GET",
+            Verb::Visible => "250->visible",
+            Verb::Outage => "outage",
             Verb::Lateness => "generator.late",
         }
     }
@@ -208,11 +265,21 @@ impl Counts {
     }
 }
 
+/// Histograms by verb; `None` where nothing was seen.
+#[derive(Debug)]
+pub struct Histograms([Option<Box<Histogram<u64>>>; Verb::ALL.len()]);
+
+impl Default for Histograms {
+    fn default() -> Histograms {
+        Histograms([const { None }; Verb::ALL.len()])
+    }
+}
+
 /// What one thread saw since it last shipped.
 #[derive(Debug, Default)]
 pub struct Interval {
-    /// By verb; `None` where nothing was seen.
-    pub histograms: [Option<Box<Histogram<u64>>>; Verb::ALL.len()],
+    /// By verb.
+    pub histograms: Histograms,
     /// Sums.
     pub counts: Counts,
     /// Errors.
@@ -224,7 +291,7 @@ pub struct Interval {
 impl Interval {
     /// Adds another thread's or interval's.
     pub fn add(&mut self, other: Interval) {
-        for (mine, theirs) in self.histograms.iter_mut().zip(other.histograms) {
+        for (mine, theirs) in self.histograms.0.iter_mut().zip(other.histograms.0) {
             match (mine, theirs) {
                 (Some(mine), Some(theirs)) => {
                     // Both have the bounds of `new_histogram`.
@@ -245,9 +312,17 @@ impl Interval {
         self.last_end = self.last_end.max(other.last_end);
     }
 
+    /// Adds a time that was measured beside the run: the run's length does not depend on it.
+    pub fn time(&mut self, verb: Verb, began: Instant, ended: Instant) {
+        let ns = u64::try_from((ended - began).as_nanos()).unwrap_or(u64::MAX);
+        self.histograms.0[verb as usize]
+            .get_or_insert_with(|| Box::new(new_histogram()))
+            .saturating_record(ns);
+    }
+
     /// The histogram of `verb`, if anything was seen.
     pub fn histogram(&self, verb: Verb) -> Option<&Histogram<u64>> {
-        self.histograms[verb as usize].as_deref()
+        self.histograms.0[verb as usize].as_deref()
     }
 }
 
@@ -291,10 +366,17 @@ impl Recorder {
             return;
         }
         let ns = u64::try_from((now - began).as_nanos()).unwrap_or(u64::MAX);
-        self.interval.histograms[verb as usize]
+        self.interval.histograms.0[verb as usize]
             .get_or_insert_with(|| Box::new(new_histogram()))
             .saturating_record(ns);
         self.interval.last_end = Some(now);
+    }
+
+    /// Notes a time that was measured beside the run: the run's length does not depend on it.
+    pub fn time_beside(&mut self, verb: Verb, began: Instant, ended: Instant) {
+        if began >= self.measure_from {
+            self.interval.time(verb, began, ended);
+        }
     }
 
     /// Notes an error and what was said with it.

@@ -30,7 +30,7 @@ pub fn table(title: &Title, summary: &Summary) -> String {
     let counts = &summary.total.counts;
     // Writing to a string cannot fail.
     let _ = writeln!(text, "loadgen {}: {}", title.command, title.settings);
-    let _ = write!(text, "\n{:<12}{:>10}{:>11}", "ms", "count", "per s");
+    let _ = write!(text, "\n{:<13}{:>10}{:>11}", "ms", "count", "per s");
     for (name, _) in QUANTILES {
         let _ = write!(text, "{name:>10}");
     }
@@ -85,6 +85,9 @@ pub fn table(title: &Title, summary: &Summary) -> String {
     if let Some(why) = &summary.ended_early {
         let _ = writeln!(text, "ended early: {why}");
     }
+    for attachment in &summary.attachments {
+        text.push_str(&attachment.text);
+    }
     text
 }
 
@@ -115,7 +118,7 @@ pub fn faults_text(summary: &Summary) -> String {
 
 fn row(text: &mut String, name: &str, histogram: &Histogram<u64>, elapsed: Duration) {
     let count = histogram.len();
-    let _ = write!(text, "{name:<12}{count:>10}{:>11.1}", rate(count, elapsed));
+    let _ = write!(text, "{name:<13}{count:>10}{:>11.1}", rate(count, elapsed));
     for (_, quantile) in QUANTILES {
         let _ = write!(text, "{:>10.3}", ms(histogram.value_at_quantile(quantile)));
     }
@@ -192,7 +195,7 @@ pub fn json(title: &Title, summary: &Summary) -> Value {
             })
         })
         .collect();
-    json!({
+    let mut json = json!({
         "command": title.command,
         "settings": title.settings,
         "elapsed_s": summary.elapsed.as_secs_f64(),
@@ -212,7 +215,11 @@ pub fn json(title: &Title, summary: &Summary) -> Value {
         "verbs": verbs,
         "errors": faults,
         "ended_early": summary.ended_early,
-    })
+    });
+    for attachment in &summary.attachments {
+        json[attachment.name] = attachment.json.clone();
+    }
+    json
 }
 
 #[cfg(test)]
@@ -245,6 +252,7 @@ mod tests {
             cpu: Duration::from_millis(5),
             cpus: vec![1],
             ended_early: None,
+            attachments: Vec::new(),
         }
     }
 

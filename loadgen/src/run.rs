@@ -39,6 +39,34 @@ pub struct Plan {
     pub until: Option<Instant>,
 }
 
+impl Plan {
+    /// A run with this many connections that measures at once and ends when it is told to.
+    pub fn new(cpus: Vec<usize>, target: Target, connections: u32) -> Plan {
+        Plan {
+            cpus,
+            target,
+            connections,
+            timeout: Duration::from_secs(30),
+            give_up: None,
+            measure_from: Instant::now(),
+            until: None,
+        }
+    }
+}
+
+/// What came of something that went on beside a run.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// Its name in JSON.
+    pub name: &'static str,
+    /// For people: whole lines.
+    pub text: String,
+    /// For programs.
+    pub json: serde_json::Value,
+    /// Nothing is wrong with it.
+    pub good: bool,
+}
+
 /// What came out of a run.
 #[derive(Debug)]
 pub struct Summary {
@@ -52,6 +80,8 @@ pub struct Summary {
     pub cpus: Vec<usize>,
     /// Why the run ended before its time.
     pub ended_early: Option<String>,
+    /// What went on beside it.
+    pub attachments: Vec<Attachment>,
 }
 
 /// A target that gave nothing but errors from the start is given up sooner.
@@ -216,6 +246,7 @@ impl Watch<'_> {
             cpu: clock::process_cpu().saturating_sub(cpu_from),
             cpus: cpus.to_vec(),
             ended_early: self.ended_early,
+            attachments: Vec::new(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::real::{self, Beside};
 use super::{Verdict, domains, finish, password, prepare, secure, users};
 use crate::cli::wire::{Lmtp, Messages, Smtp, Submission};
 use crate::cli::{Mail, Switch};
@@ -72,7 +73,12 @@ fn mail(
         messages_per_connection: flags.messages_per_connection,
         pipelining: flags.pipelining == Switch::On,
         chunking: flags.chunking,
-        attempts_max: flags.retry,
+        attempts_max: if flags.real.expect_restarts && flags.retry == 1 {
+            u32::MAX
+        } else {
+            flags.retry
+        },
+        expect_restarts: flags.real.expect_restarts,
         stop_on_disconnect: flags.stop_on_disconnect,
         sender: sender(from)?,
         starttls: flags.tls.starttls,
@@ -126,8 +132,14 @@ fn mail(
         )?),
         None => None,
     };
-    let (plan, schedule, progress) =
+    // Watched before the clock of the run starts.
+    let beside = Beside::start(&flags.real, &flags.common, &pool, run)?;
+    let (mut plan, schedule, progress) =
         prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
+    if flags.real.expect_restarts && plan.until.is_some() {
+        // However long the server is away.
+        plan.give_up = None;
+    }
     let schedule = Arc::new(schedule);
     let tls = secure::tls(&flags.tls, &flags.target)?;
     let make = |thread, recorder| {
@@ -140,12 +152,25 @@ fn mail(
             recorder,
             ledger.as_ref().map(Ledger::writer),
             seed,
-        ))
+        )
+        .watched(beside.tracker()))
     };
-    let (summary, works) =
+    let (mut summary, works) =
         secure::drive::<smtp::Smtp>(&plan, &schedule, progress, tls.as_ref(), make)?;
+    let waiting = works.iter().map(SmtpWork::waiting).sum();
     // The last lines of the ledger are written here.
     drop(works);
+    let ledger = flags.ledger.as_deref();
+    beside.finish(
+        &flags.real,
+        &flags.common,
+        ledger,
+        plan.measure_from,
+        &mut summary,
+    )?;
+    if flags.real.expect_restarts {
+        real::set_restarts_aside(&mut summary, waiting);
+    }
     finish(&title, &summary, &flags.common)
 }
 
@@ -183,7 +208,7 @@ fn sender(text: &str) -> Result<String, String> {
 }
 
 /// Names a run; differs from run to run.
-fn run_id() -> u32 {
+pub(super) fn run_id() -> u32 {
     fastrand::Rng::with_seed(clock::since_epoch().as_nanos() as u64 ^ u64::from(std::process::id()))
         .u32(..)
 }

@@ -30,14 +30,28 @@ impl Lines {
         &'a mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<&'a [u8]>, Nonsense> {
+        self.next_within(input, LINE_BYTES_MAX)
+    }
+
+    /// The same for a protocol with lines of up to `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// When a line is longer than that.
+    pub fn next_within<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i [u8],
+        bytes_max: usize,
+    ) -> Result<Option<&'a [u8]>, Nonsense> {
         if self.spent {
             self.partial.clear();
+            // One long line does not make every connection of a run large.
+            self.partial.shrink_to(LINE_BYTES_MAX);
             self.spent = false;
         }
         let Some(end) = memchr::memchr(b'\n', input) else {
             self.partial.extend_from_slice(input);
             *input = &[];
-            return if self.partial.len() > LINE_BYTES_MAX {
+            return if self.partial.len() > bytes_max {
                 Err(nonsense(&self.partial))
             } else {
                 Ok(None)
@@ -52,7 +66,7 @@ impl Lines {
             self.spent = true;
             &self.partial
         };
-        if line.len() > LINE_BYTES_MAX {
+        if line.len() > bytes_max {
             return Err(nonsense(line));
         }
         let line = &line[..line.len() - 1];
@@ -60,7 +74,8 @@ impl Lines {
     }
 }
 
-fn nonsense(bytes: &[u8]) -> Nonsense {
+/// [`Nonsense`] of which this is the beginning.
+pub(super) fn nonsense(bytes: &[u8]) -> Nonsense {
     Nonsense {
         sample: bytes[..bytes.len().min(200)].to_vec(),
     }

@@ -4,9 +4,12 @@
 //! schedule, the message builder, the recorder, the ledger) is its [`Work`]. The engine opens
 //! connections, moves bytes and watches the time; it knows nothing of protocols.
 
+pub mod http;
 pub mod idle;
+pub mod imap;
 pub mod lines;
 pub mod pop3;
+pub mod pop3_watch;
 pub mod secured;
 pub mod smtp;
 

@@ -354,7 +354,7 @@ impl Upgrade for Pop3 {
 const TEXT_BYTES_MAX: u64 = 1 << 30;
 
 /// The number of messages in the reply to STAT (RFC 1939 §5).
-fn stat_count(line: &[u8]) -> Option<u32> {
+pub(super) fn stat_count(line: &[u8]) -> Option<u32> {
     let line = std::str::from_utf8(line).ok()?;
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -56,6 +56,7 @@ fn mail(count: u64, change: impl FnOnce(&mut smtp::Options)) -> Mail {
         pipelining: true,
         chunking: false,
         attempts_max: 1,
+        expect_restarts: false,
         stop_on_disconnect: false,
         sender: "s@x".to_owned(),
         starttls: false,

@@ -1,20 +1,21 @@
-//! `loadgen verify`: reads mailboxes back over POP3 and compares them with ledgers.
+//! `loadgen verify`: reads mailboxes back over POP3 or IMAP and compares them with ledgers.
 //!
 //! Guarantees: a mailbox counts only when it was read whole; one that cannot be read makes the
 //! verdict bad, and is named.
-//! Does not know: which server it is; any POP3 server will do.
+//! Does not know: which server it is; any POP3 or IMAP server will do.
 
 pub mod classify;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::cli::Verify;
-use crate::commands::{Verdict, cpus, keep, observe, password};
-use crate::dialogue::pop3::{Login, Options, Pop3, Pop3Work};
+use crate::commands::{self, Verdict, cpus, keep, observe, password};
+use crate::dialogue::imap::{CheckOptions, ImapCheck, ImapCheckWork};
+use crate::dialogue::pop3::{Found, Login, Options, Pop3, Pop3Work};
 use crate::ledger;
 use crate::pool::Pool;
 use crate::progress::{Goal, Progress};
@@ -26,11 +27,36 @@ use classify::{Comparison, Findings};
 /// RETR commands sent ahead to servers that announce PIPELINING.
 const WINDOW: u32 = 32;
 
+/// What reading back came to.
+#[derive(Debug)]
+pub struct Proof {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: serde_json::Value,
+    /// Everything acknowledged is there, once and intact.
+    pub good: bool,
+}
+
 /// `verify`.
 ///
 /// # Errors
 /// Ledgers that cannot be read, flags that make no sense.
 pub fn verify(flags: &Verify) -> Result<Verdict, String> {
+    let proof = check(flags)?;
+    if !flags.common.quiet || !proof.good {
+        print!("{}", proof.text);
+    }
+    let good = proof.good;
+    keep(&flags.common, proof.json)?;
+    Ok(good)
+}
+
+/// Reads back and compares.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn check(flags: &Verify) -> Result<Proof, String> {
     let password = password(&flags.login.password)?;
     let mut comparison = Comparison::default();
     for path in &flags.ledger {
@@ -47,68 +73,26 @@ pub fn verify(flags: &Verify) -> Result<Verdict, String> {
         return Err("--ledger: there is not one message in it: nothing to verify".to_owned());
     }
     let pool = Arc::new(Pool::collect(comparison.mailboxes().iter().cloned())?);
-    let connections = flags.connections.min(pool.len() as u32);
-    run::raise_descriptor_limit(connections)?;
-    let plan = Plan {
-        cpus: cpus(&flags.common)?,
-        target: flags.pop3.clone(),
-        connections,
-        timeout: flags.common.timeout,
-        give_up: Some(flags.common.give_up),
-        measure_from: Instant::now(),
-        until: None,
-    };
-    let options = Arc::new(Options {
-        user_pattern: flags.login.user_pattern.clone(),
-        password,
-        login: Login::User,
-        stls: false,
-        list: false,
-        uidl: false,
-        retrieve: None,
-        delete: false,
-        window: WINDOW,
-        check: Some(flags.attempts),
-    });
     let count = pool.len() as u64;
-    let schedule = Arc::new(Schedule::new(Some(count), None));
-    let mut progress = Progress::new("mailboxes", Goal::Count(count), flags.common.quiet);
-    observe(&mut progress, &flags.common, Duration::ZERO)?;
-    let (summary, works) = run::drive::<Pop3>(&plan, &schedule, progress, |_, recorder| {
-        Ok(Pop3Work::new(
-            options.clone(),
-            schedule.clone(),
-            pool.clone(),
-            recorder,
-        ))
-    })?;
-    let mut messages = 0;
-    let mut unread = Vec::new();
-    let mut read = 0;
-    for work in works {
-        read += work.mailboxes_read;
-        messages += work.found.len();
-        work.found
-            .into_iter()
-            .for_each(|found| comparison.see(found));
-        unread.extend(
-            work.unread
-                .into_iter()
-                .map(|mailbox| pool.get(mailbox).to_owned()),
-        );
-    }
+    let Reading {
+        summary,
+        found,
+        read,
+        unread,
+    } = read_back(flags, password, &pool)?;
+    let messages = found.len();
+    found.into_iter().for_each(|found| comparison.see(found));
+    let unread: Vec<String> = unread
+        .into_iter()
+        .map(|mailbox| pool.get(mailbox).to_owned())
+        .collect();
     // Mailboxes that no connection has got to, because the run was cut off.
     let not_reached = count - read - unread.len() as u64;
     let findings = comparison.finish(flags.list);
     let good = findings.is_clean() && unread.is_empty() && not_reached == 0;
-    if !flags.common.quiet || !good {
-        print!(
-            "{}",
-            text(
-                &findings, messages, read, count, &unread, flags.list, &summary
-            )
-        );
-    }
+    let text = text(
+        &findings, messages, read, count, &unread, flags.list, &summary,
+    );
     let offenders: Vec<_> = findings
         .offenders
         .iter()
@@ -121,28 +105,116 @@ pub fn verify(flags: &Verify) -> Result<Verdict, String> {
             })
         })
         .collect();
-    keep(
-        &flags.common,
-        json!({
-            "command": "verify",
-            "elapsed_s": summary.elapsed.as_secs_f64(),
-            "mailboxes": count,
-            "mailboxes_read": read,
-            "mailboxes_unread": unread,
-            "messages": messages,
-            "acknowledged": findings.acknowledged,
-            "found": findings.found,
-            "found_unacknowledged": findings.unacknowledged,
-            "missing": findings.missing,
-            "doubled": findings.doubled,
-            "corrupt": findings.corrupt,
-            "other_runs": findings.other_runs,
-            "foreign": findings.foreign,
-            "offenders": offenders,
-            "good": good,
-        }),
-    )?;
-    Ok(good)
+    let json = json!({
+        "command": "verify",
+        "elapsed_s": summary.elapsed.as_secs_f64(),
+        "mailboxes": count,
+        "mailboxes_read": read,
+        "mailboxes_unread": unread,
+        "messages": messages,
+        "acknowledged": findings.acknowledged,
+        "found": findings.found,
+        "found_unacknowledged": findings.unacknowledged,
+        "missing": findings.missing,
+        "doubled": findings.doubled,
+        "corrupt": findings.corrupt,
+        "other_runs": findings.other_runs,
+        "foreign": findings.foreign,
+        "offenders": offenders,
+        "good": good,
+    });
+    Ok(Proof { text, json, good })
+}
+
+/// What was read.
+struct Reading {
+    summary: Summary,
+    found: Vec<Found>,
+    /// Mailboxes that were read whole.
+    read: u64,
+    /// Numbers of those that could not be read.
+    unread: Vec<u32>,
+}
+
+/// Reads all mailboxes of the pool.
+fn read_back(flags: &Verify, password: String, pool: &Arc<Pool>) -> Result<Reading, String> {
+    let connections = flags.connections.min(pool.len() as u32);
+    run::raise_descriptor_limit(connections)?;
+    let (target, by_imap) = match (&flags.pop3, &flags.imap) {
+        (_, Some(target)) => (target, true),
+        (Some(target), None) => (target, false),
+        (None, None) => return Err("one of --pop3 and --imap is wanted".to_owned()),
+    };
+    let plan = Plan {
+        timeout: flags.common.timeout,
+        give_up: Some(flags.common.give_up),
+        ..Plan::new(cpus(&flags.common)?, target.clone(), connections)
+    };
+    let count = pool.len() as u64;
+    let schedule = Arc::new(Schedule::new(Some(count), None));
+    let mut progress = Progress::new("mailboxes", Goal::Count(count), flags.common.quiet);
+    observe(&mut progress, &flags.common, Duration::ZERO)?;
+    if by_imap {
+        let options = Arc::new(CheckOptions {
+            login: commands::imap::login(&flags.login, &flags.imap_login, true)?,
+            attempts_max: flags.attempts,
+        });
+        let (summary, works) =
+            run::drive::<ImapCheck>(&plan, &schedule, progress, |_, recorder| {
+                let (options, schedule) = (options.clone(), schedule.clone());
+                Ok(ImapCheckWork::new(
+                    options,
+                    schedule,
+                    pool.clone(),
+                    recorder,
+                ))
+            })?;
+        let works = works
+            .into_iter()
+            .map(|work| (work.found, work.mailboxes_read, work.unread));
+        return Ok(Reading::collect(summary, works));
+    }
+    let options = Arc::new(Options {
+        user_pattern: flags.login.user_pattern.clone(),
+        password,
+        login: Login::User,
+        stls: false,
+        list: false,
+        uidl: false,
+        retrieve: None,
+        delete: false,
+        window: WINDOW,
+        check: Some(flags.attempts),
+    });
+    let (summary, works) = run::drive::<Pop3>(&plan, &schedule, progress, |_, recorder| {
+        let (options, schedule) = (options.clone(), schedule.clone());
+        Ok(Pop3Work::new(options, schedule, pool.clone(), recorder))
+    })?;
+    let works = works
+        .into_iter()
+        .map(|work| (work.found, work.mailboxes_read, work.unread));
+    Ok(Reading::collect(summary, works))
+}
+
+impl Reading {
+    /// Adds up what the threads have found.
+    fn collect(
+        summary: Summary,
+        works: impl Iterator<Item = (Vec<Found>, u64, Vec<u32>)>,
+    ) -> Reading {
+        let mut reading = Reading {
+            summary,
+            found: Vec::new(),
+            read: 0,
+            unread: Vec::new(),
+        };
+        for (found, read, unread) in works {
+            reading.found.extend(found);
+            reading.read += read;
+            reading.unread.extend(unread);
+        }
+        reading
+    }
 }
 
 fn text(

@@ -18,9 +18,10 @@ use super::Work;
 use crate::ledger::{self, Outcome};
 use crate::message::{Builder, Draft, Framing, MessageId};
 use crate::pool::{Pool, Recipients};
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, Verb};
 use crate::sasl::{Mechanism, Salted};
 use crate::schedule::Schedule;
+use crate::visible::Tracker;
 
 /// What the run asks for.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub chunking: bool,
     /// Attempts per message; 1: never again.
     pub attempts_max: u32,
+    /// The server will be restarted: attempts that break are made again, and are no failures.
+    pub expect_restarts: bool,
     /// End the run when a connection breaks.
     pub stop_on_disconnect: bool,
     /// `MAIL FROM`, unless [`Auth::own_sender`] says otherwise.
@@ -100,6 +103,11 @@ pub struct SmtpWork {
     spare: Vec<Vec<u32>>,
     salted: Salted,
     failure: Option<String>,
+    /// Told of what is acknowledged.
+    tracker: Option<Arc<Tracker>>,
+    /// When the server last acknowledged a message, and whether a connection broke since.
+    acknowledged: Option<Instant>,
+    broken: bool,
 }
 
 impl SmtpWork {
@@ -125,6 +133,35 @@ impl SmtpWork {
             spare: Vec::new(),
             salted: Salted::default(),
             failure: None,
+            tracker: None,
+            acknowledged: None,
+            broken: false,
+        }
+    }
+
+    /// The same, and `tracker` is told of what is acknowledged.
+    pub fn watched(self, tracker: Option<Arc<Tracker>>) -> SmtpWork {
+        SmtpWork { tracker, ..self }
+    }
+
+    /// Messages that wait to be sent again.
+    pub fn waiting(&self) -> usize {
+        self.again.len()
+    }
+
+    /// The server has acknowledged something.
+    fn note_acknowledged(&mut self, job: &Job, outcomes: &[Outcome], now: Instant) {
+        if let Some(before) = self.acknowledged.replace(now)
+            && std::mem::take(&mut self.broken)
+        {
+            self.recorder.time_beside(Verb::Outage, before, now);
+        }
+        if let Some(tracker) = &self.tracker {
+            for (&mailbox, outcome) in job.recipients.iter().zip(outcomes) {
+                if outcome.is_acknowledged() && tracker.watches(mailbox) {
+                    tracker.acknowledged(job.id, mailbox, now);
+                }
+            }
         }
     }
 
@@ -168,18 +205,8 @@ impl SmtpWork {
             .iter()
             .filter(|&&outcome| outcome == Outcome::Unknown)
             .count();
-        let measured = self.recorder.measures(job.due);
-        let counts = self.recorder.counts();
-        counts.ended_ever += 1;
-        if acknowledged == outcomes.len() {
-            counts.done_ever += 1;
-            counts.done += u64::from(measured);
-        } else {
-            counts.failed += u64::from(measured);
-        }
-        if measured {
-            counts.items += acknowledged as u64;
-            counts.unknown += unknown as u64;
+        if acknowledged > 0 {
+            self.note_acknowledged(&job, outcomes, now);
         }
         // Only what may succeed another time: not what was refused for good.
         let passing = |outcome: &Outcome| {
@@ -188,7 +215,22 @@ impl SmtpWork {
                 Outcome::Unknown | Outcome::Unsent | Outcome::Code(400..=499)
             )
         };
-        if job.attempt < self.options.attempts_max && outcomes.iter().any(passing) {
+        let again = job.attempt < self.options.attempts_max && outcomes.iter().any(passing);
+        let pause = again && self.options.expect_restarts;
+        let measured = self.recorder.measures(job.due);
+        let counts = self.recorder.counts();
+        counts.ended_ever += 1;
+        if acknowledged == outcomes.len() {
+            counts.done_ever += 1;
+            counts.done += u64::from(measured);
+        } else {
+            counts.failed += u64::from(measured && !pause);
+        }
+        if measured {
+            counts.items += acknowledged as u64;
+            counts.unknown += unknown as u64;
+        }
+        if again {
             let mut index = 0;
             let mut job = job;
             job.recipients.retain(|_| {
@@ -211,6 +253,11 @@ impl Work for SmtpWork {
 
     fn tick(&mut self, now: Instant) {
         self.recorder.tick(now);
+        if let Some(tracker) = &self.tracker {
+            for (acknowledged, seen) in tracker.take() {
+                self.recorder.time_beside(Verb::Visible, acknowledged, seen);
+            }
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.tick(now);
         }

@@ -146,6 +146,7 @@ impl Dialogue for Smtp {
                 let silent = self.awaiting == Await::Greeting && fault == Fault::Timeout;
                 let text = if silent { SILENT_GREETING } else { text };
                 note_fault(&mut work.recorder, fault, self.verb_of(fault), text);
+                work.broken = true;
                 if work.options.stop_on_disconnect {
                     work.schedule.stop();
                 }

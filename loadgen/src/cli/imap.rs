@@ -1,0 +1,71 @@
+//! Flags of IMAP sessions.
+
+use clap::{Args, ValueEnum};
+
+use super::{Common, Login, Run, Users};
+use crate::dialogue::imap::Mix;
+use crate::message::sizes::Sizes;
+use crate::target::Target;
+
+/// How IMAP sessions begin, beside name and password.
+#[derive(Debug, Clone, Args)]
+pub struct ImapLogin {
+    /// IMAP: how to log in
+    #[arg(long, default_value = "login", value_name = "HOW")]
+    pub auth: Auth,
+    /// IMAP: the mailbox to open
+    #[arg(long, default_value = "INBOX", value_name = "NAME")]
+    pub mailbox: String,
+}
+
+/// How to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// LOGIN
+    Login,
+    /// AUTHENTICATE PLAIN
+    Plain,
+}
+
+/// `imap`.
+#[derive(Debug, Args)]
+pub struct Imap {
+    /// ADDR:PORT
+    #[arg(long)]
+    pub target: Target,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Run`")]
+    pub run: Run,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Users`")]
+    pub users: Users,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Login`")]
+    pub login: Login,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `ImapLogin`")]
+    pub imap_login: ImapLogin,
+    /// Commands and how often, as NAME:WEIGHT,...; names: fetch-flags, fetch-envelope, fetch-body,
+    /// store, search, status, append, noop
+    #[arg(
+        long,
+        value_name = "WEIGHTS",
+        default_value = "fetch-flags:30,fetch-envelope:15,fetch-body:20,store:15,search:5,status:5,noop:10"
+    )]
+    pub mix: Mix,
+    /// Log out after so many commands, and log in as the next user; 0: stay
+    #[arg(long, default_value_t = 20)]
+    pub commands_per_session: u64,
+    /// Messages that a FETCH of flags or envelopes asks for, the newest ones
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub window: u32,
+    /// Bytes of an appended message, header and body; as for `loadgen smtp`
+    #[arg(long, default_value = "4K", value_name = "SIZES")]
+    pub size: Sizes,
+    /// Note every appended message for `loadgen verify`; a new file
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Common`")]
+    pub common: Common,
+}

@@ -114,10 +114,11 @@ impl<D: Disk> Partition<D> {
     pub(super) async fn check_space(&self) {
         if let Ok(mut free) = self.disk.free_bytes(&self.dir).await {
             self.probe.free_bytes.set(free as i64);
-            let log = self.log.borrow();
             // What is lacking to be whole again counts as used.
-            let wanted = u64::from(log.next.is_none()) + u64::from(log.reserve.is_none());
-            drop(log);
+            let wanted = {
+                let log = self.log.borrow();
+                u64::from(log.next.is_none()) + u64::from(log.reserve.is_none())
+            };
             let wanted_bytes = wanted * self.settings.segment_bytes.min(SMALL_BYTES);
             let least = self.settings.reserve_bytes.saturating_add(wanted_bytes);
             if free < least && self.drop_spares().await {

@@ -162,20 +162,25 @@ impl<D: Disk> Partition<D> {
                 spare.path.clone()
             };
             let erased = self.erase(&path).await;
-            let mut log = self.log.borrow_mut();
-            let at = log.spares.iter().position(|spare| spare.path == path);
-            match (erased, at) {
-                (Ok(Some(file)), Some(at)) if !self.full.get() => {
-                    log.spares[at].state = State::Erased(Rc::new(file));
-                }
-                (result, at) => {
-                    if let Err(error) = result {
-                        tracing::warn!("{}: not used again: {error}", path.display());
+            let result = erased.map(|file| file.filter(|_| !self.full.get()));
+            let is_kept = {
+                let mut log = self.log.borrow_mut();
+                match (result, log.spares.iter().position(|s| s.path == path)) {
+                    (Ok(Some(file)), Some(at)) => {
+                        log.spares[at].state = State::Erased(Rc::new(file));
+                        true
                     }
-                    at.map(|at| log.spares.remove(at));
-                    drop(log);
-                    self.remove_spare(&path).await;
+                    (result, at) => {
+                        if let Err(error) = result {
+                            tracing::warn!("{}: not used again: {error}", path.display());
+                        }
+                        at.map(|at| log.spares.remove(at));
+                        false
+                    }
                 }
+            };
+            if !is_kept {
+                self.remove_spare(&path).await;
             }
             if self.closing.get() {
                 return;

@@ -1,4 +1,5 @@
-//! Clients that nobody here wrote: Python's smtplib and poplib, swaks, curl, fetchmail, mpop.
+//! Clients that nobody here wrote: Python's smtplib and poplib, swaks, curl, fetchmail, mpop, mutt,
+//! and Postfix, which keeps what it cannot deliver and tries again.
 //!
 //! Each test names what it drives. What is absent is skipped and listed by name at the end; with
 //! `RINGPOST_SKIP=never`, as `tests/run` sets it after installing everything, a skipped test fails
@@ -6,11 +7,16 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use support::runner::{Test, run_all};
-use support::{Server, mailbox};
+use support::{Client, Server, mailbox, send_message};
+
+/// How long another program may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const TESTS: &[Test] = &[
     Test::driving("python_smtplib_and_poplib", &["python3"], python),
@@ -23,6 +29,19 @@ const TESTS: &[Test] = &[
     Test::driving("curl_sends_and_reads", &["curl"], curl),
     Test::driving("fetchmail_fetches_and_removes", &["fetchmail"], fetchmail),
     Test::driving("mpop_fetches_with_pipelining", &["mpop"], mpop),
+    Test::driving("mutt_reads_and_deletes", &["mutt", "tmux"], mutt),
+    Test::driving(
+        "postfix_delivers_by_lmtp_through_kills",
+        &["postfix", "python3"],
+        postfix_by_lmtp,
+    )
+    .unless(not_root),
+    Test::driving(
+        "postfix_delivers_by_smtp_through_kills",
+        &["postfix", "python3"],
+        postfix_by_smtp,
+    )
+    .unless(not_root),
 ];
 
 fn main() -> std::process::ExitCode {
@@ -142,16 +161,248 @@ fn curl() {
     );
 }
 
+/// A terminal of its own for a program that wants one.
+struct Terminal {
+    socket: PathBuf,
+}
+
+impl Terminal {
+    fn start(folder: &Path, command: &str) -> Terminal {
+        let terminal = Terminal {
+            socket: folder.join("tmux"),
+        };
+        let size = ["new-session", "-d", "-x", "100", "-y", "30", command];
+        assert!(terminal.tmux(&size).status.success());
+        terminal
+    }
+
+    fn tmux(&self, words: &[&str]) -> Output {
+        let mut command = Command::new("tmux");
+        command.args(["-f", "/dev/null", "-S"]).arg(&self.socket);
+        command.args(words).output().expect("tmux")
+    }
+
+    fn screen(&self) -> String {
+        let seen = self.tmux(&["capture-pane", "-p"]).stdout;
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    /// Waits until the screen shows this.
+    fn expect(&self, text: &str) {
+        let started = Instant::now();
+        while !self.screen().contains(text) {
+            let screen = self.screen();
+            assert!(started.elapsed() < PATIENCE, "no {text:?} on:\n{screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn press(&self, keys: &[&str]) {
+        let words = [&["send-keys"], keys].concat();
+        assert!(self.tmux(&words).status.success(), "{keys:?}");
+    }
+
+    /// Waits until the program has ended, and its terminal with it.
+    fn expect_end(&self) {
+        let started = Instant::now();
+        while self.tmux(&["has-session"]).status.success() {
+            let screen = self.screen();
+            assert!(started.elapsed() < PATIENCE, "it does not end:\n{screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Gone already when all went well.
+        let _ = self.tmux(&["kill-server"]);
+    }
+}
+
+fn mutt() {
+    let server = server();
+    three(&server);
+    let folder = tempfile::tempdir().expect("a folder");
+    let rc = folder.path().join("rc");
+    let text = format!(
+        "set folder={1}\nset spoolfile=pop://u3%40bench.test@{0}/\nset pop_pass=pw\nset pop_delete=yes\nset ssl_starttls=no\nset ssl_force_tls=no\nset delete=yes\n\
+         set quit=yes\nset header_cache=\nset mail_check=60\n",
+        server.pop3,
+        folder.path().display()
+    );
+    std::fs::write(&rc, text).expect("written");
+    let home = folder.path().display();
+    let command = format!("HOME={home} TERM=screen LC_ALL=C mutt -n -F {home}/rc");
+    let mutt = Terminal::start(folder.path(), &command);
+    // The second is opened and read to its end; the first is marked, and deleted at the end.
+    mutt.expect("Msgs:3");
+    mutt.press(&["2", "Enter", "Enter"]);
+    mutt.expect("2/3");
+    mutt.press(&["End"]);
+    mutt.expect("(end)");
+    mutt.press(&["q"]);
+    mutt.expect("Msgs:3 New:2");
+    mutt.press(&["1", "Enter", "d"]);
+    mutt.expect("Del:1");
+    mutt.press(&["q"]);
+    mutt.expect_end();
+    let left = mailbox(server.pop3, "u3@bench.test", "pw");
+    assert_eq!(left.len(), 2);
+    assert!(left[0].starts_with("Subject: 1\r\n"), "{}", left[0]);
+}
+
+fn not_root() -> Option<String> {
+    (!rustix::process::getuid().is_root()).then(|| "Postfix is started by root only".to_owned())
+}
+
+/// Debian's Postfix in a folder of its own, stopped when dropped.
+struct Postfix {
+    folder: tempfile::TempDir,
+    smtp: SocketAddr,
+}
+
+impl Postfix {
+    fn start(words: &[&str]) -> Postfix {
+        let postfix = Postfix {
+            folder: tempfile::tempdir().expect("a folder"),
+            smtp: free_port(),
+        };
+        let port = postfix.smtp.port().to_string();
+        let words = [&["--smtp", &port], words].concat();
+        run(postfix.command("start").args(words));
+        postfix
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/peers/postfix");
+        let mut command = Command::new("python3");
+        command.arg(script).arg(verb).arg(self.folder.path());
+        command
+    }
+
+    fn waiting(&self) -> usize {
+        let said = run(&mut self.command("queue"));
+        said.trim().parse().expect("a number")
+    }
+
+    /// Tries again at once what could not be delivered.
+    fn flush(&self) {
+        run(Command::new("postqueue")
+            .arg("-c")
+            .arg(self.folder.path().join("etc"))
+            .arg("-f"));
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("postfix.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        // Where it did not start, there is nothing to stop.
+        let _ = self.command("stop").output();
+        if std::thread::panicking() {
+            eprintln!("Postfix's log:\n{}", self.log());
+        }
+    }
+}
+
+/// An address that nobody listens on.
+fn free_port() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+fn postfix_by_lmtp() {
+    let hop = free_port();
+    let hop_flag = hop.to_string();
+    postfix_through_kills(
+        &["--lmtp", &hop_flag],
+        &["--transport", &format!("lmtp:inet:{hop}")],
+    );
+}
+
+fn postfix_by_smtp() {
+    let hop = free_port();
+    let hop_flag = hop.to_string();
+    postfix_through_kills(
+        &["--smtp", &hop_flag],
+        &[
+            "--transport",
+            &format!("smtp:[{}]:{}", hop.ip(), hop.port()),
+        ],
+    );
+}
+
+/// Postfix is given mail and passes it on, while the server is killed again and again.
+fn postfix_through_kills(flags: &[&str], words: &[&str]) {
+    const MESSAGES: usize = 240;
+    const KILLS: usize = 4;
+    let mut server = Server::start(flags);
+    server.generate(4);
+    let postfix = Postfix::start(words);
+    // Each to two accounts, which may be in two partitions.
+    let users: Vec<String> = (0..4).map(|n| format!("u{n}@bench.test")).collect();
+    let to = |number: usize| [&*users[number % 4], &*users[(number + 1) % 4]];
+    let mut client = Client::new(postfix.smtp);
+    client.expect("EHLO client.example", "250");
+    for number in 0..MESSAGES {
+        let body = format!("Subject: message {number:04}\r\n\r\n.dot");
+        let replies = send_message(&mut client, &to(number), &body, false);
+        assert!(replies[0].starts_with("250"), "{replies:?}");
+        if number % (MESSAGES / KILLS) == MESSAGES / KILLS / 2 {
+            server.kill();
+        } else if number % (MESSAGES / KILLS) == MESSAGES / KILLS / 2 + 10 {
+            server.restart();
+            postfix.flush();
+        }
+    }
+    let started = Instant::now();
+    while postfix.waiting() > 0 {
+        assert!(started.elapsed() < PATIENCE, "{} wait", postfix.waiting());
+        postfix.flush();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let mut doubled = 0;
+    for (index, user) in users.iter().enumerate() {
+        let found = mailbox(server.pop3, user, "pw");
+        for number in (0..MESSAGES).filter(|n| n % 4 == index || (n + 1) % 4 == index) {
+            // Postfix adds fields that are missing.
+            let subject = format!("\r\nSubject: message {number:04}\r\n");
+            let is_it =
+                |text: &&String| text.contains(&subject) && text.ends_with("\r\n\r\n.dot\r\n");
+            let copies = found.iter().filter(is_it).count();
+            assert!(copies >= 1, "message {number} to {user} is lost");
+            doubled += copies - 1;
+        }
+        let expected = MESSAGES / 2;
+        assert!(found.len() >= expected, "{user}");
+    }
+    // RFC 1047: who loses the connection before the reply has to send again.
+    let log = postfix.log();
+    let unsure = log.matches("may be sent more than once").count();
+    assert!(
+        doubled <= unsure,
+        "{doubled} copies too many, {unsure} unsure"
+    );
+    assert!(log.contains("status=deferred"), "no kill hit anything");
+    println!(
+        "{MESSAGES} messages, {KILLS} kills: {doubled} copies more, {unsure} deliveries unsure"
+    );
+}
+
 /// Three messages to u3.
 fn three(server: &Server) {
-    let mut client = support::Client::new(server.smtp);
+    let mut client = Client::new(server.smtp);
     client.expect("EHLO client.example", "250");
     for number in 0..3 {
         let body = format!(
             "Subject: {number}\r\n\r\n{}",
             "line\r\n.\r\n".repeat(number * 500)
         );
-        support::send_message(&mut client, &["u3@bench.test"], &body, false);
+        send_message(&mut client, &["u3@bench.test"], &body, false);
     }
 }
 

@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -16,6 +17,12 @@ use support::{Client, Server, command, log_in, mailbox};
 
 const TESTS: &[Test] = &[
     Test::driving("a_full_disk_refuses_mail_and_loses_none", &["mount"], full).unless(cannot_mount),
+    Test::driving(
+        "a_disk_filled_to_its_last_byte_by_another_is_started_on",
+        &["mount"],
+        filled_by_another,
+    )
+    .unless(cannot_mount),
     Test::driving("a_read_only_folder_is_named", &["mount"], read_only).unless(cannot_mount),
     Test::driving(
         "a_disk_that_turns_read_only_still_serves_what_it_has",
@@ -271,6 +278,83 @@ fn full() {
     assert!(server.stop().success());
     server.restart();
     check(&server, &mail, BYTES);
+}
+
+/// Another program takes the last byte.
+fn fill(volume: &Volume) -> PathBuf {
+    let path = volume.path().join("other");
+    let mut file = fs::File::create(&path).expect("made");
+    for bytes in [1 << 16, 4096, 1] {
+        let piece = vec![b'x'; bytes];
+        loop {
+            match file.write(&piece) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    path
+}
+
+fn filled_by_another() {
+    const BYTES: usize = 30_000;
+    let volume = Volume::tmpfs("80m").expect("mounted");
+    let data = volume.data();
+    let flags = [
+        "--processors",
+        "0",
+        "--partitions",
+        "2",
+        "--reserve",
+        "8M",
+        "--cleanup-age",
+        "0s",
+    ];
+    let mut server = Server::start_on(&data, &flags);
+    server.generate(USERS as u32);
+    let mut mail = vec![Vec::new(); USERS];
+    let mut number = 0;
+    for round in 0..6 {
+        let mut refused = 0;
+        while refused < 2 * USERS {
+            let reply = offer(&server, number, BYTES);
+            if reply.starts_with("250") {
+                mail[number % USERS].push(number);
+                refused = 0;
+            } else {
+                assert!(reply.starts_with("452 4.3.1"), "{reply}");
+                refused += 1;
+            }
+            number += 1;
+        }
+        let other = fill(&volume);
+        for life in 0..3 {
+            server.kill();
+            fill(&volume);
+            server.restart();
+            check(&server, &mail, BYTES);
+            // Some are deleted, one by one.
+            let user_number = (round + life) % USERS;
+            for _ in 0..3 {
+                let mut pop3 = log_in(server.pop3, &user(user_number), "pw");
+                pop3.expect("DELE 1", "+OK");
+                pop3.expect("QUIT", "+OK");
+                mail[user_number].remove(0);
+            }
+        }
+        fs::remove_file(other).expect("removed");
+        for (number, mail) in mail.iter_mut().enumerate() {
+            let mut pop3 = log_in(server.pop3, &user(number), "pw");
+            let count = mail.len() * 3 / 4;
+            for index in 1..=count {
+                pop3.expect(&format!("DELE {index}"), "+OK");
+            }
+            pop3.expect("QUIT", "+OK");
+            mail.drain(..count);
+        }
+        server.run(&["expire", "--now"]);
+    }
 }
 
 /// What a command on a folder that cannot be written says.

@@ -231,24 +231,32 @@ impl Backend for Shards {
 
     async fn expire_now(&self) -> Result<u64, BackendError> {
         let mut total = 0;
-        let mut failed = None;
-        for number in 0..self.0.layout.partitions() {
-            let done = self
-                .0
-                .on_partition(number, |partition| {
-                    Box::pin(async move { partition.expire_now().await })
-                })
-                .await;
-            match done {
-                Ok(bytes) => total += bytes,
-                Err(error) => {
-                    failed.get_or_insert_with(|| {
-                        BackendError::Failed(format!("partition {number}: {error}"))
-                    });
+        let mut todo: Vec<u16> = (0..self.0.layout.partitions()).collect();
+        loop {
+            let before = total;
+            let mut failed = Vec::new();
+            for number in todo {
+                let done = self
+                    .0
+                    .on_partition(number, |partition| {
+                        Box::pin(async move { partition.expire_now().await })
+                    })
+                    .await;
+                match done {
+                    Ok(bytes) => total += bytes,
+                    Err(error) => failed.push((number, error)),
                 }
             }
+            // On a full disk what one gives back may be what another needs to begin.
+            match failed.first() {
+                None => return Ok(total),
+                Some((number, error)) if total == before => {
+                    let text = format!("partition {number}: {error}");
+                    return Err(BackendError::Failed(text));
+                }
+                Some(_) => todo = failed.into_iter().map(|(number, _)| number).collect(),
+            }
         }
-        failed.map_or(Ok(total), Err)
     }
 
     fn place(&self, address: &Address) -> Place {

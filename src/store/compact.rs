@@ -39,6 +39,9 @@ const WINDOW_GARBAGE_PERCENT: u64 = 40;
 /// And at once when asked for, or when space is short.
 const NOW_GARBAGE_PERCENT: u64 = 10;
 
+/// Copies on a full disk leave so much: a start writes its last batch again, and expunges come on.
+const LEFT_FREE_BYTES: u64 = 1024 * 1024;
+
 /// Records of a segment for the commit loop to copy.
 pub(super) struct Moves {
     segment: u64,
@@ -163,9 +166,14 @@ impl<D: Disk> Partition<D> {
         }
         let mut moved = Vec::new();
         let (mut moved_bytes, mut freed) = (0, 0);
-        for (_, generation) in candidates {
+        let mut left_out = 0;
+        for (live_bytes, generation) in candidates {
             if self.closing.get() {
                 break;
+            }
+            if self.full.get() && !self.has_room_for_copies(live_bytes).await {
+                left_out += 1;
+                continue;
             }
             let Some(bytes) = self.move_segment(generation).await? else {
                 self.background.damaged.borrow_mut().insert(generation);
@@ -188,7 +196,26 @@ impl<D: Disk> Partition<D> {
             freed += self.remove_segments(&moved).await?;
         }
         self.probe.reclaimed_bytes.add(freed);
+        if freed == 0 && left_out > 0 {
+            return Err(StoreError::Full);
+        }
         Ok(freed.saturating_sub(moved_bytes))
+    }
+
+    /// On a full disk: copies of so many bytes leave what expunges and the next start need.
+    async fn has_room_for_copies(&self, live_bytes: u64) -> bool {
+        if live_bytes == 0 {
+            return true;
+        }
+        let free = self.disk.free_bytes(&self.dir).await.unwrap_or(0);
+        let log = self.log.borrow();
+        let ahead = log
+            .segments
+            .get(&log.active)
+            .map_or(0, |active| active.bytes.saturating_sub(active.end));
+        let reserve = log.reserve.as_ref().map_or(0, |reserve| reserve.bytes);
+        let kept = LEFT_FREE_BYTES.min(self.settings.segment_bytes / 2);
+        live_bytes + kept <= free + ahead + reserve
     }
 
     /// Copies what is needed of a segment; `None` when it is damaged.

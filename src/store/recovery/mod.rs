@@ -157,7 +157,8 @@ struct File {
 struct Files {
     segments: BTreeMap<u64, File>,
     indexes: Vec<u64>,
-    /// Never were part of the log: removed first, as space may be short.
+    /// Never were part of the partition, or the manifest says that they are no longer: removed
+    /// first, as space may be short.
     spare: Vec<PathBuf>,
     /// Not part of the log any more: removed once the manifest says so, too.
     dead: Vec<PathBuf>,
@@ -340,7 +341,7 @@ impl<D: Disk> Recovery<'_, D> {
         let is_listed = manifest.live.binary_search(&generation).is_ok();
         let speaks_of = manifest.listed_from..=manifest.as_of;
         if speaks_of.contains(&generation) && !is_listed {
-            files.dead.push(path);
+            files.spare.push(path);
             return Ok(());
         }
         let file = self.disk.open(&path, OpenMode::Read).await;
@@ -469,9 +470,12 @@ impl<D: Disk> Recovery<'_, D> {
         let used = found.as_ref().map_or(0, |(generation, ..)| *generation);
         candidates.retain(|generation| *generation != used);
         let others = candidates.iter();
-        files
-            .dead
-            .extend(others.map(|generation| segment::index_path(self.dir, *generation)));
+        let others = others.map(|generation| segment::index_path(self.dir, *generation));
+        // On a full disk one that was being written when the end came may have all the space left.
+        match manifest.serial {
+            0 => files.dead.extend(others),
+            _ => files.spare.extend(others),
+        }
         if let Some((generation, index, covers, position)) = found {
             files.indexes = vec![generation];
             return Ok((index, covers, position));

@@ -4,6 +4,7 @@ use super::replay::{Replay, What};
 use super::*;
 use crate::mail::Address;
 use crate::store::batch::{self, Head};
+use crate::store::compact::is_full;
 use crate::store::partition::Prepared;
 use crate::store::record::encode;
 use crate::store::segment::Segment;
@@ -48,14 +49,15 @@ impl<D: Disk> Recovery<'_, D> {
         let path = self.dir.join(UNFINISHED);
         let tail_bytes: u64 = tail.iter().map(|waiting| waiting.bytes.len() as u64).sum();
         let file = self.make_fresh(&path, &mut files, tail_bytes).await;
-        let file = file.map_err(io_error(&path))?;
+        let failed = |error| io_error(&path)(say_how_much(error, tail_bytes));
+        let file = file.map_err(failed)?;
         for waiting in tail {
             if let What::Batch { head, .. } = waiting.what {
                 let mut bytes = waiting.bytes;
                 bytes.truncate(head.len as usize);
                 self.report.rewritten_bytes += u64::from(head.len);
                 let written = self.rewrite(&file, &mut fresh, bytes, head, &mut replay);
-                written.await.map_err(io_error(&path))?;
+                written.await.map_err(failed)?;
             }
         }
         let mut seq_next = replay.seq_max + 1;
@@ -74,7 +76,7 @@ impl<D: Disk> Recovery<'_, D> {
             let reserves = reserves(&replay.index, jump, &mut seq_next);
             for (bytes, head) in reserves {
                 let written = self.rewrite(&file, &mut fresh, bytes, head, &mut replay);
-                written.await.map_err(io_error(&path))?;
+                written.await.map_err(failed)?;
             }
         }
         let header = Header {
@@ -86,7 +88,7 @@ impl<D: Disk> Recovery<'_, D> {
         };
         let block = segment::encode_header(&header, self.identity).to_vec();
         let (result, _) = self.disk.write_at(&file, 0, block, SyncLevel::Fsync).await;
-        result.map_err(io_error(&path))?;
+        result.map_err(failed)?;
         let named = segment::file_path(self.dir, generation);
         self.disk
             .rename(&path, &named)
@@ -332,6 +334,17 @@ impl<D: Disk> Recovery<'_, D> {
             }
         }
     }
+}
+
+/// A start on a full disk needs a little space, and whoever has to make it wants to know how much.
+fn say_how_much(error: io::Error, tail_bytes: u64) -> io::Error {
+    if !is_full(&error) {
+        return error;
+    }
+    let kibibytes = (BLOCK_BYTES as u64 + tail_bytes + FIRST_BYTES_MIN).div_ceil(1024);
+    let kind = error.kind();
+    let text = format!("{error}: a start needs {kibibytes} KiB here; make room for it");
+    io::Error::new(kind, text)
 }
 
 /// The segment that recovery writes.

@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::lines::{DotReader, Lines};
 use super::secured::Upgrade;
 use super::{Dialogue, End, Next, SILENT_GREETING, Work, note_fault};
-use crate::message::{Checker, Verdict};
+use crate::message::{Checker, MESSAGE_BYTES_MAX, Verdict};
 use crate::pool::Pool;
 use crate::recorder::{Fault, FaultKey, Recorder, Verb};
 use crate::sasl::{Salted, Sasl};
@@ -235,8 +235,13 @@ impl Dialogue for Pop3 {
                 let before = input.len();
                 let whole = self.text(work, &mut input);
                 self.text_bytes += (before - input.len()) as u64;
-                if self.text_bytes > TEXT_BYTES_MAX {
-                    return self.nonsense(work, b"a text of more than 1 GiB");
+                let bytes_max = match self.awaiting {
+                    Await::Retr => MESSAGE_BYTES_MAX as u64,
+                    _ => LIST_BYTES_MAX,
+                };
+                if self.text_bytes > bytes_max {
+                    let sample = format!("a text of more than {bytes_max} bytes");
+                    return self.nonsense(work, sample.as_bytes());
                 }
                 if whole {
                     self.in_text = false;
@@ -350,8 +355,8 @@ impl Upgrade for Pop3 {
     }
 }
 
-/// Bytes of one reply of several lines: no message is larger.
-const TEXT_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a reply of several lines that is no message: a million messages fit.
+const LIST_BYTES_MAX: u64 = 64 << 20;
 
 /// The number of messages in the reply to STAT (RFC 1939 §5).
 fn stat_count(line: &[u8]) -> Option<u32> {

@@ -69,6 +69,7 @@ pub fn guarded_smtp(store: &Store, faults: &[Fault], doors: &Doors) -> SocketAdd
                 lmtp: false,
                 user: None,
                 recipients: Vec::new(),
+                eight_bit: false,
             };
             session.run()
         });
@@ -84,6 +85,8 @@ struct Session<'a> {
     lmtp: bool,
     user: Option<String>,
     recipients: Vec<String>,
+    /// MAIL announced 8-bit content (RFC 6152).
+    eight_bit: bool,
 }
 
 impl Session<'_> {
@@ -136,6 +139,10 @@ impl Session<'_> {
             ("MAIL", Some(_)) if !peer.secured => peer.say("530 5.7.0 STARTTLS first"),
             ("MAIL", _) if doors.auth && self.user.is_none() => peer.say("530 5.7.0 AUTH first"),
             ("MAIL", _) if self.user.iter().any(not_mine) => peer.say("553 5.7.1 not yours"),
+            ("MAIL", _) => {
+                self.eight_bit = line.ends_with(" BODY=8BITMIME");
+                peer.say("250 ok")
+            }
             ("RCPT", _) => match refused {
                 Some(code) => peer.say(&format!("{code} no")),
                 None => {
@@ -153,6 +160,11 @@ impl Session<'_> {
     fn data(&mut self) -> std::io::Result<bool> {
         self.peer.say("354 go")?;
         let body = dot_text(&mut self.peer)?;
+        if self.eight_bit == body.is_ascii() {
+            self.recipients.clear();
+            self.peer.say("554 5.6.1 not what MAIL announced")?;
+            return Ok(false);
+        }
         let number = self.taken.fetch_add(1, Ordering::SeqCst);
         let replies = if self.lmtp { self.recipients.len() } else { 1 };
         if take(self.store, &self.recipients, body, number, self.faults) {

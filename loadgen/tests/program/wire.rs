@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::fake::{self, Doors, Store};
+use super::fake::{self, Doors, Manner, Speaks, Store};
 use super::{loadgen, numbers, send, verify};
 
 fn tls(implicit: bool) -> (Doors, String) {
@@ -218,6 +218,14 @@ fn real_messages_come_back_as_they_were() {
     );
     let sent = loadgen(dir.path(), &command);
     assert_eq!(sent.status, 0, "{}", sent.text);
+    let deaf = fake::rude(Speaks::Smtp, "EHLO", Manner::Says(b"250 no 8BITMIME\r\n"));
+    let refused = loadgen(dir.path(), &format!("smtp --target {deaf} {more}"));
+    assert_eq!(refused.status, 2, "{}", refused.text);
+    assert!(
+        refused.text.contains("announce 8BITMIME (RFC 6152)"),
+        "{}",
+        refused.text
+    );
     let outbound = fake::pop3(&store);
     let verified = verify(dir.path(), outbound, "--password pw");
     assert_eq!(

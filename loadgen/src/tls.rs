@@ -7,11 +7,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -30,7 +31,7 @@ pub enum Start {
 pub enum Trust<'a> {
     /// Those signed by the authorities that this machine trusts.
     System,
-    /// Those signed by an authority in this PEM file, which may be the certificate itself.
+    /// Those in this PEM file, for their names, and those signed by an authority in it.
     File(&'a Path),
     /// All of them: who answers is not checked.
     Anybody,
@@ -70,7 +71,8 @@ impl Tls {
                 .with_root_certificates(system_authorities()?)
                 .with_no_client_auth(),
             Trust::File(path) => builder
-                .with_root_certificates(authorities(path)?)
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Listed::read(path, provider)?))
                 .with_no_client_auth(),
         };
         let name = ServerName::try_from(name.to_owned())
@@ -138,23 +140,86 @@ fn system_authorities() -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
-    let wrong = |why: String| {
-        format!(
-            "--tls-ca {}: {why}; wanted is a PEM file with certificates",
-            path.display()
+/// Takes the certificates of a file as they are: what a test server signed itself is no authority,
+/// and often says that it is one, for which it would be refused otherwise. Takes those signed by
+/// one of them too.
+#[derive(Debug)]
+struct Listed {
+    certificates: Vec<CertificateDer<'static>>,
+    authorities: Arc<WebPkiServerVerifier>,
+}
+
+impl Listed {
+    fn read(path: &Path, provider: Arc<CryptoProvider>) -> Result<Listed, String> {
+        let wrong = |why: String| {
+            format!(
+                "--tls-ca {}: {why}; wanted is a PEM file with certificates",
+                path.display()
+            )
+        };
+        let certificates = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| wrong(e.to_string()))?;
+        let mut store = RootCertStore::empty();
+        for certificate in &certificates {
+            let added = store.add(certificate.clone());
+            added.map_err(|e| wrong(e.to_string()))?;
+        }
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider);
+        Ok(Listed {
+            certificates,
+            // It wants one authority at least.
+            authorities: builder.build().map_err(|e| wrong(e.to_string()))?,
+        })
+    }
+}
+
+impl ServerCertVerifier for Listed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.certificates.iter().any(|listed| listed == end_entity) {
+            let parsed = ParsedCertificate::try_from(end_entity)?;
+            verify_server_name(&parsed, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.authorities.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
         )
-    };
-    let mut store = RootCertStore::empty();
-    let found = CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?;
-    for certificate in found {
-        let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
-        store.add(certificate).map_err(|e| wrong(e.to_string()))?;
     }
-    if store.is_empty() {
-        return Err(wrong("there is none in it".to_owned()));
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities
+            .verify_tls12_signature(message, certificate, signature)
     }
-    Ok(store)
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
+    }
 }
 
 /// Takes any certificate, of which the server has to have the key.

@@ -1,13 +1,17 @@
 //! The whole program against a small server with faults to order.
 
+#[path = "program/bad_servers.rs"]
+mod bad_servers;
 mod fake;
+#[path = "program/wire.rs"]
+mod wire;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fake::{Fault, Manner, Store};
+use fake::{Fault, Store};
 use serde_json::Value;
 
 struct Outcome {
@@ -47,10 +51,15 @@ fn loadgen(dir: &Path, arguments: &str) -> Outcome {
 fn send(dir: &Path, command: &str, target: SocketAddr, more: &str) -> Outcome {
     let ledger = dir.join("ledger");
     let _ = std::fs::remove_file(&ledger);
+    let size = if more.contains("--size") {
+        ""
+    } else {
+        "--size 2K"
+    };
     loadgen(
         dir,
         &format!(
-            "{command} --target {target} --users 20 --connections 4 --size 2K --ledger {} {more}",
+            "{command} --target {target} --users 20 --connections 4 {size} --ledger {} {more}",
             ledger.display()
         ),
     )
@@ -197,72 +206,6 @@ fn refusals_are_counted_by_code() {
 }
 
 #[test]
-fn servers_that_do_not_behave_are_named() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let closed_address = closed.local_addr().expect("an address");
-    drop(closed);
-    let cases = [
-        (closed_address, "connection refused", "connect"),
-        (fake::rude(Manner::Hangs), "timed out", "greeting"),
-        (fake::rude(Manner::Resets), "connection reset", "EHLO"),
-        (fake::rude(Manner::Nonsense), "not the protocol", "greeting"),
-        (
-            fake::rude(Manner::Busy),
-            "refused for now (4xx)",
-            "greeting",
-        ),
-    ];
-    for (target, kind, verb) in cases {
-        let dir = tempfile::tempdir().expect("a folder");
-        let began = Instant::now();
-        let sent = send(
-            dir.path(),
-            "smtp",
-            target,
-            "--count 10 --timeout 500ms --give-up 1s",
-        );
-        assert_eq!(sent.status, 1, "{kind}: {}", sent.text);
-        let error = &sent.json["errors"][0];
-        assert_eq!(
-            (&error["kind"], &error["verb"]),
-            (&kind.into(), &verb.into()),
-            "{}",
-            sent.text
-        );
-        assert!(sent.text.contains("given up"), "{}", sent.text);
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "{kind}: an endless wait"
-        );
-        // Reconnecting is bounded: four connections, some twenty attempts a second at first.
-        assert!(
-            error["count"].as_u64().expect("a count") < 200,
-            "{}",
-            sent.text
-        );
-        let idle = loadgen(
-            dir.path(),
-            &format!(
-                "idle-connections --target {target} --connections 5 --timeout 500ms --hold 1s"
-            ),
-        );
-        assert_eq!(idle.status, 1, "{kind}: {}", idle.text);
-    }
-}
-
-#[test]
-fn the_wrong_protocol_is_told() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let target = fake::pop3(&Store::default());
-    let sent = send(dir.path(), "smtp", target, "--count 10 --give-up 1s");
-    assert!(
-        sent.text.contains("not the protocol at greeting: +OK fake"),
-        "{}",
-        sent.text
-    );
-}
-
-#[test]
 fn a_wrong_password_makes_a_bad_verdict() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::default();
@@ -331,6 +274,55 @@ fn wrong_flags_say_what_is_allowed() {
     let none = "127.0.0.1:9";
     for (arguments, wanted) in [
         ("smtp --target nowhere".to_owned(), "ADDR:PORT"),
+        (
+            format!("smtp --target {none} --size 1K:x"),
+            "'x' in '1K:x' is not a weight",
+        ),
+        (
+            format!("smtp --target {none} --size lognormal:1K"),
+            "lognormal:MEDIAN,SIGMA",
+        ),
+        (
+            format!("smtp --target {none} --messages /does/not/exist"),
+            "--messages /does/not/exist: No such file",
+        ),
+        (
+            format!("smtp --target {none} --messages /does --size 4K"),
+            "cannot be used with",
+        ),
+        (
+            format!("smtp --target {none} --spread normal"),
+            "uniform, domains, or zipf:S",
+        ),
+        (
+            format!("smtp --target {none} --recipients 1:1,2001"),
+            "a number from 1 to 1000",
+        ),
+        (
+            format!("smtp --target {none} --users 10 --domain a,b --recipients 6 --spread domains"),
+            "has only 5 users",
+        ),
+        (
+            format!("smtp --target {none} --tls --starttls"),
+            "cannot be used with",
+        ),
+        (
+            format!("smtp --target {none} --tls-insecure"),
+            "need --tls or --starttls",
+        ),
+        (
+            format!("smtp --target {none} --tls --tls-ca /does/not/exist"),
+            "--tls-ca /does/not/exist",
+        ),
+        (
+            format!("smtp --target {none} --tls --tls-insecure --tls-name a/b"),
+            "a host name or an IP address",
+        ),
+        (format!("smtp --target {none} --auth plain"), "--password"),
+        (
+            format!("submission --target {none} --auth kerberos --password x"),
+            "scram-sha-256",
+        ),
         (
             format!("smtp --target {none} --size 10"),
             "--size: a message of 10 bytes",

@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::lines::{DotReader, Lines};
 use super::secured::Upgrade;
 use super::{Dialogue, End, Next, SILENT_GREETING, Work, note_fault};
-use crate::message::{Checker, Verdict};
+use crate::message::{Checker, MESSAGE_BYTES_MAX, Verdict};
 use crate::pool::Pool;
 use crate::recorder::{Fault, FaultKey, Recorder, Verb};
 use crate::sasl::{Salted, Sasl};
@@ -181,6 +181,8 @@ pub struct Pop3 {
     session_began: Instant,
     step_began: Instant,
     pipelining: bool,
+    /// Messages there are, by STAT.
+    messages: u32,
     /// Messages wanted; known after STAT.
     wanted: u32,
     sent: u32,
@@ -209,6 +211,7 @@ impl Dialogue for Pop3 {
             session_began: now,
             step_began: now,
             pipelining: false,
+            messages: 0,
             wanted: 0,
             sent: 0,
             answered: 0,
@@ -235,8 +238,13 @@ impl Dialogue for Pop3 {
                 let before = input.len();
                 let whole = self.text(work, &mut input);
                 self.text_bytes += (before - input.len()) as u64;
-                if self.text_bytes > TEXT_BYTES_MAX {
-                    return self.nonsense(work, b"a text of more than 1 GiB");
+                let bytes_max = match self.awaiting {
+                    Await::Retr => MESSAGE_BYTES_MAX as u64,
+                    _ => LIST_BYTES_MAX + LIST_LINE_BYTES_MAX * u64::from(self.messages),
+                };
+                if self.text_bytes > bytes_max {
+                    let sample = format!("a text of more than {bytes_max} bytes");
+                    return self.nonsense(work, sample.as_bytes());
                 }
                 if whole {
                     self.in_text = false;
@@ -256,6 +264,7 @@ impl Dialogue for Pop3 {
                             let sample = line.to_vec();
                             return self.nonsense(work, &sample);
                         };
+                        self.messages = count;
                         self.wanted = work.options.retrieve.map_or(count, |max| max.min(count));
                     } else if self.awaiting == Await::Greeting {
                         self.timestamp = login::timestamp(line);
@@ -350,8 +359,10 @@ impl Upgrade for Pop3 {
     }
 }
 
-/// Bytes of one reply of several lines: no message is larger.
-const TEXT_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a reply of several lines that is no message, and those of each line of LIST or UIDL: a
+/// number, a blank and 70 characters at most (RFC 1939 §7), with room for what some servers add.
+const LIST_BYTES_MAX: u64 = 64 << 10;
+const LIST_LINE_BYTES_MAX: u64 = 512;
 
 /// The number of messages in the reply to STAT (RFC 1939 §5).
 pub(super) fn stat_count(line: &[u8]) -> Option<u32> {

@@ -253,6 +253,10 @@ fn explain(error: &Error, input: &[u8]) -> (Fault, u16, Vec<u8>) {
             let sample = [b"not TLS: ", input].concat();
             (Fault::Nonsense, 0, sample)
         }
+        Error::InvalidCertificate(_) => {
+            let text = format!("{error} (see --tls-ca, --tls-name and --tls-insecure)");
+            (Fault::Tls, 0, text.into_bytes())
+        }
         _ => (Fault::Tls, 0, error.to_string().into_bytes()),
     }
 }

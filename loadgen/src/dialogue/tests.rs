@@ -7,13 +7,15 @@ use std::time::Instant;
 use crossbeam::channel::Receiver;
 
 use super::pop3::{self, Pop3, Pop3Work};
+use super::secured::Upgrade as _;
 use super::smtp::{self, Smtp, SmtpWork};
 use super::*;
 use crate::choice::Weighted;
 use crate::ledger::{Ledger, Outcome, read};
 use crate::message::{Builder, Content, Framing, MessageId, Shape, Verdict};
 use crate::pool::{Pool, Recipients, Spread};
-use crate::recorder::Interval;
+use crate::recorder::{FaultKey, Interval};
+use crate::sasl::Mechanism;
 use crate::schedule::Schedule;
 
 fn recorder() -> (Recorder, Receiver<Interval>) {
@@ -370,6 +372,133 @@ fn chunking_needs_to_be_announced() {
         Next::Fail
     );
     assert!(mail.work.failure().expect("a reason").contains("CHUNKING"));
+}
+
+/// Options of a run that logs in as `x`, whoever it is.
+fn logging_in(mechanism: Mechanism) -> impl Fn(&mut smtp::Options) {
+    move |options| {
+        one(options);
+        options.auth = Some(smtp::Auth {
+            mechanism,
+            user_pattern: "{domain}".to_owned(),
+            password: "pw".to_owned(),
+            own_sender: false,
+        });
+    }
+}
+
+#[test]
+fn auth_comes_before_the_first_message() {
+    // RFC 4954 §4: PLAIN with its initial response, LOGIN by prompts.
+    for (mechanism, exchange) in [
+        (Mechanism::Plain, "C: AUTH PLAIN AHgAcHc="),
+        (
+            Mechanism::Login,
+            "C: AUTH LOGIN
+             S: 334 VXNlcm5hbWU6
+             C: eA==
+             S: 334 UGFzc3dvcmQ6
+             C: cHc=",
+        ),
+    ] {
+        let script = format!(
+            "S: 220 hi
+             C: EHLO h
+             S: 250-x|250 AUTH LOGIN PLAIN
+             {exchange}
+             S: 235 2.7.0 welcome
+             C: MAIL FROM:<s@x>
+             S: 250 a
+             C: *RCPT
+             S: 250 b
+             C: DATA
+             S: 354 c
+             S: 250 d
+             S: 221 bye"
+        );
+        let (sum, outcomes) = smtp_case(1, logging_in(mechanism), &script, Next::Close, End::Asked);
+        assert_eq!(outcomes, [(0, 1, OK)]);
+        let logins = sum.histogram(Verb::Auth).map(hdrhistogram::Histogram::len);
+        assert_eq!((logins, sum.faults.len()), (Some(1), 0));
+    }
+}
+
+#[test]
+fn logins_that_fail_are_told_and_cost_no_message() {
+    for (offers, reply, fault, code) in [
+        ("AUTH PLAIN", "535 5.7.8 wrong", Fault::Permanent, 535),
+        ("AUTH PLAIN", "454 4.7.0 later", Fault::Transient, 454),
+        ("AUTH PLAIN", "334 !not base64!", Fault::Nonsense, 0),
+        ("AUTH PLAIN", "334 eA==", Fault::Nonsense, 0),
+        ("AUTH PLAIN", "354 go", Fault::Nonsense, 354),
+        ("AUTH LOGIN CRAM-MD5", "", Fault::NotOffered, 0),
+        ("8BITMIME", "", Fault::NotOffered, 0),
+    ] {
+        let reply = if reply.is_empty() {
+            String::new()
+        } else {
+            format!("S: {reply}")
+        };
+        let script = format!("S: 220 hi\nS: 250-x|250 {offers}\n{reply}");
+        let (sum, outcomes) = smtp_case(
+            1,
+            logging_in(Mechanism::Plain),
+            &script,
+            Next::Fail,
+            End::Asked,
+        );
+        assert_eq!(outcomes, [], "no attempt was made");
+        let keys: Vec<_> = sum.faults.keys().copied().collect();
+        let verb = Verb::Auth;
+        assert_eq!(keys, [FaultKey { fault, verb, code }], "{offers}: {reply}");
+    }
+}
+
+#[test]
+fn starttls_forgets_what_was_said_before() {
+    let starttls = |options: &mut smtp::Options| {
+        one(options);
+        options.starttls = true;
+    };
+    let mut mail = mail(1, starttls);
+    let now = Instant::now();
+    let mut smtp = Smtp::open(&mut mail.work, now).expect("work to do");
+    let script = "S: 220 hi
+        C: EHLO h
+        S: 250-x|250-PIPELINING|250 STARTTLS
+        C: STARTTLS
+        S: 220 go ahead";
+    assert_eq!(play(&mut smtp, &mut mail.work, 1, script), Next::Wait);
+    assert!(smtp.wants_tls());
+    // RFC 3207 §4.2: EHLO again; PIPELINING is not announced this time, so MAIL goes alone.
+    let mut out = Vec::new();
+    assert_eq!(smtp.upgraded(&mut mail.work, now, &mut out), Next::Wait);
+    assert_eq!(out, b"EHLO h\r\n");
+    out.clear();
+    smtp.received(&mut mail.work, b"250 x\r\n", now, &mut out);
+    assert_eq!(out, b"MAIL FROM:<s@x>\r\n");
+    assert!(!smtp.wants_tls());
+    // Not offered, refused, and with words behind the agreement that TLS does not protect.
+    let hello = "S: 220 hi\nS: 250-x|250";
+    for (rest, fault, code) in [
+        ("PIPELINING", Fault::NotOffered, 0),
+        ("STARTTLS\nS: 454 4.7.0 no", Fault::Transient, 454),
+        ("STARTTLS\nS: 220 go|250 injected", Fault::Nonsense, 0),
+    ] {
+        let mut mail = self::mail(1, starttls);
+        let mut smtp = Smtp::open(&mut mail.work, now).expect("work to do");
+        let script = format!("{hello} {rest}");
+        assert_eq!(
+            play(&mut smtp, &mut mail.work, usize::MAX, &script),
+            Next::Fail
+        );
+        smtp.ended(&mut mail.work, End::Asked, now);
+        let (sum, outcomes) = mail.end();
+        assert_eq!(outcomes, []);
+        let keys: Vec<_> = sum.faults.keys().copied().collect();
+        let verb = Verb::StartTls;
+        assert_eq!(keys, [FaultKey { fault, verb, code }], "{rest}");
+    }
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! A mail server of threads and blocking sockets, with faults to order: just enough SMTP, LMTP and
 //! POP3 for `loadgen` to talk to.
 
+mod peer;
+mod rude;
+
+pub use peer::{Doors, certificate};
+pub use rude::{Manner, Speaks, rude};
+
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+
+use peer::Peer;
 
 /// What goes wrong with which message; messages are counted from 0 as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +34,6 @@ pub enum Fault {
 /// Mailboxes by address.
 pub type Store = Arc<Mutex<HashMap<String, Vec<Vec<u8>>>>>;
 
-/// How a server greets, if it does not behave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// Takes connections and says nothing.
-    Hangs,
-    /// Resets every connection.
-    Resets,
-    /// Speaks HTTP.
-    Nonsense,
-    /// 421.
-    Busy,
-}
-
 fn serve(each: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -57,72 +50,135 @@ fn serve(each: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
 
 /// An SMTP (or LMTP) server that stores what it takes.
 pub fn smtp(store: &Store, faults: &[Fault]) -> SocketAddr {
-    let (store, faults) = (store.clone(), faults.to_vec());
+    guarded_smtp(store, faults, &Doors::default())
+}
+
+/// The same behind doors.
+pub fn guarded_smtp(store: &Store, faults: &[Fault], doors: &Doors) -> SocketAddr {
+    let (store, faults, doors) = (store.clone(), faults.to_vec(), doors.clone());
     let taken = AtomicU64::new(0);
     serve(move |stream| {
         // A client that goes away is no error of the server.
-        let _ = smtp_session(&stream, &store, &faults, &taken);
+        let _ = Peer::new(&stream, &doors).and_then(|peer| {
+            let session = Session {
+                peer,
+                doors: &doors,
+                store: &store,
+                faults: &faults,
+                taken: &taken,
+                lmtp: false,
+                user: None,
+                recipients: Vec::new(),
+                eight_bit: false,
+            };
+            session.run()
+        });
     })
 }
 
-fn smtp_session(
-    stream: &TcpStream,
-    store: &Store,
-    faults: &[Fault],
-    taken: &AtomicU64,
-) -> std::io::Result<()> {
-    let mut out = stream;
-    let mut lines = BufReader::new(stream);
-    let (mut recipients, mut lmtp) = (Vec::<String>::new(), false);
-    out.write_all(b"220 fake\r\n")?;
-    loop {
-        let mut line = String::new();
-        if lines.read_line(&mut line)? == 0 {
-            return Ok(());
+struct Session<'a> {
+    peer: Peer,
+    doors: &'a Doors,
+    store: &'a Store,
+    faults: &'a [Fault],
+    taken: &'a AtomicU64,
+    lmtp: bool,
+    user: Option<String>,
+    recipients: Vec<String>,
+    /// MAIL announced 8-bit content (RFC 6152).
+    eight_bit: bool,
+}
+
+impl Session<'_> {
+    fn run(mut self) -> std::io::Result<()> {
+        self.peer.say("220 fake")?;
+        while let Some(line) = self.peer.line()? {
+            let verb = line.split(' ').next().unwrap_or_default();
+            match verb.to_ascii_uppercase().as_str() {
+                "DATA" if !self.recipients.is_empty() => {
+                    if self.data()? {
+                        return Ok(());
+                    }
+                }
+                "QUIT" => return self.peer.say("221 bye"),
+                verb => self.command(verb, &line)?,
+            }
         }
-        let verb = line.get(..4).unwrap_or("").to_ascii_uppercase();
-        match verb.as_str() {
-            "EHLO" | "LHLO" => {
-                lmtp = verb == "LHLO";
-                out.write_all(b"250-fake\r\n250 PIPELINING\r\n")?;
-            }
-            "RCPT" => {
-                let refused = faults.iter().find_map(|fault| match fault {
-                    Fault::RefuseRcpt(code) => Some(*code),
-                    _ => None,
-                });
-                if let Some(code) = refused {
-                    out.write_all(format!("{code} no\r\n").as_bytes())?;
-                    continue;
+        Ok(())
+    }
+
+    fn command(&mut self, verb: &str, line: &str) -> std::io::Result<()> {
+        let (doors, peer) = (self.doors, &mut self.peer);
+        let not_mine = |user: &String| doors.own_sender && !line.contains(&format!("<{user}>"));
+        let refused = self.faults.iter().find_map(|fault| match fault {
+            Fault::RefuseRcpt(code) => Some(*code),
+            _ => None,
+        });
+        match (verb, &doors.tls) {
+            ("EHLO" | "LHLO", tls) => {
+                self.lmtp = verb == "LHLO";
+                if tls.is_some() && !peer.secured {
+                    peer.say("250-STARTTLS")?;
                 }
-                let address = line
-                    .trim()
-                    .trim_start_matches("RCPT TO:<")
-                    .trim_end_matches('>');
-                recipients.push(address.to_owned());
-                out.write_all(b"250 ok\r\n")?;
-            }
-            "DATA" if recipients.is_empty() => out.write_all(b"503 no recipients\r\n")?,
-            "DATA" => {
-                out.write_all(b"354 go\r\n")?;
-                let body = dot_text(&mut lines)?;
-                let number = taken.fetch_add(1, Ordering::SeqCst);
-                let replies = if lmtp { recipients.len() } else { 1 };
-                if take(store, &recipients, body, number, faults) {
-                    return Ok(());
+                if doors.auth {
+                    peer.say("250-AUTH PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256")?;
                 }
-                let reply = faults.iter().find_map(|fault| match fault {
-                    Fault::Refuse(every, code) if number.is_multiple_of(*every) => Some(*code),
-                    _ => None,
-                });
-                for _ in 0..replies {
-                    out.write_all(format!("{} done\r\n", reply.unwrap_or(250)).as_bytes())?;
-                }
-                recipients.clear();
+                peer.say("250-fake\r\n250-8BITMIME\r\n250 PIPELINING")
             }
-            "QUIT" => return out.write_all(b"221 bye\r\n"),
-            _ => out.write_all(b"250 ok\r\n")?,
+            ("STARTTLS", Some((config, _))) => {
+                peer.say("220 go ahead")?;
+                peer.secure(config)
+            }
+            ("AUTH", _) if doors.auth => {
+                self.user = peer.authenticate(line, "334 ")?;
+                peer.say(match self.user {
+                    Some(_) => "235 welcome",
+                    None => "535 5.7.8 wrong password",
+                })
+            }
+            ("MAIL", Some(_)) if !peer.secured => peer.say("530 5.7.0 STARTTLS first"),
+            ("MAIL", _) if doors.auth && self.user.is_none() => peer.say("530 5.7.0 AUTH first"),
+            ("MAIL", _) if self.user.iter().any(not_mine) => peer.say("553 5.7.1 not yours"),
+            ("MAIL", _) => {
+                self.eight_bit = line.ends_with(" BODY=8BITMIME");
+                peer.say("250 ok")
+            }
+            ("RCPT", _) => match refused {
+                Some(code) => peer.say(&format!("{code} no")),
+                None => {
+                    let address = line.trim_start_matches("RCPT TO:<").trim_end_matches('>');
+                    self.recipients.push(address.to_owned());
+                    peer.say("250 ok")
+                }
+            },
+            ("DATA", _) => peer.say("503 no recipients"),
+            _ => peer.say("250 ok"),
         }
+    }
+
+    /// Takes a message; `true`: go away without a reply.
+    fn data(&mut self) -> std::io::Result<bool> {
+        self.peer.say("354 go")?;
+        let body = dot_text(&mut self.peer)?;
+        if self.eight_bit == body.is_ascii() {
+            self.recipients.clear();
+            self.peer.say("554 5.6.1 not what MAIL announced")?;
+            return Ok(false);
+        }
+        let number = self.taken.fetch_add(1, Ordering::SeqCst);
+        let replies = if self.lmtp { self.recipients.len() } else { 1 };
+        if take(self.store, &self.recipients, body, number, self.faults) {
+            return Ok(true);
+        }
+        let reply = self.faults.iter().find_map(|fault| match fault {
+            Fault::Refuse(every, code) if number.is_multiple_of(*every) => Some(*code),
+            _ => None,
+        });
+        for _ in 0..replies {
+            self.peer.say(&format!("{} done", reply.unwrap_or(250)))?;
+        }
+        self.recipients.clear();
+        Ok(false)
     }
 }
 
@@ -158,11 +214,11 @@ fn take(
 }
 
 /// A text as it was before dot-stuffing.
-fn dot_text(lines: &mut impl std::io::BufRead) -> std::io::Result<Vec<u8>> {
+fn dot_text(peer: &mut Peer) -> std::io::Result<Vec<u8>> {
     let mut text = b"Received: from loadgen by fake\r\n".to_vec();
     loop {
-        let mut line = Vec::new();
-        if lines.read_until(b'\n', &mut line)? == 0 {
+        let line = peer.bytes()?;
+        if line.is_empty() {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         if line == b".\r\n" {
@@ -174,35 +230,66 @@ fn dot_text(lines: &mut impl std::io::BufRead) -> std::io::Result<Vec<u8>> {
 
 /// A POP3 server on the same mailboxes; the password is `pw`.
 pub fn pop3(store: &Store) -> SocketAddr {
-    let store = store.clone();
+    guarded_pop3(store, &Doors::default())
+}
+
+/// The same behind doors; it takes AUTH and APOP without them too.
+pub fn guarded_pop3(store: &Store, doors: &Doors) -> SocketAddr {
+    let (store, doors) = (store.clone(), doors.clone());
     serve(move |stream| {
-        let _ = pop3_session(&stream, &store);
+        let _ =
+            Peer::new(&stream, &doors).and_then(|mut peer| pop3_session(&mut peer, &doors, &store));
     })
 }
 
-fn pop3_session(stream: &TcpStream, store: &Store) -> std::io::Result<()> {
-    let mut out = stream;
+fn pop3_session(peer: &mut Peer, doors: &Doors, store: &Store) -> std::io::Result<()> {
     let mut user = String::new();
     let mut mailbox = Vec::new();
-    out.write_all(b"+OK fake\r\n")?;
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
+    let open = |user: &str| {
+        let store = store.lock().expect("not poisoned");
+        store.get(user).cloned().unwrap_or_default()
+    };
+    peer.say("+OK fake <1896.697170952@dbc.mtview.ca.us>")?;
+    while let Some(line) = peer.line()? {
         let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
-        match verb {
-            "CAPA" => out.write_all(b"+OK\r\nPIPELINING\r\nUSER\r\n.\r\n")?,
-            "USER" => {
+        match (verb, &doors.tls) {
+            ("STLS", Some((config, false))) => {
+                peer.say("+OK")?;
+                peer.secure(config)?;
+            }
+            ("STLS", _) => peer.say("-ERR no TLS here")?,
+            ("USER" | "AUTH" | "APOP", Some(_)) if !peer.secured => {
+                peer.say("-ERR STLS first")?;
+            }
+            ("CAPA", _) => peer.say("+OK\r\nPIPELINING\r\nUSER\r\n.")?,
+            ("USER", _) => {
                 user = argument.to_owned();
-                out.write_all(b"+OK\r\n")?;
+                peer.say("+OK")?;
             }
-            "PASS" if argument == "pw" => {
-                let store = store.lock().expect("not poisoned");
-                mailbox = store.get(&user).cloned().unwrap_or_default();
-                out.write_all(b"+OK\r\n")?;
+            ("PASS", _) if argument == "pw" => {
+                mailbox = open(&user);
+                peer.say("+OK")?;
             }
-            "PASS" => out.write_all(b"-ERR [AUTH] wrong password\r\n")?,
-            "STAT" => out.write_all(format!("+OK {} 0\r\n", mailbox.len()).as_bytes())?,
-            "LIST" | "UIDL" => out.write_all(b"+OK\r\n.\r\n")?,
-            "RETR" => {
+            ("PASS", _) => peer.say("-ERR [AUTH] wrong password")?,
+            ("AUTH", _) => match peer.authenticate(&line, "+ ")? {
+                Some(user) => {
+                    mailbox = open(&user);
+                    peer.say("+OK")?;
+                }
+                None => peer.say("-ERR [AUTH] wrong password")?,
+            },
+            ("APOP", _) => {
+                let (user, digest) = argument.split_once(' ').unwrap_or_default();
+                if digest == peer::apop_digest("<1896.697170952@dbc.mtview.ca.us>") {
+                    mailbox = open(user);
+                    peer.say("+OK")?;
+                } else {
+                    peer.say("-ERR [AUTH] wrong digest")?;
+                }
+            }
+            ("STAT", _) => peer.say(&format!("+OK {} 0", mailbox.len()))?,
+            ("LIST" | "UIDL", _) => peer.say("+OK\r\n.")?,
+            ("RETR", _) => {
                 let number: usize = argument.parse().unwrap_or(0);
                 let mut text = b"+OK\r\n".to_vec();
                 for line in mailbox[number - 1].split_inclusive(|&byte| byte == b'\n') {
@@ -212,33 +299,11 @@ fn pop3_session(stream: &TcpStream, store: &Store) -> std::io::Result<()> {
                     text.extend_from_slice(line);
                 }
                 text.extend_from_slice(b".\r\n");
-                out.write_all(&text)?;
+                peer.send(&text)?;
             }
-            "QUIT" => return out.write_all(b"+OK\r\n"),
-            _ => out.write_all(b"+OK\r\n")?,
+            ("QUIT", _) => return peer.say("+OK"),
+            _ => peer.say("+OK")?,
         }
     }
     Ok(())
-}
-
-/// A server that does not behave.
-pub fn rude(manner: Manner) -> SocketAddr {
-    serve(move |stream| {
-        let mut out = &stream;
-        let _ = match manner {
-            Manner::Hangs => {
-                std::thread::sleep(Duration::from_secs(60));
-                Ok(())
-            }
-            Manner::Resets => {
-                // Unread bytes at close make a reset; the client waits for a greeting, so some
-                // are needed that it will send afterwards.
-                out.write_all(b"220 come in\r\n").map(|()| {
-                    std::thread::sleep(Duration::from_millis(50));
-                })
-            }
-            Manner::Nonsense => out.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-            Manner::Busy => out.write_all(b"421 4.3.2 too many connections\r\n"),
-        };
-    })
 }

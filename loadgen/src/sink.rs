@@ -122,13 +122,14 @@ impl Sink {
                         counts.open.fetch_sub(1, Ordering::Relaxed);
                         continue;
                     }
-                    let spawned = std::thread::Builder::new()
-                        .stack_size(128 * 1024)
-                        .spawn(move || {
-                            // A client that goes away is no error of the sink.
-                            let _ = session.serve(&stream);
-                            session.counts.open.fetch_sub(1, Ordering::Relaxed);
-                        });
+                    let spawned =
+                        std::thread::Builder::new()
+                            .stack_size(128 * 1024)
+                            .spawn(move || {
+                                // A client that goes away is no error of the sink.
+                                let _ = session.serve(&stream);
+                                session.counts.open.fetch_sub(1, Ordering::Relaxed);
+                            });
                     if spawned.is_err() {
                         counts.open.fetch_sub(1, Ordering::Relaxed);
                     }
@@ -243,7 +244,11 @@ impl Session {
         let mut replies = Vec::new();
         loop {
             line.clear();
-            if (&mut lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+            if (&mut lines)
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)?
+                == 0
+            {
                 return Ok(());
             }
             let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
@@ -266,7 +271,9 @@ impl Session {
                     recipients += 1;
                     replies.extend_from_slice(b"250 2.1.5 ok\r\n");
                 }
-                b"DATA" if recipients == 0 => replies.extend_from_slice(b"503 5.5.1 RCPT first\r\n"),
+                b"DATA" if recipients == 0 => {
+                    replies.extend_from_slice(b"503 5.5.1 RCPT first\r\n")
+                }
                 b"DATA" => {
                     replies.extend_from_slice(b"354 go on\r\n");
                     out.write_all(&replies)?;

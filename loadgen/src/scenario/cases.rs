@@ -264,7 +264,10 @@ fn drained(sink: &Sink, wanted: u64) -> bool {
 fn outbound(flags: &Scenario) -> Result_ {
     let text = relayed(flags)?;
     let sink = sink(flags, false)?;
-    let text = format!("{text} --size 21K --connections 50 --duration {}", seconds(flags));
+    let text = format!(
+        "{text} --size 21K --connections 50 --duration {}",
+        seconds(flags)
+    );
     let ran = run(flags, &words(&text))?;
     let sent = ran.number(&["done"]) as u64;
     let whole = drained(&sink, sent);

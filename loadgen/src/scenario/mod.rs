@@ -180,7 +180,10 @@ mod tests {
         let text = page::text(&outcomes);
         assert!(text.contains("20") && text.contains("no SIP"), "{text}");
         let markdown = page::of(&outcomes, "x.md".as_ref());
-        assert!(markdown.contains("| T2 |") && markdown.contains("it \\| fell"), "{markdown}");
+        assert!(
+            markdown.contains("| T2 |") && markdown.contains("it \\| fell"),
+            "{markdown}"
+        );
         let html = page::of(&outcomes, "x.html".as_ref());
         assert!(html.contains("93 &lt;sessions&gt;/s"), "{html}");
     }

@@ -168,7 +168,10 @@ pub fn service<'a>(target: &'a Option<Target>, flag: &str) -> Result<&'a Target,
 pub fn memory_kib(roots: &[u32]) -> Option<u64> {
     let mut parents = Vec::new();
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
         else {
             continue;
         };
@@ -206,7 +209,8 @@ pub fn sockets() -> (u64, u64) {
     let words: Vec<&str> = line.unwrap_or_default().split_ascii_whitespace().collect();
     let of = |name: &str| {
         let at = words.iter().position(|word| *word == name);
-        at.and_then(|at| words.get(at + 1)?.parse().ok()).unwrap_or(0)
+        at.and_then(|at| words.get(at + 1)?.parse().ok())
+            .unwrap_or(0)
     };
     (of("inuse"), of("tw"))
 }

@@ -3,6 +3,7 @@
 pub mod http;
 pub mod imap;
 pub mod real;
+pub mod scenario;
 pub mod wire;
 
 use std::path::PathBuf;
@@ -35,10 +36,16 @@ pub enum Command {
     Pop3(Pop3),
     /// Work in mailboxes over IMAP: sessions with commands drawn from a weighted mix
     Imap(imap::Imap),
+    /// Hold IMAP sessions in IDLE, deliver mail to them, and time the notices
+    Idle(imap::IdleSessions),
     /// Ask for a page over HTTP, and check status and length
     Http(http::Http),
     /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
     Verify(Verify),
+    /// Run the documents' throughput targets T1 to T12, each with a verdict
+    Scenario(scenario::Scenario),
+    /// Take mail from a relay under test, count it and throw it away
+    Sink(scenario::SinkFlags),
     /// Open connections and leave them idle, to see what they cost the server
     IdleConnections(Idle),
 }
@@ -312,6 +319,8 @@ pub enum Protocol {
     Smtp,
     /// +OK
     Pop3,
+    /// * OK
+    Imap,
     /// nothing is waited for
     None,
 }

@@ -1,10 +1,12 @@
 //! What each subcommand does, from its flags to its exit status.
 
 pub mod http;
+pub mod idle_sessions;
 pub mod imap;
 pub mod mail;
 pub mod real;
 pub mod secure;
+pub mod sink;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -96,6 +98,7 @@ pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
     let greeting = match flags.protocol {
         cli::Protocol::Smtp => Greeting::Smtp,
         cli::Protocol::Pop3 => Greeting::Pop3,
+        cli::Protocol::Imap => Greeting::Imap,
         cli::Protocol::None => Greeting::None,
     };
     let now = Instant::now();

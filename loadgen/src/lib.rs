@@ -1,8 +1,10 @@
 //! The load generator's parts, by floor; imports point down.
 //!
 //! ```text
+//! 6  scenario      the documents' targets: runs of `loadgen` itself, with verdicts
 //! 5  commands      what each subcommand does
 //!    verify        reads mailboxes back and compares them with ledgers
+//!    sink          a server that takes mail and counts it
 //! 4  run           threads, the end of a run, adding up
 //!    report        tables and JSON
 //! 3  engine        one thread's io_uring: moves bytes between connections and dialogues
@@ -51,7 +53,9 @@ pub mod results;
 pub mod run;
 pub mod sample;
 pub mod sasl;
+pub mod scenario;
 pub mod schedule;
+pub mod sink;
 pub mod target;
 pub mod tls;
 pub mod verify;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, Command};
-use loadgen::{commands, verify};
+use loadgen::{commands, scenario, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,6 +19,9 @@ fn main() -> ExitCode {
         Command::Submission(flags) => commands::mail::submission(flags),
         Command::Pop3(flags) => commands::pop3(flags),
         Command::Imap(flags) => commands::imap::imap(flags),
+        Command::Idle(flags) => commands::idle_sessions::idle(flags),
+        Command::Scenario(flags) => scenario::scenario(flags),
+        Command::Sink(flags) => commands::sink::sink(flags),
         Command::Http(flags) => commands::http::http(flags),
         Command::Verify(flags) => verify::verify(flags),
         Command::IdleConnections(flags) => commands::idle_connections(flags),

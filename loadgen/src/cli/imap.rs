@@ -69,3 +69,38 @@ pub struct Imap {
     #[allow(missing_docs, reason = "see `Common`")]
     pub common: Common,
 }
+
+/// `idle`.
+#[derive(Debug, Args)]
+pub struct IdleSessions {
+    /// The IMAP server: ADDR:PORT
+    #[arg(long)]
+    pub target: Target,
+    /// Sessions, each in the mailbox of a user of its own
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+    /// How long, once all are in IDLE
+    #[arg(long, default_value = "10s", value_parser = super::duration, value_name = "TIME")]
+    pub duration: std::time::Duration,
+    /// Deliver mail to them meanwhile, over SMTP: ADDR:PORT
+    #[arg(long, value_name = "TARGET")]
+    pub deliver: Option<Target>,
+    /// --deliver speaks LMTP
+    #[arg(long, requires = "deliver")]
+    pub deliver_lmtp: bool,
+    /// Messages per second, over all sessions that get mail
+    #[arg(long, default_value = "10", value_name = "PER_SECOND")]
+    pub deliver_rate: String,
+    /// The share of the sessions that get mail, in percent
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub deliver_share: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Users`")]
+    pub users: Users,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Login`")]
+    pub login: Login,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Common`")]
+    pub common: Common,
+}

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::real::{self, Beside};
+use super::real::{self, Beside, Watchers};
 use super::{Verdict, domains, finish, password, prepare, secure, users};
 use crate::cli::wire::{Lmtp, Messages, Smtp, Submission};
-use crate::cli::{Mail, Switch};
+use crate::cli::{Common, Mail, Switch};
 use crate::clock;
 use crate::dialogue::smtp::{self, Auth, SmtpWork};
 use crate::ledger::Ledger;
@@ -13,6 +13,7 @@ use crate::message::corpus::Corpus;
 use crate::message::{Builder, Content, Framing, Shape};
 use crate::pool::{Recipients, Spread};
 use crate::report::Title;
+use crate::run::Attachment;
 
 /// `smtp`.
 ///
@@ -28,7 +29,7 @@ pub fn smtp(flags: &Smtp) -> Result<Verdict, String> {
         }),
         _ => None,
     };
-    mail(&flags.mail, "smtp", &flags.sender.from, auth)
+    mail(&flags.mail, "smtp", &flags.sender.from, auth, None)
 }
 
 /// `lmtp`.
@@ -36,7 +37,7 @@ pub fn smtp(flags: &Smtp) -> Result<Verdict, String> {
 /// # Errors
 /// As for [`smtp`].
 pub fn lmtp(flags: &Lmtp) -> Result<Verdict, String> {
-    mail(&flags.mail, "lmtp", &flags.sender.from, None)
+    mail(&flags.mail, "lmtp", &flags.sender.from, None, None)
 }
 
 /// `submission`.
@@ -52,17 +53,35 @@ pub fn submission(flags: &Submission) -> Result<Verdict, String> {
     };
     // What stands in the header; the envelope has the user's address.
     let from = format!("loadgen@{}", domains(&flags.mail.users)[0]);
-    mail(&flags.mail, "submission", &from, Some(auth))
+    mail(&flags.mail, "submission", &from, Some(auth), None)
 }
 
-fn mail(
+/// A run whose watchers are at work already.
+#[derive(Debug)]
+pub struct Watched<'a> {
+    /// Names the run.
+    pub run: u32,
+    /// They know the same addresses in the same order.
+    pub watchers: Watchers,
+    /// Said before everything else.
+    pub attachment: Attachment,
+    /// How results are shown.
+    pub common: &'a Common,
+}
+
+/// Sends mail.
+///
+/// # Errors
+/// As for [`smtp`].
+pub fn mail(
     flags: &Mail,
     command: &'static str,
     from: &str,
     auth: Option<Auth>,
+    watched: Option<Watched<'_>>,
 ) -> Result<Verdict, String> {
     let pool = Arc::new(users(&flags.users)?);
-    let run = run_id();
+    let run = watched.as_ref().map_or_else(run_id, |watched| watched.run);
     let options = Arc::new(smtp::Options {
         lmtp: command == "lmtp",
         recipients: Arc::new(Recipients::new(
@@ -133,9 +152,20 @@ fn mail(
         None => None,
     };
     // Watched before the clock of the run starts.
-    let beside = Beside::start(&flags.real, &flags.common, &pool, run)?;
+    let (beside, attachment, common) = match watched {
+        Some(watched) => (
+            Beside::watched(watched.watchers),
+            Some(watched.attachment),
+            watched.common,
+        ),
+        None => (
+            Beside::start(&flags.real, &flags.common, &pool, run)?,
+            None,
+            &flags.common,
+        ),
+    };
     let (mut plan, schedule, progress) =
-        prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
+        prepare(&flags.run, common, flags.target.clone(), title.noun)?;
     if flags.real.expect_restarts && plan.until.is_some() {
         // However long the server is away.
         plan.give_up = None;
@@ -161,9 +191,10 @@ fn mail(
     // The last lines of the ledger are written here.
     drop(works);
     let ledger = flags.ledger.as_deref();
+    summary.attachments.extend(attachment);
     beside.finish(
         &flags.real,
-        &flags.common,
+        common,
         ledger,
         plan.measure_from,
         &mut summary,
@@ -171,7 +202,7 @@ fn mail(
     if flags.real.expect_restarts {
         real::set_restarts_aside(&mut summary, waiting);
     }
-    finish(&title, &summary, &flags.common)
+    finish(&title, &summary, common)
 }
 
 /// What is sent, and how the report calls it.

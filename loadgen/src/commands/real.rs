@@ -13,7 +13,7 @@ use super::{cpus, password};
 use crate::chaos::Chaos;
 use crate::cli::imap::{Auth, ImapLogin};
 use crate::cli::real::{ReadWay, Real, WatchWay};
-use crate::cli::{Common, Login, Verify};
+use crate::cli::{self, Common, Verify};
 use crate::dialogue::imap::{self, ImapWatch, ImapWatchWork, Watching};
 use crate::dialogue::pop3_watch::{self, Pop3Watch, Pop3WatchWork};
 use crate::pool::Pool;
@@ -36,6 +36,34 @@ const VERIFY_ATTEMPTS: u32 = 5;
 /// How often progress of watchers is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How watchers open mailboxes.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Login name; `{address}` and so on are replaced.
+    pub user_pattern: String,
+    /// Of all users.
+    pub password: String,
+    /// From one look at a mailbox to the next, unless the server says what is new.
+    pub every: Duration,
+}
+
+impl Login {
+    fn of(flags: &Real) -> Login {
+        Login {
+            user_pattern: flags.mailbox_user_pattern.clone(),
+            password: flags.mailbox_password.clone().unwrap_or_default(),
+            every: flags.poll_every,
+        }
+    }
+
+    fn flags(&self) -> cli::Login {
+        cli::Login {
+            user_pattern: self.user_pattern.clone(),
+            password: self.password.clone(),
+        }
+    }
+}
+
 /// Watchers at work.
 #[derive(Debug)]
 pub struct Watchers {
@@ -55,6 +83,14 @@ pub struct Beside {
 }
 
 impl Beside {
+    /// Of a run whose watchers are at work already.
+    pub fn watched(watchers: Watchers) -> Beside {
+        Beside {
+            watchers: Some(watchers),
+            chaos: None,
+        }
+    }
+
     /// Starts watchers, waits until every watched mailbox is under observation, and starts the
     /// clocks of hooks.
     ///
@@ -69,7 +105,13 @@ impl Beside {
         let watchers = match &flags.end_to_end {
             Some(way) => {
                 let tracker = Tracker::new(run, pool.len(), flags.watch_users as usize);
-                Some(Watchers::start(way, flags, common, pool, tracker)?)
+                Some(Watchers::start(
+                    way,
+                    &Login::of(flags),
+                    common,
+                    pool,
+                    tracker,
+                )?)
             }
             None => None,
         };
@@ -128,7 +170,7 @@ impl Watchers {
     /// As for [`Beside::start`].
     pub fn start(
         way: &WatchWay,
-        flags: &Real,
+        login: &Login,
         common: &Common,
         pool: &Arc<Pool>,
         tracker: Tracker,
@@ -140,20 +182,20 @@ impl Watchers {
         if matches!(way, WatchWay::Pop3(_)) {
             connections = connections.min(POP3_CONNECTIONS_MAX);
         }
-        let login = login(flags)?;
+        let opening = super::imap::login(&login.flags(), &imap_login(), true)?;
         let mut plan = Plan::new(vec![], way.target().clone(), connections);
         // Watchers sleep most of the time: one CPU is enough, the last one.
         plan.cpus = cpus(common)?.pop().into_iter().collect();
         plan.timeout = common.timeout;
-        let (thread_way, every) = (way.clone(), flags.poll_every);
+        let (thread_way, every) = (way.clone(), login.every);
         let shared = (schedule.clone(), pool.clone(), tracker.clone());
         let thread = std::thread::Builder::new()
             .name("watchers".to_owned())
-            .spawn(move || watch(&thread_way, &plan, every, login, shared))
+            .spawn(move || watch(&thread_way, &plan, every, opening, shared))
             .map_err(|e| format!("--end-to-end: a thread cannot be started: {e}"))?;
         let watchers = Watchers {
             way: way.clone(),
-            every: flags.poll_every,
+            every: login.every,
             users: pool.len(),
             tracker,
             schedule,
@@ -184,9 +226,9 @@ impl Watchers {
         }
     }
 
-    /// Who is told of acknowledged messages.
-    pub fn tracker(&self) -> &Arc<Tracker> {
-        &self.tracker
+    /// They have ended, which they do not unless something is wrong.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Waits until all is seen, at most `patience`; ends the watchers and adds their times.
@@ -316,18 +358,6 @@ fn watch(
     .map(|(summary, _)| summary)
 }
 
-/// How mailboxes are opened.
-fn login(flags: &Real) -> Result<imap::Login, String> {
-    super::imap::login(&mailbox_login(flags), &imap_login(), true)
-}
-
-fn mailbox_login(flags: &Real) -> Login {
-    Login {
-        user_pattern: flags.mailbox_user_pattern.clone(),
-        password: flags.mailbox_password.clone().unwrap_or_default(),
-    }
-}
-
 fn imap_login() -> ImapLogin {
     ImapLogin {
         auth: Auth::Login,
@@ -345,7 +375,7 @@ fn read_back(
         ReadWay::Pop3(target) => (Some(target.clone()), None),
         ReadWay::Imap(target) => (None, Some(target.clone())),
     };
-    let login = mailbox_login(flags);
+    let login = Login::of(flags).flags();
     password(&login.password)?;
     let proof = verify::check(&Verify {
         ledger: vec![ledger.to_owned()],

@@ -18,6 +18,8 @@ pub enum Greeting {
     Smtp,
     /// `+OK`: POP3.
     Pop3,
+    /// `* OK`: IMAP.
+    Imap,
 }
 
 /// How many are up, over all threads.
@@ -99,7 +101,7 @@ impl Dialogue for Idle {
         self.began = now;
         match work.greeting {
             Greeting::None => self.came_up(work),
-            Greeting::Smtp | Greeting::Pop3 => Next::Wait,
+            Greeting::Smtp | Greeting::Pop3 | Greeting::Imap => Next::Wait,
         }
     }
 
@@ -113,6 +115,7 @@ impl Dialogue for Idle {
         let wanted: &[u8] = match work.greeting {
             Greeting::Smtp => b"220",
             Greeting::Pop3 => b"+OK",
+            Greeting::Imap => b"* OK",
             Greeting::None => return Next::Hold,
         };
         loop {

@@ -41,6 +41,8 @@ pub enum Command {
     Verify(Verify),
     /// Open connections and leave them idle, to see what they cost the server
     IdleConnections(Idle),
+    /// Compare runs by their folders of results: which differences are real, which are noise?
+    Compare(Compare),
 }
 
 /// What all commands have.
@@ -283,6 +285,21 @@ pub struct Verify {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
     pub common: Common,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// A side each: folders of --results, several with commas between, or a folder that holds them;
+    /// one folder alone is taken apart by the names of its runs
+    #[arg(required = true, value_name = "RUNS")]
+    pub sides: Vec<String>,
+    /// Write compare.html, percentiles.svg and the text to a new folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Whose times to compare, as in summary.json [default: message, or session]
+    #[arg(long, value_name = "VERB")]
+    pub verb: Option<String>,
 }
 
 /// `idle-connections`.

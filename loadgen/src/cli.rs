@@ -41,6 +41,8 @@ pub enum Command {
     Verify(Verify),
     /// Open connections and leave them idle, to see what they cost the server
     IdleConnections(Idle),
+    /// Make runs as files describe them, in turns, and compare them
+    Run(Series),
     /// Compare runs by their folders of results: which differences are real, which are noise?
     Compare(Compare),
 }
@@ -285,6 +287,23 @@ pub struct Verify {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
     pub common: Common,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Series {
+    /// TOML: `command`, its flags by their names, and [server] to start one for each run
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Take turns with another file, so that drift hits both; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub interleave: Vec<PathBuf>,
+    /// Runs of each file [default: 5 with --interleave, otherwise 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repeat: Option<u32>,
+    /// A new folder for the runs [default: loadgen-results/DATE]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
 }
 
 /// `compare`.

@@ -3,6 +3,7 @@
 //! ```text
 //! 5  commands      what each subcommand does
 //!    verify        reads mailboxes back and compares them with ledgers
+//!    series        runs as files describe them, in turns
 //!    compare       runs side by side, and which differences are real
 //! 4  run           threads, the end of a run, adding up
 //!    report        tables and JSON
@@ -58,6 +59,7 @@ pub mod run;
 pub mod sample;
 pub mod sasl;
 pub mod schedule;
+pub mod series;
 pub mod target;
 pub mod tls;
 pub mod verify;

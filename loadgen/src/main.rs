@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, Command};
-use loadgen::{commands, compare, verify};
+use loadgen::{commands, compare, series, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Http(flags) => commands::http::http(flags),
         Command::Verify(flags) => verify::verify(flags),
         Command::IdleConnections(flags) => commands::idle_connections(flags),
+        Command::Run(flags) => series::series(flags),
         Command::Compare(flags) => compare::compare(flags),
     };
     match result {

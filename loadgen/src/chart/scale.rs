@@ -34,9 +34,13 @@ impl Axis {
 
     /// The same, but it ends where the values end: for time.
     pub fn time(title: &str, to: f64) -> Axis {
+        // Twice the ticks: there is room across.
+        let to = to.max(f64::MIN_POSITIVE);
         let mut axis = Axis::linear(title, 0.0, to, |value| number(value, 3));
-        axis.to = to.max(f64::MIN_POSITIVE);
-        axis.ticks.retain(|(value, _)| *value <= axis.to);
+        let step = nice_step(to / (2.0 * TICKS));
+        let ticks = (0..=(to / step) as u32).map(|index| f64::from(index) * step);
+        axis.ticks = ticks.map(|value| (value, number(value, 3))).collect();
+        axis.to = to;
         axis
     }
 
@@ -69,7 +73,7 @@ impl Axis {
     pub fn quantiles(count: u64) -> Axis {
         let to = (count.max(20) as f64).min(1e9);
         let nines = |value: f64| format!("{}%", number(100.0 - 100.0 / value, 8));
-        let mut ticks = vec![(1.0, "0".to_owned()), (2.0, "50%".to_owned())];
+        let mut ticks = vec![(1.0, "0%".to_owned()), (2.0, "50%".to_owned())];
         ticks.extend(
             (1..=9)
                 .map(|power| 10f64.powi(power))
@@ -210,6 +214,6 @@ mod tests {
         assert!(axis.ticks.len() >= 4, "{axis:?}");
         let axis = Axis::quantiles(5000);
         let labels: Vec<_> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
-        assert_eq!(labels, ["0", "50%", "90%", "99%", "99.9%"]);
+        assert_eq!(labels, ["0%", "50%", "90%", "99%", "99.9%"]);
     }
 }

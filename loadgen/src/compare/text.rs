@@ -141,19 +141,21 @@ fn plot(text: &mut String, comparison: &Comparison) {
     let mut cells = vec![vec![' '; width]; height];
     for (side, curve) in comparison.curves.iter().enumerate() {
         let letter = letter(side);
-        for column in 0..width {
-            let place = column as f64 / (width - 1) as f64;
-            let Some(point) = curve.points.iter().min_by(|a, b| {
-                let away = |x_value: f64| (x.place(x_value) - place).abs();
-                away(a.0).total_cmp(&away(b.0))
-            }) else {
-                continue;
-            };
+        let Some(last) = curve.points.last() else {
+            continue;
+        };
+        for (column, place) in (0..width)
+            .map(|column| (column, column as f64 / (width - 1) as f64))
             // A curve ends where its measurements do.
-            if place > x.place(curve.points.last().map_or(1.0, |last| last.0)) + 1e-9 {
-                continue;
-            }
-            let line = height - 1 - (y.place(point.1) * (height - 1) as f64).round() as usize;
+            .take_while(|(_, place)| *place <= x.place(last.0) + 1e-9)
+        {
+            let near = |point: &&(f64, f64, f64, f64)| (x.place(point.0) - place).abs();
+            let nearest = curve
+                .points
+                .iter()
+                .min_by(|a, b| near(a).total_cmp(&near(b)))
+                .unwrap_or(last);
+            let line = height - 1 - (y.place(nearest.1) * (height - 1) as f64).round() as usize;
             let cell = &mut cells[line][column];
             *cell = if *cell == ' ' || *cell == letter {
                 letter

@@ -394,7 +394,11 @@ fn heat_map(body: &mut String, folder: &Folder) {
             // Of one shape, since they come from one log.
             let _ = sum.add(&slice.histogram);
         }
-        let span = (first.start_s, last.start_s + last.length_s);
+        // What is measured begins with the end of the warm-up, in the middle of a second.
+        let span = (
+            first.start_s.max(folder.warmup_s()),
+            last.start_s + last.length_s,
+        );
         let middle = (span.0 + span.1) / 2.0;
         for (points, quantile) in over.iter_mut().zip([0.5, 0.99]) {
             points.push((middle, sum.value_at_quantile(quantile) as f64));

@@ -37,8 +37,8 @@
 //! it is in the way.
 
 pub mod chaos;
-pub mod choice;
 pub mod chart;
+pub mod choice;
 pub mod cli;
 pub mod clock;
 pub mod commands;

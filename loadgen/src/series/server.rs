@@ -61,7 +61,7 @@ fn shell(script: &str, data: &Path, output: &Path) -> Result<Command, String> {
 
 fn listens(target: &Target) -> bool {
     match target {
-        Target::Tcp(address) => TcpStream::connect_timeout(address, CONNECT_TIME_MAX).is_ok(),
+        Target::Tcp(address) | Target::Host(_, address) => TcpStream::connect_timeout(address, CONNECT_TIME_MAX).is_ok(),
         Target::Unix(path) => UnixStream::connect(path).is_ok(),
     }
 }

@@ -48,6 +48,10 @@ pub enum Command {
     Sink(scenario::SinkFlags),
     /// Open connections and leave them idle, to see what they cost the server
     IdleConnections(Idle),
+    /// Make runs as files describe them, in turns, and compare them
+    Run(Series),
+    /// Compare runs by their folders of results: which differences are real, which are noise?
+    Compare(Compare),
 }
 
 /// What all commands have.
@@ -290,6 +294,38 @@ pub struct Verify {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
     pub common: Common,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Series {
+    /// TOML: `command`, its flags by their names, and [server] to start one for each run
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Take turns with another file, so that drift hits both; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub interleave: Vec<PathBuf>,
+    /// Runs of each file [default: 5 with --interleave, otherwise 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repeat: Option<u32>,
+    /// A new folder for the runs [default: loadgen-results/DATE]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// A side each: folders of --results, several with commas between, or a folder that holds them;
+    /// one folder alone is taken apart by the names of its runs
+    #[arg(required = true, value_name = "RUNS")]
+    pub sides: Vec<String>,
+    /// Write compare.html, percentiles.svg and the text to a new folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Whose times to compare, as in summary.json [default: message, or session]
+    #[arg(long, value_name = "VERB")]
+    pub verb: Option<String>,
 }
 
 /// `idle-connections`.

@@ -18,10 +18,11 @@ use crate::cli::wire::PopLogin;
 use crate::cli::{self, Common, Idle, Pop3, Run, Users};
 use crate::dialogue::idle::{self, Census, Greeting, IdleWork};
 use crate::dialogue::pop3::{self, Pop3Work};
+use crate::page::report::report as report_page;
 use crate::pool::Pool;
 use crate::progress::{Goal, Progress};
 use crate::report::{self, Title};
-use crate::results::{self, hdr::HdrLog};
+use crate::results::{self, Folder, hdr::HdrLog};
 use crate::run::{self, Plan, Summary};
 use crate::sasl::Mechanism;
 use crate::schedule::Schedule;
@@ -222,10 +223,13 @@ pub fn keep(common: &Common, json: serde_json::Value) -> Result<(), String> {
     if let Some(path) = &common.json {
         write_json(path, &json)?;
     }
-    if let Some(dir) = results::complete(&common.record, json)?
-        && !common.quiet
-    {
-        println!("results: {}", dir.display());
+    if let Some(dir) = results::complete(&common.record, json)? {
+        let page = dir.join(results::names::REPORT);
+        std::fs::write(&page, report_page(&Folder::read(&dir)?))
+            .map_err(|e| format!("{}: {e}", page.display()))?;
+        if !common.quiet {
+            println!("report: {}", page.display());
+        }
     }
     Ok(())
 }

@@ -5,11 +5,15 @@
 //! 5  commands      what each subcommand does
 //!    verify        reads mailboxes back and compares them with ledgers
 //!    sink          a server that takes mail and counts it
+//!    series        runs as files describe them, in turns
+//!    compare       runs side by side, and which differences are real
 //! 4  run           threads, the end of a run, adding up
 //!    report        tables and JSON
+//!    page          reports to look at
 //! 3  engine        one thread's io_uring: moves bytes between connections and dialogues
 //! 2  dialogue      each protocol from the client's side, sans-IO: SMTP, LMTP, POP3, IMAP, HTTP,
 //!                  idle; TLS
+//!    chart         lines and heat maps as SVG
 //!    progress      what is seen meanwhile
 //!    results       a run's folder: written while it goes on, read back
 //! 1  message       what is sent: made or real, id, checksum; and how it is recognized again
@@ -35,16 +39,19 @@
 //! it is in the way.
 
 pub mod chaos;
+pub mod chart;
 pub mod choice;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod compare;
 pub mod dialogue;
 pub mod engine;
 pub mod ledger;
 pub mod machine;
 pub mod message;
 pub mod observe;
+pub mod page;
 pub mod pool;
 pub mod progress;
 pub mod recorder;
@@ -55,6 +62,7 @@ pub mod sample;
 pub mod sasl;
 pub mod scenario;
 pub mod schedule;
+pub mod series;
 pub mod sink;
 pub mod target;
 pub mod tls;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, Command};
-use loadgen::{commands, scenario, verify};
+use loadgen::{commands, compare, scenario, series, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         Command::Http(flags) => commands::http::http(flags),
         Command::Verify(flags) => verify::verify(flags),
         Command::IdleConnections(flags) => commands::idle_connections(flags),
+        Command::Run(flags) => series::series(flags),
+        Command::Compare(flags) => compare::compare(flags),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -192,13 +192,7 @@ pub fn mail(
     drop(works);
     let ledger = flags.ledger.as_deref();
     summary.attachments.extend(attachment);
-    beside.finish(
-        &flags.real,
-        common,
-        ledger,
-        plan.measure_from,
-        &mut summary,
-    )?;
+    beside.finish(&flags.real, common, ledger, plan.measure_from, &mut summary)?;
     if flags.real.expect_restarts {
         real::set_restarts_aside(&mut summary, waiting);
     }

@@ -23,6 +23,12 @@ const TESTS: &[Test] = &[
         filled_by_another,
     )
     .unless(cannot_mount),
+    Test::driving(
+        "space_that_others_give_back_is_noticed",
+        &["mount"],
+        space_comes_back_from_others,
+    )
+    .unless(cannot_mount),
     Test::driving("a_read_only_folder_is_named", &["mount"], read_only).unless(cannot_mount),
     Test::driving(
         "a_disk_that_turns_read_only_still_serves_what_it_has",
@@ -354,6 +360,36 @@ fn filled_by_another() {
             mail.drain(..count);
         }
         server.run(&["expire", "--now"]);
+    }
+}
+
+/// Who is refused at RCPT sends nothing that could meet the new space.
+fn space_comes_back_from_others() {
+    const BYTES: usize = 60_000;
+    let volume = Volume::tmpfs("80m").expect("mounted");
+    let flags = ["--processors", "0", "--partitions", "2", "--reserve", "8M"];
+    let server = Server::start_on(&volume.data(), &flags);
+    server.generate(USERS as u32);
+    let other = fill(&volume);
+    let (mut number, mut refused) = (0, 0);
+    while refused < 2 * USERS {
+        let taken = offer(&server, number, BYTES).starts_with("250");
+        refused = if taken { 0 } else { refused + 1 };
+        number += 1;
+        assert!(number < 5000, "this disk is never full");
+    }
+    fs::remove_file(other).expect("removed");
+    let started = Instant::now();
+    for number in 0..USERS {
+        loop {
+            let reply = offer(&server, number, BYTES);
+            if reply.starts_with("250") {
+                break;
+            }
+            assert!(reply.starts_with("452 4.3.1"), "{reply}");
+            assert!(started.elapsed() < PATIENCE, "still refused: {reply}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

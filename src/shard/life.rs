@@ -153,8 +153,8 @@ async fn live(plan: Plan) -> Result<(), String> {
     shard.closed.take().unwrap_or(Ok(()))
 }
 
-/// Wakes the pump now and then, for the life of the shard, and opens and closes the window in
-/// which expunged messages are reclaimed [N23].
+/// Wakes the pump now and then, for the life of the shard, opens and closes the window in which
+/// expunged messages are reclaimed [N23], and has full partitions look for space.
 async fn tick(shard: Rc<Shard>) {
     let mut told = Instant::now();
     let zone = TimeZone::system();
@@ -168,6 +168,10 @@ async fn tick(shard: Rc<Shard>) {
             for (_, partition) in shard.own_partitions() {
                 partition.set_expire_due(due);
             }
+        }
+        let own = shard.own_partitions().into_iter().map(|(_, own)| own);
+        for log in own.chain(shard.other_logs().into_iter().map(|(_, log)| log)) {
+            log.look_for_space().await;
         }
         shard.ring.nudge();
     }

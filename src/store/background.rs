@@ -111,6 +111,15 @@ impl<D: Disk> Partition<D> {
         }
     }
 
+    /// Takes mail again where others have made room. While mail is refused nothing of its own may
+    /// ever come to look, as clients are told before they send anything: the owner does, now and
+    /// then. Cheap.
+    pub async fn look_for_space(&self) {
+        if self.full.get() && !self.closing.get() {
+            self.check_space().await;
+        }
+    }
+
     pub(super) async fn check_space(&self) {
         if let Ok(mut free) = self.disk.free_bytes(&self.dir).await {
             self.probe.free_bytes.set(free as i64);

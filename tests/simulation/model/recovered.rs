@@ -96,6 +96,10 @@ impl Model {
             if hit && copy.expunge == Expunge::Done {
                 copy.expunge = Expunge::Asked;
             }
+            // Gone with its account, which comes back when the record of its end is hit.
+            if account_hit && copy.presence == Presence::Never {
+                (copy.presence, copy.expunge) = (Presence::Either, Expunge::Asked);
+            }
         }
     }
 

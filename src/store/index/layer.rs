@@ -74,10 +74,12 @@ impl Fields {
         self.reserve_segment != NO_SEGMENT
     }
 
-    /// UIDVALIDITY of the INBOX.
+    /// UIDVALIDITY of the INBOX: the later one. A reserve may tell of the account that had this
+    /// address before: compaction writes down what is visible, and the end of that account may be
+    /// on its way then.
     pub(super) fn validity(&self) -> UidValidity {
         if self.has_reserve() {
-            self.reserve_validity
+            self.reserve_validity.max(self.put_validity)
         } else {
             self.put_validity
         }

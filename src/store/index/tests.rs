@@ -89,6 +89,32 @@ fn seal(index: &mut Index, covers: Sequence) -> Vec<u8> {
 }
 
 #[test]
+fn a_reserve_of_an_earlier_account_does_not_name_a_later_one() {
+    let mut index = Index::new();
+    put(&mut index, 10, 1);
+    let at_1 = at(1, 0);
+    let address = &address(1);
+    index.apply(20, at_1, Change::RemoveAccount { address });
+    let reserve = Change::Reserve {
+        address,
+        uid_next: 7,
+        validity: 9,
+    };
+    index.apply(21, at_1, reserve);
+    let account = &account(1);
+    let validity = 30;
+    index.apply(30, at_1, Change::PutAccount { account, validity });
+    assert_eq!(index.inbox_state(address), Some((30, 7, 0)));
+    let change = Change::Reserve {
+        address,
+        uid_next: 9,
+        validity: 31,
+    };
+    index.apply(40, at_1, change);
+    assert_eq!(index.inbox_state(address), Some((31, 9, 0)));
+}
+
+#[test]
 fn a_message_is_found_and_its_space_is_counted() {
     let mut index = Index::new();
     put(&mut index, 1, 1);

@@ -557,12 +557,12 @@ fn full_queue(flags: &Scenario) -> Result_ {
 /// Waits for a greeting; whether one came.
 fn greeted(target: &crate::target::Target, since: Instant) -> bool {
     use std::io::Read as _;
-    let crate::target::Target::Tcp(address) = target else {
+    let Some(address) = target.tcp() else {
         return false;
     };
     while since.elapsed() < QUEUE_PATIENCE {
         let second = Duration::from_secs(1);
-        if let Ok(mut stream) = std::net::TcpStream::connect_timeout(address, second) {
+        if let Ok(mut stream) = std::net::TcpStream::connect_timeout(&address, second) {
             let mut start = [0; 3];
             let waits = stream.set_read_timeout(Some(second)).is_ok();
             if waits && stream.read_exact(&mut start).is_ok() && &start == b"220" {

@@ -155,9 +155,9 @@ pub fn service<'a>(target: &'a Option<Target>, flag: &str) -> Result<&'a Target,
             "not run: name the service with {flag} ADDR:PORT"
         )));
     };
-    if let Target::Tcp(address) = target {
+    if let Some(address) = target.tcp() {
         let patience = std::time::Duration::from_secs(5);
-        std::net::TcpStream::connect_timeout(address, patience)
+        std::net::TcpStream::connect_timeout(&address, patience)
             .map_err(|e| Obstacle::Absent(format!("{flag} {target}: {e}")))?;
     }
     Ok(target)

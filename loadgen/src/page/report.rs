@@ -105,35 +105,41 @@ fn warnings(body: &mut String, folder: &Folder) {
 
 fn figures(body: &mut String, folder: &Folder) {
     let noun = noun(folder);
-    let mut cards: Vec<(String, String, bool)> = Vec::new();
-    let mut card = |value: String, name: &str| cards.push((value, name.to_owned(), false));
+    // What is shown, the number itself for programs, what it is, whether it is bad.
+    let mut cards: Vec<(String, f64, &str, bool)> = Vec::new();
+    let mut card = |value: f64, text: String, name| cards.push((text, value, name, false));
     if let Some(rate) = folder.number(&["done_per_s"]) {
-        card(format!("{}<small>/s</small>", short(rate)), noun);
+        card(rate, format!("{}<small>/s</small>", short(rate)), noun);
     }
     let total = folder.main_verb().and_then(|verb| folder.total(verb));
     if let Some(total) = &total {
         for (name, quantile) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            card(unit(&time(total.value_at_quantile(quantile) as f64)), name);
+            let ns = total.value_at_quantile(quantile) as f64;
+            card(ns, unit(&time(ns)), name);
         }
-        card(unit(&time(total.max() as f64)), "slowest");
+        card(
+            total.max() as f64,
+            unit(&time(total.max() as f64)),
+            "slowest",
+        );
     }
     if let Some(us) = folder.number(&["server", "cpu_us_each"]) {
-        card(unit(&time(us * 1e3)), "server CPU for each");
+        card(us, unit(&time(us * 1e3)), "server CPU for each");
     }
     if let Some(us) = folder.number(&["cpu_us_each"]) {
-        card(unit(&time(us * 1e3)), "generator CPU for each");
+        card(us, unit(&time(us * 1e3)), "generator CPU for each");
     }
     if let Some(most) = folder.number(&["server", "rss_bytes_max"]) {
-        card(unit(&bytes(most)), "server memory at most");
+        card(most, unit(&bytes(most)), "server memory at most");
     }
-    let errors = error_count(folder);
-    cards.push((number(errors as f64, 0), "errors".to_owned(), errors > 0));
+    let errors = error_count(folder) as f64;
+    cards.push((number(errors, 0), errors, "errors", errors > 0.0));
     let cards: String = cards
         .iter()
-        .map(|(value, name, bad)| {
+        .map(|(text, value, name, bad)| {
             let class = if *bad { "figure bad" } else { "figure" };
             format!(
-                "<div class=\"{class}\"><b>{value}</b><span>{}</span></div>\n",
+                "<div class=\"{class}\"><b><data value=\"{value}\">{text}</data></b><span>{}</span></div>\n",
                 escape(name)
             )
         })
@@ -801,7 +807,10 @@ fn machine(body: &mut String, folder: &Folder) {
             .filter_map(|name| words(&data[*name]))
             .collect();
         entry("server's filesystem", Some(parts.join(", ")));
-        entry("its disk rotates", words(&data["disk_rotates"]));
+        entry(
+            "its disk rotates, says the kernel",
+            words(&data["disk_rotates"]),
+        );
         entry("its write cache", words(&data["disk_cache"]));
         entry("its scheduler", words(&data["disk_scheduler"]));
     }

@@ -142,8 +142,9 @@ fn an_interrupted_series_leaves_no_server() {
         .spawn()
         .expect("loadgen");
     let began = Instant::now();
-    // The run itself is under way once it has its folder.
-    while !results.join("a-1/run.json").exists() {
+    // The run itself is under way once it has seen its first second.
+    let timeline = results.join("a-1/timeline.jsonl");
+    while std::fs::metadata(&timeline).map_or(0, |file| file.len()) == 0 {
         assert!(began.elapsed() < Duration::from_secs(120), "no run begins");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -6,7 +6,7 @@ use super::stats::{self, ERROR_RATE, Verdict};
 use super::{Comparison, change, verdict};
 use crate::chart::scale::{number, percent, short, time};
 use crate::chart::{Axis, Line, Lines, Size};
-use crate::page::report::percentile_text;
+use crate::page::report::charts::percentile_text;
 use crate::page::{drawn, escape, figure, html, standalone};
 
 /// The page.

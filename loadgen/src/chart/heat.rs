@@ -83,6 +83,8 @@ impl Heat {
                 .iter()
                 .map(|(x, y)| (frame.x(&self.x, *x), frame.y(&self.y, *y)))
                 .collect();
+            // Seen on any shade.
+            svg.polyline("halo", &points);
             svg.polyline(&format!("line over{}", line.colour), &points);
         }
         svg.finish()

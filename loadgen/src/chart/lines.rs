@@ -8,6 +8,9 @@ use super::{Axis, COLOURS, Frame, Size, legend};
 /// Points of a line at which the page shows values; a chart has about as many pixels.
 const HOVERS_MAX: usize = 200;
 
+/// Lines with no more points than that show each of them.
+const DOTS_MAX: usize = 40;
+
 /// One line.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -80,6 +83,9 @@ impl Lines {
                 .map(|(x, y)| (frame.x(&self.x, *x), frame.y(&self.y, *y)))
                 .collect();
             svg.polyline(&format!("line {}", line.class()), &points);
+            if points.len() <= DOTS_MAX {
+                svg.dots(&format!("dot {}", line.class()), &points);
+            }
         }
         svg.finish()
     }

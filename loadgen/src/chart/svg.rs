@@ -112,6 +112,15 @@ impl Svg {
         self.path(class, &path);
     }
 
+    /// A dot at each point, as wide as the class' stroke.
+    pub fn dots(&mut self, class: &str, points: &[Point]) {
+        let dots = points
+            .iter()
+            .map(|(x, y)| format!("M{} {}h0", px(*x), px(*y)));
+        let path: String = dots.collect();
+        self.path(class, &path);
+    }
+
     /// A path as SVG writes it.
     pub fn path(&mut self, class: &str, path: &str) {
         if !path.is_empty() {

@@ -309,6 +309,29 @@ fn notes(sides: &[Side]) -> Vec<String> {
     notes
 }
 
+impl Row {
+    /// The median of a side's runs and their smallest and largest, each in words; the unit stands
+    /// once where all share it. `None`: no run has a value.
+    pub fn spread(&self, side: usize) -> Option<(String, Option<String>)> {
+        let values = &self.values[side];
+        let median = (self.measure.text)(stats::median(values)?);
+        let (low, high) = stats::range(values)?;
+        if values.len() < 2 {
+            return Some((median, None));
+        }
+        let unit = median.split_once(' ').map_or("", |(_, unit)| unit);
+        let bare = |value: f64| {
+            let text = (self.measure.text)(value);
+            match text.split_once(' ') {
+                Some((number, own)) if own == unit => number.to_owned(),
+                _ => text,
+            }
+        };
+        let range = format!("{}..{}", bare(low), bare(high));
+        Some((median, Some(range)))
+    }
+}
+
 /// A quotient as more or less: `+12.3%`, `-4%`, `3.1 times`.
 pub fn change(quotient: f64) -> String {
     if quotient >= 3.0 {

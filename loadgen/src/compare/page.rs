@@ -6,7 +6,7 @@ use super::stats::{self, ERROR_RATE, Verdict};
 use super::{Comparison, change, verdict};
 use crate::chart::scale::{number, percent, short, time};
 use crate::chart::{Axis, Line, Lines, Size};
-use crate::page::report::percentile_text;
+use crate::page::report::charts::percentile_text;
 use crate::page::{drawn, escape, figure, html, standalone};
 
 /// The page.
@@ -118,9 +118,7 @@ fn table(body: &mut String, comparison: &Comparison, other: usize) {
     let head: String = [
         "",
         comparison.sides[0].name.as_str(),
-        "its runs",
         comparison.sides[other].name.as_str(),
-        "its runs",
         "difference",
         "surely between",
         "",
@@ -130,50 +128,42 @@ fn table(body: &mut String, comparison: &Comparison, other: usize) {
     .collect();
     let mut rows = String::new();
     for row in &comparison.rows {
-        let mut cells = vec![row.measure.name.to_owned()];
-        for values in [&row.values[0], &row.values[other]] {
-            let write = row.measure.text;
-            cells.push(stats::median(values).map_or("?".to_owned(), write));
-            cells.push(stats::range(values).map_or(String::new(), |(low, high)| {
-                if values.len() > 1 {
-                    format!("{} to {}", write(low), write(high))
-                } else {
-                    "one".to_owned()
-                }
-            }));
+        let _ = write!(rows, "<tr><td>{}</td>", escape(row.measure.name));
+        for side in [0, other] {
+            let (median, range) = row.spread(side).unwrap_or(("?".to_owned(), None));
+            let range = range.unwrap_or_default();
+            let _ = write!(
+                rows,
+                "<td>{}<small>{}</small></td>",
+                escape(&median),
+                escape(&range)
+            );
         }
-        let mut real = false;
-        match &row.differences[other - 1] {
-            Some(found) => {
-                real = matches!(found.verdict, Verdict::Higher | Verdict::Lower);
-                let sure = found.verdict != Verdict::TooFew;
-                cells.push(found.quotient.map_or(String::new(), change));
-                cells.push(match found.interval {
-                    Some((low, high)) if sure => format!("{} and {}", change(low), change(high)),
-                    _ => String::new(),
-                });
-                cells.push(verdict(found).to_owned());
+        let mut cells = ["", "", "not tested"].map(str::to_owned);
+        let mut real = "";
+        if let Some(found) = &row.differences[other - 1] {
+            if matches!(found.verdict, Verdict::Higher | Verdict::Lower) {
+                real = " class=\"real\"";
             }
-            None => cells.extend(["", "", "not tested"].map(str::to_owned)),
+            let sure = found.interval.filter(|_| found.verdict != Verdict::TooFew);
+            cells = [
+                found.quotient.map_or(String::new(), change),
+                sure.map_or(String::new(), |(low, high)| {
+                    format!("{} and {}", change(low), change(high))
+                }),
+                verdict(found).to_owned(),
+            ];
         }
-        let cells: String = cells
-            .iter()
-            .enumerate()
-            .map(|(index, cell)| {
-                let class = if real && index >= 5 {
-                    " class=\"real\""
-                } else {
-                    ""
-                };
-                format!("<td{class}>{}</td>", escape(cell))
-            })
-            .collect();
-        let _ = writeln!(rows, "<tr>{cells}</tr>");
+        for cell in &cells {
+            let _ = write!(rows, "<td{real}>{}</td>", escape(cell));
+        }
+        rows.push_str("</tr>\n");
     }
     let _ = writeln!(
         body,
         "<div class=\"sheet scroll\"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n\
-         </table></div>"
+         </table></div>\n<p class=\"soft\">Medians of the runs; below them, from the smallest to the \
+         largest.</p>"
     );
 }
 

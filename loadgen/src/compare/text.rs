@@ -40,7 +40,7 @@ fn table(text: &mut String, comparison: &Comparison, other: usize) {
         format!("{} ({})", base.name, runs(base.runs.len())),
         format!("{} ({})", side.name, runs(side.runs.len())),
         "difference".to_owned(),
-        "between".to_owned(),
+        "surely between".to_owned(),
         String::new(),
     ]];
     for row in &comparison.rows {
@@ -85,14 +85,10 @@ fn table(text: &mut String, comparison: &Comparison, other: usize) {
 
 /// Median, smallest and largest of the runs.
 fn values(row: &Row, side: usize) -> String {
-    let values = &row.values[side];
-    let write = row.measure.text;
-    match (stats::median(values), stats::range(values)) {
-        (Some(median), Some((low, high))) if values.len() > 1 => {
-            format!("{} [{} .. {}]", write(median), write(low), write(high))
-        }
-        (Some(median), _) => write(median),
-        _ => "?".to_owned(),
+    match row.spread(side) {
+        Some((median, Some(range))) => format!("{median} [{range}]"),
+        Some((median, None)) => median,
+        None => "?".to_owned(),
     }
 }
 

@@ -149,8 +149,12 @@ impl Observer for Recording {
         };
         let path = || self.dir.join(names::TIMELINE);
         let line = serde_json::to_string(&moment).map_err(|e| e.to_string());
-        line.and_then(|line| writeln!(self.timeline, "{line}").map_err(|e| e.to_string()))
-            .map_err(|why| format!("{}: {why}", path().display()))?;
+        // At once: what was seen is there even if the run does not come to its end.
+        line.and_then(|line| {
+            let written = writeln!(self.timeline, "{line}").and_then(|()| self.timeline.flush());
+            written.map_err(|e| e.to_string())
+        })
+        .map_err(|why| format!("{}: {why}", path().display()))?;
         self.hdr.interval(span)
     }
 

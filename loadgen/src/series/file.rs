@@ -353,6 +353,17 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_right() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/runfiles");
+        let entries = std::fs::read_dir(&dir).expect("a folder");
+        let paths: Vec<PathBuf> = entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        let files = read_all(&paths).expect("files that are right");
+        assert!(files.len() >= 3 && files.iter().all(|file| file.server.is_some()));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let begin = "command = \"smtp\"\ntarget = \"127.0.0.1:25\"\n";
         for (more, wanted) in [

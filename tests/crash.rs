@@ -93,3 +93,78 @@ fn several_recipients_across_partitions() {
 fn bodies_that_stream() {
     survive(3, "600K");
 }
+
+/// One run of loadgen under which the server is killed and started again by a hook, several times;
+/// the run reconnects, and reads everything back at its end.
+#[test]
+fn killed_and_restarted_by_a_hook() {
+    let mut server = Server::start(&["--processors", "0-1"]);
+    server.generate(40);
+    let [smtp, pop3] = [server.smtp, server.pop3].map(|address| address.to_string());
+    server.kill();
+    let folder = tempfile::tempdir().expect("a folder");
+    let pid = folder.path().join("pid");
+    // On the addresses it had; what it prints goes to a file, and the hook does not wait for it.
+    let script = format!(
+        "[ ! -s {pid} ] || kill -9 $(cat {pid})\n\
+         {ringpost} serve --data {data} --smtp {smtp} --pop3 {pop3} --lmtp none --http none \
+         >>{log} 2>&1 </dev/null &\n\
+         echo $! >{pid}\n",
+        pid = pid.display(),
+        ringpost = support::ringpost().display(),
+        data = server.data.display(),
+        log = folder.path().join("log").display(),
+    );
+    let hook = folder.path().join("hook");
+    std::fs::write(&hook, script).expect("a script");
+    let start = std::process::Command::new("sh").arg(&hook).status();
+    assert!(start.expect("a shell").success());
+    let json = folder.path().join("result.json");
+    let output = loadgen()
+        .args([
+            "smtp",
+            "--target",
+            &smtp,
+            "--connections",
+            "10",
+            "--users",
+            "40",
+        ])
+        .args(["--duration", "12s", "--expect-restarts", "--ledger"])
+        .arg(folder.path().join("ledger"))
+        .args([
+            "--chaos",
+            &format!("sh {} every 4s jitter 1s", hook.display()),
+        ])
+        .args([
+            "--verify",
+            &format!("pop3:{pop3}"),
+            "--mailbox-password",
+            "pw",
+        ])
+        .args(["--mailbox-user-pattern", "{address}", "--json"])
+        .arg(&json)
+        .output()
+        .expect("loadgen");
+    let id = std::fs::read_to_string(&pid).expect("a process id");
+    let ended = std::process::Command::new("kill")
+        .args(["-9", id.trim()])
+        .status();
+    assert!(ended.expect("kill").success(), "it did not run at the end");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let json = std::fs::read_to_string(&json).expect("results");
+    // What it said is what matters here; the numbers are loadgen's own tests'.
+    assert!(
+        json.contains("\"missing\": 0") && json.contains("\"corrupt\": 0"),
+        "{text}"
+    );
+    assert!(
+        text.contains("restarts, as expected") && text.contains("chaos: 'sh "),
+        "{text}"
+    );
+}

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod imap;
+pub mod mix;
 pub mod real;
 pub mod scenario;
 pub mod wire;
@@ -42,6 +43,8 @@ pub enum Command {
     Http(http::Http),
     /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
     Verify(Verify),
+    /// Run a population of users from a file, at shares of its rated load, and judge it
+    Mix(mix::Mix),
     /// Run the documents' throughput targets T1 to T12, each with a verdict
     Scenario(scenario::Scenario),
     /// Take mail from a relay under test, count it and throw it away

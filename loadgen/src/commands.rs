@@ -234,7 +234,11 @@ pub fn keep(common: &Common, json: serde_json::Value) -> Result<(), String> {
     Ok(())
 }
 
-fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
+/// Writes `json` to `path`.
+///
+/// # Errors
+/// Names the file.
+pub fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
     std::fs::write(path, format!("{json:#}\n"))
         .map_err(|e| format!("--json {}: {e}", path.display()))
 }

@@ -1,7 +1,9 @@
 //! The load generator's parts, by floor; imports point down.
 //!
 //! ```text
-//! 6  scenario      the documents' targets: runs of `loadgen` itself, with verdicts
+//! 7  scenario      the documents' targets, with verdicts
+//!    mix           a population of users, judged at shares of its rated load
+//! 6  steps         runs of `loadgen` itself, which these are made of
 //! 5  commands      what each subcommand does
 //!    verify        reads mailboxes back and compares them with ledgers
 //!    sink          a server that takes mail and counts it
@@ -50,6 +52,7 @@ pub mod engine;
 pub mod ledger;
 pub mod machine;
 pub mod message;
+pub mod mix;
 pub mod observe;
 pub mod page;
 pub mod pool;
@@ -64,6 +67,7 @@ pub mod scenario;
 pub mod schedule;
 pub mod series;
 pub mod sink;
+pub mod steps;
 pub mod target;
 pub mod tls;
 pub mod verify;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, Command};
-use loadgen::{commands, compare, scenario, series, verify};
+use loadgen::{commands, compare, mix, scenario, series, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Pop3(flags) => commands::pop3(flags),
         Command::Imap(flags) => commands::imap::imap(flags),
         Command::Idle(flags) => commands::idle_sessions::idle(flags),
+        Command::Mix(flags) => mix::mix(flags),
         Command::Scenario(flags) => scenario::scenario(flags),
         Command::Sink(flags) => commands::sink::sink(flags),
         Command::Http(flags) => commands::http::http(flags),

@@ -24,6 +24,13 @@ pub struct Title {
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
+/// Limits of which the share of times within them is told: SPECmail's, for an operation and for a
+/// delivery.
+const WITHIN: [(&str, u64); 2] = [
+    ("within_5s_percent", 5_000_000_000),
+    ("within_60s_percent", 60_000_000_000),
+];
+
 /// The table.
 pub fn table(title: &Title, summary: &Summary) -> String {
     let mut text = String::new();
@@ -180,6 +187,11 @@ pub fn json(title: &Title, summary: &Summary) -> Value {
                 times.insert(format!("{name}_ns"), value.into());
             }
             times.insert("max_ns".to_owned(), histogram.max().into());
+            for (name, limit_ns) in WITHIN {
+                let within = histogram.count_between(0, limit_ns) as f64;
+                let percent = 100.0 * within / histogram.len().max(1) as f64;
+                times.insert(name.to_owned(), percent.into());
+            }
             Some((verb.name().to_owned(), Value::Object(times)))
         })
         .collect();

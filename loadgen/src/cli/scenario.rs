@@ -33,9 +33,12 @@ pub struct Scenario {
     /// A domain that --relay sends to --sink
     #[arg(long, default_value = "remote.test", value_name = "DOMAIN")]
     pub relay_domain: String,
-    /// Restarts --relay and returns when it is down and starting: run by `sh -c` (T12)
-    #[arg(long, value_name = "COMMAND")]
-    pub restart: Option<String>,
+    /// Stops --relay: run by `sh -c` (T12)
+    #[arg(long, value_name = "COMMAND", requires = "start")]
+    pub stop: Option<String>,
+    /// Starts --relay again; the time from here to the first greeting is measured (T12)
+    #[arg(long, value_name = "COMMAND", requires = "stop")]
+    pub start: Option<String>,
     /// The web mail server: ADDR:PORT
     #[arg(long, value_name = "TARGET")]
     pub web: Option<Target>,

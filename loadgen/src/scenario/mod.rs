@@ -8,12 +8,12 @@
 
 mod cases;
 mod page;
-mod steps;
 
 use std::fmt::Write as _;
 
 use crate::cli::scenario::Scenario;
 use crate::commands::Verdict;
+use crate::steps::Obstacle;
 
 /// A target of the documents.
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +42,6 @@ pub struct Reached {
     pub notes: Vec<String>,
     /// What was run.
     pub commands: Vec<String>,
-}
-
-/// Why there is no result.
-#[derive(Debug, Clone)]
-pub enum Obstacle {
-    /// The service does not exist, or was not named.
-    Absent(String),
-    /// It went wrong.
-    Broken(String),
 }
 
 /// A target and what came of it.
@@ -150,7 +141,7 @@ mod tests {
         }
         assert_eq!(cases::TARGETS.len(), 12);
         let text = list();
-        assert!(text.contains("T12") && text.contains("--restart"), "{text}");
+        assert!(text.contains("T12") && text.contains("--start"), "{text}");
     }
 
     #[test]

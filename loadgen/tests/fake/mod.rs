@@ -288,6 +288,16 @@ fn pop3_session(peer: &mut Peer, doors: &Doors, store: &Store) -> std::io::Resul
                 }
             }
             ("STAT", _) => peer.say(&format!("+OK {} 0", mailbox.len()))?,
+            ("TOP", _) => {
+                let number = argument
+                    .split(' ')
+                    .next()
+                    .and_then(|n| n.parse::<usize>().ok());
+                let message = &mailbox[number.unwrap_or(0) - 1];
+                let end = message.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+                let header = &message[..end.map_or(message.len(), |end| end + 4)];
+                peer.send(&[b"+OK\r\n", header, b".\r\n"].concat())?;
+            }
             ("LIST" | "UIDL", _) => peer.say("+OK\r\n.")?,
             ("RETR", _) => {
                 let number: usize = argument.parse().unwrap_or(0);

@@ -1,4 +1,6 @@
-//! What scenarios are made of: runs of `loadgen`, figures of the machine.
+//! What scenarios and populations are made of: runs of `loadgen`, figures of the machine.
+//!
+//! Guarantees: a run's result file is gone when its result is there.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,9 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use super::Obstacle;
-use crate::cli::scenario::Scenario;
 use crate::target::Target;
+
+/// Why there is no result.
+#[derive(Debug, Clone)]
+pub enum Obstacle {
+    /// The service does not exist, or was not named.
+    Absent(String),
+    /// It went wrong.
+    Broken(String),
+}
 
 /// Numbers result files of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -38,14 +47,14 @@ impl Step {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(flags: &Scenario, words: &[String]) -> Result<Step, Obstacle> {
+    pub fn start(processors: &str, words: &[String]) -> Result<Step, Obstacle> {
         let broken = |e: std::io::Error| Obstacle::Broken(format!("loadgen: {e}"));
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("loadgen-scenario-{}-{number}.json", std::process::id());
         let file = std::env::temp_dir().join(name);
         let child = Command::new(std::env::current_exe().map_err(broken)?)
             .args(words)
-            .args(["--processors", &flags.processors, "--quiet", "--json"])
+            .args(["--processors", processors, "--quiet", "--json"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -70,7 +79,7 @@ impl Step {
         })
     }
 
-    /// Its process id.
+    /// It has ended.
     pub fn is_over(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
     }
@@ -96,18 +105,23 @@ impl Step {
             _ => Err(Obstacle::Broken(format!(
                 "{}: {}",
                 self.command,
-                crate::recorder::readable(&output.stderr)
+                crate::recorder::readable(first_line(&output.stderr))
             ))),
         }
     }
+}
+
+/// What went wrong stands first; what is allowed after it.
+fn first_line(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == b'\n').next().unwrap_or_default()
 }
 
 /// Runs `loadgen` with these words.
 ///
 /// # Errors
 /// As for [`Step::finish`].
-pub fn run(flags: &Scenario, words: &[String]) -> Result<Ran, Obstacle> {
-    Step::start(flags, words)?.finish()
+pub fn run(processors: &str, words: &[String]) -> Result<Ran, Obstacle> {
+    Step::start(processors, words)?.finish()
 }
 
 impl Ran {

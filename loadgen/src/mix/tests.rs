@@ -1,0 +1,176 @@
+//! Populations from files, and verdicts.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::*;
+use crate::steps::Ran;
+
+fn flags() -> Mix {
+    Mix {
+        file: PathBuf::from("x.toml"),
+        load: vec![100],
+        smtp: None,
+        pop3: None,
+        imap: None,
+        relay: None,
+        users: None,
+        time: None,
+        password: None,
+        processors: "all".to_owned(),
+        dry_run: false,
+        json: None,
+    }
+}
+
+/// Half of the day in one hour, the rest spread.
+fn hourly() -> String {
+    let mut hours = vec!["2.1739".to_owned(); 24];
+    hours[9] = "50.0".to_owned();
+    format!("hourly = [{}]\n", hours.join(", "))
+}
+
+fn file(more: &str) -> String {
+    format!(
+        "title = \"t\"\nusers = 3600\nsmtp = \"127.0.0.1:25\"\npop3 = \"127.0.0.1:110\"\n{}{more}",
+        hourly()
+    )
+}
+
+const CLASSES: &str = "
+[[class]]
+name = \"in\"
+kind = \"inbound\"
+per_day = 2
+[[class]]
+name = \"check\"
+kind = \"pop3\"
+share = 0.5
+every = \"10m\"
+[[class]]
+name = \"phones\"
+kind = \"idle\"
+share = 0.1
+";
+
+#[test]
+fn the_busiest_hour_has_its_share_of_the_day() {
+    let population = Population::parse(&file(CLASSES), &flags()).expect("a population");
+    let [inbound, check, phones] = population.classes.as_slice() else {
+        panic!("three classes");
+    };
+    // 3600 users, 2 a day, half of them in one hour: one a second.
+    assert_eq!(population.curve(inbound, 1.0), [(Duration::ZERO, 1.0)]);
+    assert_eq!(population.curve(inbound, 0.8), [(Duration::ZERO, 0.8)]);
+    // 1800 users, every 600 s.
+    assert_eq!(population.curve(check, 1.0), [(Duration::ZERO, 3.0)]);
+    assert_eq!(wanted(&population, phones, 1.2), 432.0);
+    let line = words(&population, inbound, 1.0)
+        .expect("a command")
+        .join(" ");
+    assert!(
+        line.starts_with("smtp --target 127.0.0.1:25 --users 3600"),
+        "{line}"
+    );
+    assert!(line.contains("--end-to-end pop3:127.0.0.1:110"), "{line}");
+    assert!(
+        line.ends_with("--duration 60000ms --rate 1.000000"),
+        "{line}"
+    );
+    let why = words(&population, phones, 1.0).expect_err("no IMAP");
+    assert!(why.contains("--imap"), "{why}");
+}
+
+#[test]
+fn a_day_is_a_curve() {
+    let text = format!("day = \"24m\"\n{}", file(CLASSES));
+    let population = Population::parse(&text, &flags()).expect("a population");
+    let curve = population.curve(&population.classes[0], 1.0);
+    assert_eq!(curve.len(), 26);
+    // The middle of the tenth hour, of a minute each.
+    assert_eq!(curve[10], (Duration::from_secs(570), 1.0));
+    assert!(curve.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    let line = words(&population, &population.classes[0], 1.0).expect("a command");
+    let points = line.last().expect("points");
+    assert!(points.contains(",570000ms:1.000000,"), "{points}");
+    // 7200 messages in a day of 1440 s.
+    assert!((population.mean_rate(&population.classes[0]) - 7200.0 / 86_400.0).abs() < 1e-9);
+}
+
+#[test]
+fn wrong_files_name_what_is_wrong() {
+    for (text, wanted) in [
+        ("x = 1".to_owned(), "x"),
+        (file("users = 1"), "users"),
+        (file("[[class]]\nname = \"a\"\nkind = \"fax\""), "fax"),
+        (file("[[class]]\nname = \"a\"\nkind = \"pop3\""), "per_day"),
+        (
+            file("[[class]]\nname = \"a\"\nkind = \"pop3\"\nper_day = 1\nevery = \"1m\""),
+            "per_day",
+        ),
+        (
+            file("[[class]]\nname = \"a\"\nkind = \"idle\"\nshare = 2.0"),
+            "share",
+        ),
+        (
+            format!("time = \"1s\"\nday = \"1m\"\n{}", file(CLASSES)),
+            "time and day",
+        ),
+        (format!("day = \"soon\"\n{}", file(CLASSES)), "day: "),
+        (
+            format!("title = \"t\"\nusers = 1\nhourly = [1.0, 2.0]\n{CLASSES}"),
+            "24 percentages",
+        ),
+    ] {
+        let error = Population::parse(&text, &flags()).expect_err(&text);
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+/// A run of a thousand messages of which so many percent were in time.
+fn ran(within_5s: f64, within_60s: f64, unseen: u64, errors: u64) -> Ran {
+    Ran {
+        json: json!({
+            "done": 1000,
+            "failed": errors,
+            "elapsed_s": 100.0,
+            "errors": [{"count": errors, "kind": "refused", "verb": "RCPT", "sample": "550"}],
+            "verbs": {
+                "RCPT": {"within_5s_percent": 100.0, "p99_ns": 1e6},
+                "body->250": {"within_5s_percent": within_5s, "p99_ns": 2e6},
+                "session": {"within_5s_percent": 0.0, "p99_ns": 3e6},
+                "250->visible": {"count": 100, "within_60s_percent": within_60s},
+            },
+            "end_to_end": {"not_seen": unseen},
+        }),
+        good: true,
+        command: String::new(),
+    }
+}
+
+#[test]
+fn verdicts() {
+    let population = Population::parse(&file(CLASSES), &flags()).expect("a population");
+    let judge = |ran: &Ran, wanted: f64| {
+        let mut judgement = Judgement::new(100);
+        let row = Row::of(&population.classes[0], wanted, ran, &population.qos);
+        judgement.rows.push(row);
+        (judgement.good(), judgement.text(&population))
+    };
+    let (good, text) = judge(&ran(99.0, 100.0, 0, 0), 10.0);
+    assert!(
+        good && text.contains("body->250") && text.contains("99.00 %"),
+        "{text}"
+    );
+    for (ran, wanted, why) in [
+        (ran(94.9, 100.0, 0, 0), 10.0, "94.90 % of body->250"),
+        (ran(99.0, 94.0, 0, 0), 10.0, "94.00 % delivered"),
+        (ran(99.0, 100.0, 10, 0), 10.0, "90.91 % delivered"),
+        (ran(99.0, 100.0, 0, 11), 10.0, "errors"),
+        (ran(99.0, 100.0, 0, 0), 20.0, "reached 10.00 of 20.00"),
+    ] {
+        let (good, text) = judge(&ran, wanted);
+        assert!(!good && text.contains(why), "{why}: {text}");
+    }
+}

@@ -8,6 +8,7 @@ folder. It ends by that id: no other server of the machine is touched, and no se
 import argparse
 import contextlib
 import ctypes
+import hashlib
 import os
 import pwd
 import shutil
@@ -118,6 +119,13 @@ def give(path, user):
     os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
+def volatile(base):
+    """A folder in memory for what need not survive. Its path is short, as those of sockets have to be,
+    wherever `base` is (unix(7): 107 bytes)."""
+    number = hashlib.sha256(str(base).encode()).hexdigest()[:12]
+    return Path("/dev/shm") / f"{Path(sys.argv[0]).name}-{number}"
+
+
 class Peer:
     """One kind of server. What it does not override is the same for all."""
 
@@ -148,6 +156,7 @@ class Peer:
 
     def stopped(self, base):
         """What is left to do when no process is left."""
+        shutil.rmtree(volatile(base), ignore_errors=True)
 
     def missing(self):
         """Why it cannot be started, if so."""

@@ -52,43 +52,51 @@ impl<D: Dialogue> Engine<'_, D> {
             let due = self.work.next_due(now);
             if due.is_some_and(|due| due > now) {
                 self.due = due;
+                if !self.options.open_all {
+                    return;
+                }
+            } else if let Some(index) = self.idle.pop_front() {
+                self.wake_idle(index, due, now);
+                continue;
+            }
+            if self.connecting >= CONNECTING_MAX {
                 return;
             }
-            let index = if let Some(index) = self.idle.pop_front() {
-                let slot = &mut self.slots[index as usize];
-                slot.listed = false;
-                if !std::mem::take(&mut slot.idle) {
-                    continue;
-                }
-                self.speak(index, now, |dialogue, work, out| {
-                    dialogue.woken(work, now, out)
-                });
-                index
-            } else if self.connecting < CONNECTING_MAX
-                && let Some(index) = self.closed.pop_front()
-            {
-                if !self.open(index, now) {
-                    match self.work.next_due(now) {
-                        None => {
-                            self.slots[index as usize].phase = Phase::Finished;
-                            self.finished += 1;
-                        }
-                        due => {
-                            self.due = due;
-                            self.closed.push_front(index);
-                            return;
-                        }
-                    }
-                }
-                index
-            } else {
+            let Some(index) = self.closed.pop_front() else {
                 return;
             };
-            if let Some(due) = due {
-                let able = self.slots[index as usize].free_since.max(self.no_room);
-                let late_from = due.max(able).min(now);
-                self.work.recorder().time(Verb::Lateness, late_from, now);
+            let free_since = self.slots[index as usize].free_since;
+            if self.open(index, now) {
+                self.note_lateness(due, free_since.max(self.no_room), now);
+                continue;
             }
+            self.due = self.work.next_due(now);
+            if self.due.is_some() {
+                self.closed.push_front(index);
+                return;
+            }
+            self.slots[index as usize].phase = Phase::Finished;
+            self.finished += 1;
+        }
+    }
+
+    fn wake_idle(&mut self, index: u32, due: Option<Instant>, now: Instant) {
+        let slot = &mut self.slots[index as usize];
+        slot.listed = false;
+        if std::mem::take(&mut slot.idle) {
+            let free_since = slot.free_since;
+            self.speak(index, now, |dialogue, work, out| {
+                dialogue.woken(work, now, out)
+            });
+            self.note_lateness(due, free_since, now);
+        }
+    }
+
+    /// An operation that was due and could have begun at `able_since` begins now.
+    fn note_lateness(&mut self, due: Option<Instant>, able_since: Instant, now: Instant) {
+        if let Some(due) = due.filter(|due| *due < now) {
+            let from = due.max(able_since).min(now);
+            self.work.recorder().time(Verb::Lateness, from, now);
         }
     }
 

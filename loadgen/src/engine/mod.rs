@@ -37,6 +37,8 @@ pub struct Options {
     pub first_connection: u32,
     /// From one connection's first opening to the next one's: zero for all at once.
     pub stagger: Duration,
+    /// Connections are opened although nothing is due.
+    pub open_all: bool,
     /// Silence that a server may keep while an answer is due.
     pub timeout: Duration,
 }
@@ -161,6 +163,10 @@ impl<D: Dialogue> Engine<'_, D> {
             let until = until.into_iter().flatten().min().unwrap_or(tick_at);
             let left = until.saturating_duration_since(Instant::now());
             self.ring.wait(1, Some(left))?;
+            let full = self.ring.has_queued();
+            let effort = self.work.recorder().effort();
+            effort.turns += 1;
+            effort.turns_full += u64::from(full);
             events.clear();
             self.ring.reap(&mut events, EVENTS_MAX);
             for event in &events {
@@ -233,7 +239,10 @@ impl<D: Dialogue> Engine<'_, D> {
                     self.end(index, End::Fault(Fault::Closed, "closed by the peer"), now);
                 }
                 // Out of buffers: they are back by now.
-                (_, Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => self.receive(index),
+                (_, Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.work.recorder().effort().buffers_lacked += 1;
+                    self.receive(index);
+                }
                 (_, Err(e)) => self.broken(index, &e, now),
             },
             _ => {}
@@ -399,6 +408,7 @@ impl<D: Dialogue> Engine<'_, D> {
     /// Ends all conversations, and waits until the kernel holds none of our memory any more.
     fn shut(mut self) -> io::Result<()> {
         let now = Instant::now();
+        self.work.tick(now);
         for slot in &mut self.slots {
             if let Some(dialogue) = slot.dialogue.take() {
                 dialogue.ended(self.work, End::Cut, now);

@@ -35,6 +35,8 @@ pub enum Command {
     Lmtp(wire::Lmtp),
     /// Hand in messages as users do: log in, and send from one's own address
     Submission(wire::Submission),
+    /// Add up the results of runs that several machines or shells made at the same time
+    Merge(Merge),
     /// Search the highest rate at which a server keeps a promise, as --p99 50ms
     Knee(knee::Knee),
     /// Read mailboxes over POP3: one session after another on every connection
@@ -115,6 +117,17 @@ impl Common {
             record: Record::default(),
         }
     }
+}
+
+/// `merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// What --json has written, of each run; histograms are added bucket by bucket
+    #[arg(required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write the sum as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// How much load there is: a closed loop without `--rate`, an open one with it.

@@ -5,6 +5,7 @@ pub mod idle_sessions;
 pub mod imap;
 pub mod load;
 pub mod mail;
+pub mod merge;
 pub mod real;
 pub mod secure;
 pub mod sink;

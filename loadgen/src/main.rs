@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Smtp(flags) => commands::mail::smtp(flags),
         Command::Lmtp(flags) => commands::mail::lmtp(flags),
         Command::Submission(flags) => commands::mail::submission(flags),
+        Command::Merge(flags) => commands::merge::merge(flags),
         Command::Knee(flags) => knee::knee(flags),
         Command::Pop3(flags) => commands::pop3(flags),
         Command::Imap(flags) => commands::imap::imap(flags),

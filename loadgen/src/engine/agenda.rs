@@ -4,6 +4,7 @@
 //! connection is free; a turn ends, whatever dialogues do.
 //! Does not know: sockets, completions.
 
+use std::io;
 use std::time::Instant;
 
 use ringpost::ring::raw::entry;
@@ -109,24 +110,45 @@ impl<D: Dialogue> Engine<'_, D> {
         let slot = &mut self.slots[index as usize];
         slot.began = now;
         slot.dialogue = Some(dialogue);
-        match self
-            .options
-            .target
-            .socket(self.options.first_connection + index)
-        {
-            Ok(socket) => {
-                let fd = slot.socket(socket);
-                slot.phase = Phase::Connecting;
-                slot.arriving = true;
-                self.connecting += 1;
-                let (pointer, bytes) = (self.address.as_ptr(), self.address.addr_len());
-                let operation = entry::connect(fd, pointer.cast(), bytes);
-                self.push(index, CONNECT, operation);
+        slot.arriving = true;
+        self.connecting += 1;
+        self.connect(index, now);
+        true
+    }
+
+    /// On its way, from the source address whose turn it is.
+    pub(super) fn connect(&mut self, index: u32, now: Instant) {
+        let number = self.options.first_connection + index;
+        loop {
+            self.slots[index as usize].source = self.source;
+            match self.options.target.socket(number, self.source) {
+                Ok(socket) => {
+                    let slot = &mut self.slots[index as usize];
+                    let fd = slot.socket(socket);
+                    slot.phase = Phase::Connecting;
+                    let (pointer, bytes) = (self.address.as_ptr(), self.address.addr_len());
+                    let operation = entry::connect(fd, pointer.cast(), bytes);
+                    return self.push(index, CONNECT, operation);
+                }
+                Err(e) if self.next_source(index, &e) => {}
+                Err(e) => {
+                    self.slots[index as usize].phase = Phase::Up;
+                    let fault = End::Fault(Fault::Unreachable, &e.to_string());
+                    return self.end(index, fault, now);
+                }
             }
-            Err(e) => {
-                slot.phase = Phase::Up;
-                self.end(index, End::Fault(Fault::Unreachable, &e.to_string()), now);
-            }
+        }
+    }
+
+    /// Whether there is another source address to try, after one that has no free port any more.
+    pub(super) fn next_source(&mut self, index: u32, e: &io::Error) -> bool {
+        let kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];
+        if !kinds.contains(&e.kind()) || !self.options.target.has_source(self.source + 1) {
+            return false;
+        }
+        // Other connections may have found out at the same time.
+        if self.slots[index as usize].source == self.source {
+            self.source += 1;
         }
         true
     }

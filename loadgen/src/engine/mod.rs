@@ -88,6 +88,8 @@ struct Engine<'a, D: Dialogue> {
     /// Slots with `arriving` set, and when there was last no room for another.
     connecting: u32,
     no_room: Instant,
+    /// Source addresses that had no free port any more.
+    source: u32,
     /// Slots that will not be opened again.
     finished: u32,
     /// Operations that the kernel has not completed.
@@ -128,6 +130,7 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
         due: None,
         connecting: 0,
         no_room: now,
+        source: 0,
         finished: 0,
         in_flight: 0,
     };
@@ -252,6 +255,9 @@ impl<D: Dialogue> Engine<'_, D> {
 
     fn connected(&mut self, index: u32, result: io::Result<()>, now: Instant) {
         if let Err(e) = result {
+            if self.next_source(index, &e) {
+                return self.connect(index, now);
+            }
             let fault = match e.kind() {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Fault::Refused,
                 _ => Fault::Unreachable,

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod imap;
+pub mod knee;
 pub mod mix;
 pub mod real;
 pub mod scenario;
@@ -13,7 +14,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::sample::metrics::Endpoint;
+use crate::schedule::Spacing;
 use crate::target::Target;
+use crate::task::Task;
 
 /// Load generator and verifier for mail servers.
 #[derive(Debug, Parser)]
@@ -33,6 +36,10 @@ pub enum Command {
     Lmtp(wire::Lmtp),
     /// Hand in messages as users do: log in, and send from one's own address
     Submission(wire::Submission),
+    /// Add up the results of runs that several machines or shells made at the same time
+    Merge(Merge),
+    /// Search the highest rate at which a server keeps a promise, as --p99 50ms
+    Knee(knee::Knee),
     /// Read mailboxes over POP3: one session after another on every connection
     Pop3(Pop3),
     /// Work in mailboxes over IMAP: sessions with commands drawn from a weighted mix
@@ -115,10 +122,55 @@ impl Common {
     }
 }
 
+/// `merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// What --json has written, of each run; histograms are added bucket by bucket
+    #[arg(required = true, num_args = 1.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write the sum as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// How much load there is: a closed loop without `--rate`, an open one with it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub struct Load {
+    /// Open loop: so many messages (POP3: sessions) are due per second over all connections, as 500
+    /// or 2.5k, whether the server keeps up or not; each is timed from when it was due, and from
+    /// when it did begin [default: closed loop, each connection sends the next when the last is done]
+    #[arg(long, value_parser = rate, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    /// How the arrivals of --rate follow each other
+    #[arg(long, default_value = "poisson", value_name = "HOW")]
+    pub arrivals: Spacing,
+    /// Begin gently: with --rate the rate grows to it over so long, without it connections come up
+    /// over so long; give a --warmup as long to leave it out of the figures
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "TIME")]
+    pub ramp: Duration,
+    /// The rate that --ramp begins with
+    #[arg(long, default_value = "0", value_parser = rate_or_none, requires = "rate", value_name = "PER_SECOND")]
+    pub ramp_from: f64,
+    /// Draws the arrivals of --rate: the same seed, the same times
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Processes that share the run: each has its part of the connections, of the rate and of
+    /// --count, and the results are added up; a ledger is written by each, FILE.0, FILE.1 and so on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    pub processes: u32,
+    /// The share of a process that --processes has started
+    #[arg(long, hide = true, value_parser = share)]
+    pub share: Option<Task>,
+    /// With --rate: open all connections at the start, not as many as turn out to be needed
+    #[arg(long, requires = "rate")]
+    pub open_all: bool,
+}
+
 /// How long a run is, and what is recorded.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Connections, over all threads
+    /// Connections, over all threads; with --rate the most there may be
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
     /// End after so many messages (POP3: sessions)
@@ -144,6 +196,9 @@ pub struct Mail {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Run`")]
     pub run: Run,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Load`")]
+    pub load: Load,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `wire::Messages`")]
     pub messages: wire::Messages,
@@ -230,6 +285,9 @@ pub struct Pop3 {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Run`")]
     pub run: Run,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Load`")]
+    pub load: Load,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Users`")]
     pub users: Users,
@@ -389,6 +447,33 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "wanted is a time, as 500ms, 10s, 5m or 1h, at most a year".to_owned())
 }
 
+fn share(text: &str) -> Result<Task, String> {
+    serde_json::from_str(text).map_err(|e| e.to_string())
+}
+
+/// `500`, `2.5k`: operations per second.
+fn rate(text: &str) -> Result<f64, String> {
+    rate_or_none(text)
+        .ok()
+        .filter(|rate| *rate > 0.0)
+        .ok_or_else(|| "wanted is a number per second above 0, as 0.5, 500 or 2.5k".to_owned())
+}
+
+/// The same, or `0`.
+fn rate_or_none(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1000.0),
+        None => (text, 1.0),
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .map(|number| number * factor)
+        // More than any machine can be asked for.
+        .filter(|rate| (0.0..=1e8).contains(rate))
+        .ok_or_else(|| "wanted is a number per second, as 0, 0.5, 500 or 2.5k".to_owned())
+}
+
 /// The CPUs that `text` names, of those that are `allowed`.
 ///
 /// # Errors
@@ -450,6 +535,16 @@ mod tests {
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
         for wrong in ["", "s", "1y", "1d", "-1s", "1e99h", "..s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(rate("500"), Ok(500.0));
+        assert_eq!(rate("2.5k"), Ok(2500.0));
+        assert_eq!(rate_or_none("0"), Ok(0.0));
+        for wrong in ["", "0", "-1", "k", "inf", "nan", "1e9", "5/s"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
         }
     }
 

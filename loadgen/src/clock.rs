@@ -16,7 +16,25 @@ pub fn since_epoch() -> Duration {
 
 /// CPU time that all threads of this process have used so far.
 pub fn process_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    read(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// CPU time that this thread has used so far.
+pub fn thread_cpu() -> Duration {
+    read(rustix::time::ClockId::ThreadCPUTime)
+}
+
+/// How long this thread was ready to run so far while its CPU did something else; zero where the
+/// kernel does not say.
+pub fn thread_waited() -> Duration {
+    // proc(5): time on the CPU, time waiting for it, number of turns; nanoseconds.
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = text.split_ascii_whitespace().nth(1);
+    Duration::from_nanos(waited.and_then(|ns| ns.parse().ok()).unwrap_or(0))
+}
+
+fn read(clock: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),

@@ -3,7 +3,9 @@
 pub mod http;
 pub mod idle_sessions;
 pub mod imap;
+pub mod load;
 pub mod mail;
+pub mod merge;
 pub mod real;
 pub mod secure;
 pub mod sink;
@@ -25,7 +27,9 @@ use crate::report::{self, Title};
 use crate::results::{self, Folder, hdr::HdrLog};
 use crate::run::{self, Plan, Summary};
 use crate::sasl::Mechanism;
-use crate::schedule::Schedule;
+use crate::schedule::{Pace, Schedule};
+use crate::task::Task;
+use load::Prepared;
 
 /// Everything went well; or: it ran, and not everything did.
 pub type Verdict = bool;
@@ -38,6 +42,22 @@ const DURATION: Duration = Duration::from_secs(10);
 /// # Errors
 /// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn pop3(flags: &Pop3) -> Result<Verdict, String> {
+    let task = load::task(&flags.run, &flags.load);
+    let share = task.is_share();
+    let (title, summary) = pop3_run(flags, task)?;
+    // Whoever has shared the run out tells it all.
+    if share {
+        Ok(true)
+    } else {
+        finish(&title, &summary, &flags.common)
+    }
+}
+
+/// One run of `pop3`; nothing is shown.
+///
+/// # Errors
+/// As for [`pop3`].
+pub fn pop3_run(flags: &Pop3, task: Task) -> Result<(Title, Summary), String> {
     let pool = Arc::new(users(&flags.users)?);
     let options = Arc::new(pop3::Options {
         user_pattern: flags.login.user_pattern.clone(),
@@ -63,29 +83,38 @@ pub fn pop3(flags: &Pop3) -> Result<Verdict, String> {
         noun: "sessions",
         items: "messages retrieved",
         settings: format!(
-            "{}, {} users, {} x RETR{}, {} connections{}",
+            "{}, {} users, {} x RETR{}, {}{}",
             flags.target,
             pool.len(),
             flags.retr,
             if flags.delete { " and DELE" } else { "" },
-            flags.run.connections,
+            load::described(&flags.run, &flags.load, &task),
             secure::described(&flags.tls),
         ),
     };
-    let (plan, schedule, progress) =
-        prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
-    let schedule = Arc::new(schedule);
     let tls = secure::tls(&flags.tls, &flags.target)?;
-    let make = |_, recorder| {
+    let Prepared {
+        plan,
+        schedule,
+        progress,
+    } = load::prepare(
+        &flags.run,
+        &flags.load,
+        &flags.common,
+        &flags.target,
+        title.noun,
+        task,
+    )?;
+    let make = |thread, recorder| {
         Ok(Pop3Work::new(
             options.clone(),
-            schedule.clone(),
+            Pace::new(schedule.clone(), thread),
             pool.clone(),
             recorder,
         ))
     };
     let (summary, _) = secure::drive::<pop3::Pop3>(&plan, &schedule, progress, tls.as_ref(), make)?;
-    finish(&title, &summary, &flags.common)
+    Ok((title, summary))
 }
 
 /// `idle-connections`.
@@ -102,16 +131,12 @@ pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
         cli::Protocol::Imap => Greeting::Imap,
         cli::Protocol::None => Greeting::None,
     };
-    let now = Instant::now();
-    let plan = Plan {
-        cpus: cpus(&flags.common)?,
-        target: flags.target.clone(),
-        connections: flags.connections,
-        timeout: flags.common.timeout,
-        give_up: None,
-        measure_from: now,
-        until: None,
-    };
+    let mut plan = Plan::new(
+        cpus(&flags.common)?,
+        flags.target.clone(),
+        flags.connections,
+    );
+    plan.timeout = flags.common.timeout;
     let over = AtomicBool::new(false);
     let mut progress = Progress::new("connections", Goal::Time(flags.hold), true);
     observe(&mut progress, &flags.common, Duration::ZERO)?;
@@ -210,6 +235,8 @@ pub fn finish(title: &Title, summary: &Summary, common: &Common) -> Result<Verdi
         && summary.attachments.iter().all(|attachment| attachment.good);
     if !common.quiet || !good {
         print!("{}", report::table(title, summary));
+    } else if let Some(why) = report::bottleneck_text(summary) {
+        eprintln!("loadgen: {why}");
     }
     keep(common, report::json(title, summary))?;
     Ok(good)
@@ -243,7 +270,7 @@ pub fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
         .map_err(|e| format!("--json {}: {e}", path.display()))
 }
 
-/// What a run of `flags` is, and what shows and ends it.
+/// What a closed loop of `flags` is, and what shows and ends it.
 ///
 /// # Errors
 /// A machine that cannot do it.
@@ -261,24 +288,33 @@ fn prepare(
         (_, duration) => Goal::Time(flags.warmup + duration.unwrap_or_default()),
     };
     let mut progress = Progress::new(noun, goal, common.quiet);
-    observe(&mut progress, common, flags.warmup)?;
+    observe_log(&mut progress, flags, common, flags.warmup)?;
+    let now = Instant::now();
+    let until = duration.map(|duration| now + flags.warmup + duration);
+    let plan = Plan {
+        timeout: common.timeout,
+        give_up: Some(common.give_up),
+        measure_from: now + flags.warmup,
+        until,
+        ..Plan::new(cpus, target, flags.connections)
+    };
+    Ok((plan, Schedule::new(flags.count, until), progress))
+}
+
+/// Lets those watch a run that the flags ask for, `--hdr-log` included.
+fn observe_log(
+    progress: &mut Progress,
+    flags: &Run,
+    common: &Common,
+    warmup: Duration,
+) -> Result<(), String> {
+    observe(progress, common, warmup)?;
     if let Some(path) = &flags.hdr_log {
         let file = run::create(path, "--hdr-log")?;
         let log = HdrLog::begin(path, file).map_err(|why| format!("--hdr-log {why}"))?;
         progress.add(Box::new(log));
     }
-    let now = Instant::now();
-    let until = duration.map(|duration| now + flags.warmup + duration);
-    let plan = Plan {
-        cpus,
-        target,
-        connections: flags.connections,
-        timeout: common.timeout,
-        give_up: Some(common.give_up),
-        measure_from: now + flags.warmup,
-        until,
-    };
-    Ok((plan, Schedule::new(flags.count, until), progress))
+    Ok(())
 }
 
 /// Lets those watch a run that the flags ask for.

@@ -5,11 +5,13 @@
 //!    mix           a population of users, judged at shares of its rated load
 //! 6  steps         runs of `loadgen` itself, which these are made of
 //! 5  commands      what each subcommand does
+//!    knee          searches the highest rate that keeps a promise
 //!    verify        reads mailboxes back and compares them with ledgers
 //!    sink          a server that takes mail and counts it
 //!    series        runs as files describe them, in turns
 //!    compare       runs side by side, and which differences are real
 //! 4  run           threads, the end of a run, adding up
+//!    verdict       was the generator the bottleneck?
 //!    report        tables and JSON
 //!    page          reports to look at
 //! 3  engine        one thread's io_uring: moves bytes between connections and dialogues
@@ -21,11 +23,13 @@
 //! 1  message       what is sent: made or real, id, checksum; and how it is recognized again
 //!    ledger        what was sent to whom, and what the server said
 //!    observe       who watches a run: the display, logs, the folder of results
-//!    recorder      counts, histograms, errors
+//!    recorder      counts and times what happens on one thread
+//!    interval      what was counted and timed: adds up, travels
 //!    sample        what processes and servers use meanwhile
 //!    machine       what the run was made on
 //!    schedule      when operations start, when the run ends
 //!    pool          addresses, and who gets a message
+//!    task          what this process does of a run
 //!    target        where the server is, sockets
 //!    sasl          proving who one is
 //!    tls           certificates that are trusted, sessions that are resumed
@@ -49,6 +53,8 @@ pub mod commands;
 pub mod compare;
 pub mod dialogue;
 pub mod engine;
+pub mod interval;
+pub mod knee;
 pub mod ledger;
 pub mod machine;
 pub mod message;
@@ -69,6 +75,8 @@ pub mod series;
 pub mod sink;
 pub mod steps;
 pub mod target;
+pub mod task;
 pub mod tls;
+pub mod verdict;
 pub mod verify;
 pub mod visible;

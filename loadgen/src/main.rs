@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, Command};
-use loadgen::{commands, compare, mix, scenario, series, verify};
+use loadgen::{commands, compare, knee, mix, scenario, series, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Smtp(flags) => commands::mail::smtp(flags),
         Command::Lmtp(flags) => commands::mail::lmtp(flags),
         Command::Submission(flags) => commands::mail::submission(flags),
+        Command::Merge(flags) => commands::merge::merge(flags),
+        Command::Knee(flags) => knee::knee(flags),
         Command::Pop3(flags) => commands::pop3(flags),
         Command::Imap(flags) => commands::imap::imap(flags),
         Command::Idle(flags) => commands::idle_sessions::idle(flags),

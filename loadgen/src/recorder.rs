@@ -7,8 +7,10 @@
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use hdrhistogram::Histogram;
-use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+pub use crate::interval::{Counts, Effort, Interval};
 
 /// What is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,13 +59,19 @@ pub enum Verb {
     Get,
     Visible,
     Outage,
+    /// [`Verb::Message`] of an open loop, from when it began.
+    MessageBegun,
+    /// [`Verb::Session`] of an open loop, from when it began.
+    SessionBegun,
+    /// No command: a connection waits for an operation that is due.
+    Rest,
     /// How much later than due an operation began for which a connection was free.
     Lateness,
 }
 
 impl Verb {
     /// All, in the order of a conversation.
-    pub const ALL: [Verb; 44] = [
+    pub const ALL: [Verb; 47] = [
         Verb::Connect,
         Verb::Tls,
         Verb::TlsResumed,
@@ -107,6 +115,9 @@ impl Verb {
         Verb::Get,
         Verb::Visible,
         Verb::Outage,
+        Verb::MessageBegun,
+        Verb::SessionBegun,
+        Verb::Rest,
         Verb::Lateness,
     ];
 
@@ -156,13 +167,25 @@ impl Verb {
             Verb::Get => "GET",
             Verb::Visible => "250->visible",
             Verb::Outage => "outage",
+            Verb::MessageBegun => "message.started",
+            Verb::SessionBegun => "session.started",
+            Verb::Rest => "rest",
             Verb::Lateness => "generator.late",
         }
     }
 }
 
+/// From when an operation is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// When it should have begun. In a closed loop that is when it did.
+    pub due: Instant,
+    /// When it did begin, in an open loop.
+    pub began: Option<Instant>,
+}
+
 /// How something went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Fault {
     /// No connection: nobody listens.
     Refused,
@@ -227,110 +250,6 @@ pub struct FaultCount {
 /// Bytes of a sample text.
 const SAMPLE_BYTES_MAX: usize = 200;
 
-/// Sums of everything, measured part only unless it says otherwise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Messages (SMTP, LMTP) or sessions (POP3) that ended as they should.
-    pub done: u64,
-    /// The same, warm-up included: for the progress display and for `--count`.
-    pub done_ever: u64,
-    /// Messages or sessions that ended at all, warm-up included.
-    pub ended_ever: u64,
-    /// Messages or sessions that did not end as they should.
-    pub failed: u64,
-    /// Recipients acknowledged, or messages retrieved.
-    pub items: u64,
-    /// Recipients whose message may have arrived: the connection broke.
-    pub unknown: u64,
-    /// Connections that came up, warm-up included.
-    pub connections: u64,
-    /// Bytes sent, warm-up included.
-    pub bytes_sent: u64,
-    /// Bytes received, warm-up included.
-    pub bytes_received: u64,
-}
-
-impl Counts {
-    /// Adds another thread's or interval's.
-    pub fn add(&mut self, other: &Counts) {
-        self.done += other.done;
-        self.done_ever += other.done_ever;
-        self.ended_ever += other.ended_ever;
-        self.failed += other.failed;
-        self.items += other.items;
-        self.unknown += other.unknown;
-        self.connections += other.connections;
-        self.bytes_sent += other.bytes_sent;
-        self.bytes_received += other.bytes_received;
-    }
-}
-
-/// Histograms by verb; `None` where nothing was seen.
-#[derive(Debug)]
-pub struct Histograms([Option<Box<Histogram<u64>>>; Verb::ALL.len()]);
-
-impl Default for Histograms {
-    fn default() -> Histograms {
-        Histograms([const { None }; Verb::ALL.len()])
-    }
-}
-
-/// What one thread saw since it last shipped.
-#[derive(Debug, Default)]
-pub struct Interval {
-    /// By verb.
-    pub histograms: Histograms,
-    /// Sums.
-    pub counts: Counts,
-    /// Errors.
-    pub faults: FxHashMap<FaultKey, FaultCount>,
-    /// The last measured operation ended then.
-    pub last_end: Option<Instant>,
-}
-
-impl Interval {
-    /// Adds another thread's or interval's.
-    pub fn add(&mut self, other: Interval) {
-        for (mine, theirs) in self.histograms.0.iter_mut().zip(other.histograms.0) {
-            match (mine, theirs) {
-                (Some(mine), Some(theirs)) => {
-                    // Both have the bounds of `new_histogram`.
-                    let added = mine.add(*theirs);
-                    debug_assert!(added.is_ok());
-                }
-                (mine @ None, theirs) => *mine = theirs,
-                (Some(_), None) => {}
-            }
-        }
-        self.counts.add(&other.counts);
-        for (key, fault) in other.faults {
-            self.faults
-                .entry(key)
-                .and_modify(|mine| mine.count += fault.count)
-                .or_insert(fault);
-        }
-        self.last_end = self.last_end.max(other.last_end);
-    }
-
-    /// Adds a time that was measured beside the run: the run's length does not depend on it.
-    pub fn time(&mut self, verb: Verb, began: Instant, ended: Instant) {
-        let ns = u64::try_from((ended - began).as_nanos()).unwrap_or(u64::MAX);
-        self.histograms.0[verb as usize]
-            .get_or_insert_with(|| Box::new(new_histogram()))
-            .saturating_record(ns);
-    }
-
-    /// The histogram of `verb`, if anything was seen.
-    pub fn histogram(&self, verb: Verb) -> Option<&Histogram<u64>> {
-        self.histograms.0[verb as usize].as_deref()
-    }
-}
-
-/// Nanoseconds: 1 µs to one hour in three digits.
-fn new_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, 3_600_000_000_000, 3).expect("these bounds are valid")
-}
-
 /// Ships an interval so often.
 const SHIP_EVERY: Duration = Duration::from_millis(500);
 
@@ -338,7 +257,11 @@ const SHIP_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Recorder {
     measure_from: Instant,
+    thread: u32,
     interval: Interval,
+    effort: Effort,
+    /// CPU time of this thread and its waits for a CPU, when last looked at in the measured part.
+    cpu: Option<(Duration, Duration)>,
     ship_at: Instant,
     /// `None` after the end.
     to: Option<Sender<Interval>>,
@@ -349,10 +272,20 @@ impl Recorder {
     pub fn new(measure_from: Instant, to: Sender<Interval>) -> Recorder {
         Recorder {
             measure_from,
+            thread: 0,
             interval: Interval::default(),
+            effort: Effort::default(),
+            cpu: None,
             ship_at: Instant::now() + SHIP_EVERY,
             to: Some(to),
         }
+    }
+
+    /// The same for thread number `thread` of all processes.
+    #[must_use]
+    pub fn on_thread(mut self, thread: u32) -> Recorder {
+        self.thread = thread;
+        self
     }
 
     /// Whether what began then is measured.
@@ -362,13 +295,13 @@ impl Recorder {
 
     /// Notes the time of an operation.
     pub fn time(&mut self, verb: Verb, began: Instant, now: Instant) {
-        if began < self.measure_from {
-            return;
+        if self.measures(began) {
+            self.record(verb, began, now);
         }
-        let ns = u64::try_from((now - began).as_nanos()).unwrap_or(u64::MAX);
-        self.interval.histograms.0[verb as usize]
-            .get_or_insert_with(|| Box::new(new_histogram()))
-            .saturating_record(ns);
+    }
+
+    fn record(&mut self, verb: Verb, began: Instant, now: Instant) {
+        self.interval.histograms.record(verb, began, now);
         self.interval.last_end = Some(now);
     }
 
@@ -376,6 +309,45 @@ impl Recorder {
     pub fn time_beside(&mut self, verb: Verb, began: Instant, ended: Instant) {
         if began >= self.measure_from {
             self.interval.time(verb, began, ended);
+        }
+    }
+
+    /// Notes the times of an operation of the schedule: from when it was due, and in an open loop
+    /// also from when it began. `verb` is [`Verb::Message`] or [`Verb::Session`].
+    pub fn operation(&mut self, verb: Verb, times: Times, now: Instant) {
+        self.time(verb, times.due, now);
+        if let Some(began) = times.began
+            && self.measures(times.due)
+        {
+            let verb = match verb {
+                Verb::Session => Verb::SessionBegun,
+                _ => Verb::MessageBegun,
+            };
+            self.record(verb, began, now);
+        }
+    }
+
+    /// An operation of an open loop has come due.
+    pub fn due(&mut self, due: Instant) {
+        let measured = self.measures(due);
+        self.interval.counts.due_ever += 1;
+        self.interval.counts.due += u64::from(measured);
+    }
+
+    /// An operation of an open loop begins.
+    pub fn begun(&mut self, due: Instant, now: Instant, late: bool) {
+        self.interval.counts.begun_ever += 1;
+        self.waiting(due, now);
+        if late && self.measures(due) {
+            self.interval.counts.late += 1;
+        }
+    }
+
+    /// An operation that was due then has not begun until now.
+    pub fn waiting(&mut self, due: Instant, now: Instant) {
+        if self.measures(due) {
+            let longest = &mut self.interval.counts.lateness_max;
+            *longest = now.saturating_duration_since(due).max(*longest);
         }
     }
 
@@ -397,8 +369,17 @@ impl Recorder {
         &mut self.interval.counts
     }
 
-    /// Ships when it is time.
+    /// What it takes this thread, to be added to.
+    pub fn effort(&mut self) -> &mut Effort {
+        &mut self.effort
+    }
+
+    /// Ships when it is time. To be called several times a second, on the thread that does the
+    /// work: its CPU time is looked at.
     pub fn tick(&mut self, now: Instant) {
+        if self.cpu.is_none() && now >= self.measure_from {
+            self.cpu = Some((clock::thread_cpu(), clock::thread_waited()));
+        }
         if now >= self.ship_at {
             self.ship();
             self.ship_at = now + SHIP_EVERY;
@@ -406,6 +387,13 @@ impl Recorder {
     }
 
     fn ship(&mut self) {
+        if let Some((cpu, waited)) = &mut self.cpu {
+            let (cpu_now, waited_now) = (clock::thread_cpu(), clock::thread_waited());
+            self.effort.cpu = cpu_now.saturating_sub(std::mem::replace(cpu, cpu_now));
+            self.effort.waited = waited_now.saturating_sub(std::mem::replace(waited, waited_now));
+        }
+        let effort = std::mem::take(&mut self.effort);
+        self.interval.efforts.insert(self.thread, effort);
         if let Some(to) = &self.to {
             // Nobody listens any more only if the main thread has given up: nothing to tell then.
             let _ = to.send(std::mem::take(&mut self.interval));

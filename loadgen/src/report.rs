@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::recorder::{FaultCount, FaultKey, Verb};
 use crate::run::Summary;
+use crate::verdict::Signs;
 
 /// How the run is described.
 #[derive(Debug, Clone)]
@@ -37,13 +38,16 @@ pub fn table(title: &Title, summary: &Summary) -> String {
     let counts = &summary.total.counts;
     // Writing to a string cannot fail.
     let _ = writeln!(text, "loadgen {}: {}", title.command, title.settings);
-    let _ = write!(text, "\n{:<13}{:>10}{:>11}", "ms", "count", "per s");
+    let _ = write!(text, "\n{:<16}{:>9}{:>11}", "ms", "count", "per s");
     for (name, _) in QUANTILES {
         let _ = write!(text, "{name:>10}");
     }
     let _ = writeln!(text, "{:>10}", "max");
     for verb in Verb::ALL {
-        if let Some(histogram) = summary.total.histogram(verb) {
+        // How late the generator is is told below.
+        if let Some(histogram) = summary.total.histogram(verb)
+            && verb != Verb::Lateness
+        {
             row(&mut text, verb.name(), histogram, summary.elapsed);
         }
     }
@@ -58,6 +62,18 @@ pub fn table(title: &Title, summary: &Summary) -> String {
         title.items,
         rate(counts.items, summary.elapsed),
     );
+    if counts.due_ever > 0 {
+        let _ = writeln!(
+            text,
+            "open loop: {} came due, {:.1}/s; {} began more than 1 ms late, the latest \
+             by {:.3} s; {} never began",
+            counts.due,
+            rate(counts.due, summary.elapsed),
+            counts.late,
+            counts.lateness_max.as_secs_f64(),
+            counts.queued(),
+        );
+    }
     if counts.failed > 0 || counts.unknown > 0 {
         let _ = writeln!(
             text,
@@ -88,6 +104,23 @@ pub fn table(title: &Title, summary: &Summary) -> String {
             },
         )),
     );
+    let signs = Signs::of(&summary.total, summary.elapsed);
+    let _ = write!(
+        text,
+        "its busiest thread used {:.0}% of its CPU; waits for a CPU {:.1}%",
+        signs.busy * 100.0,
+        signs.waited * 100.0
+    );
+    if let Some(late) = summary.total.histogram(Verb::Lateness) {
+        let _ = write!(
+            text,
+            "; late by p50 {:.3}, p99 {:.3}, max {:.3} ms where a connection was free",
+            ms(late.value_at_quantile(0.5)),
+            ms(late.value_at_quantile(0.99)),
+            ms(late.max())
+        );
+    }
+    text.push('\n');
     text.push_str(&faults_text(summary));
     if let Some(why) = &summary.ended_early {
         let _ = writeln!(text, "ended early: {why}");
@@ -95,7 +128,17 @@ pub fn table(title: &Title, summary: &Summary) -> String {
     for attachment in &summary.attachments {
         text.push_str(&attachment.text);
     }
+    if let Some(why) = bottleneck_text(summary) {
+        let _ = writeln!(text, "{why}");
+    }
     text
+}
+
+/// The mark of a run that the generator limited, if it did.
+pub fn bottleneck_text(summary: &Summary) -> Option<String> {
+    let reasons = Signs::of(&summary.total, summary.elapsed).bottleneck();
+    (!reasons.is_empty())
+        .then(|| format!("the generator was the bottleneck: {}", reasons.join("; ")))
 }
 
 /// The errors, a line each.
@@ -125,7 +168,7 @@ pub fn faults_text(summary: &Summary) -> String {
 
 fn row(text: &mut String, name: &str, histogram: &Histogram<u64>, elapsed: Duration) {
     let count = histogram.len();
-    let _ = write!(text, "{name:<13}{count:>10}{:>11.1}", rate(count, elapsed));
+    let _ = write!(text, "{name:<16}{count:>9}{:>11.1}", rate(count, elapsed));
     for (_, quantile) in QUANTILES {
         let _ = write!(text, "{:>10.3}", ms(histogram.value_at_quantile(quantile)));
     }
@@ -172,7 +215,8 @@ fn faults(summary: &Summary) -> Vec<(FaultKey, &FaultCount)> {
     faults
 }
 
-/// The same as [`table`], for programs. Times are nanoseconds.
+/// The same as [`table`], for programs. Times are nanoseconds. `interval` is all that was measured,
+/// without loss: see [`Interval::from_json`](crate::interval::Interval::from_json).
 pub fn json(title: &Title, summary: &Summary) -> Value {
     let counts = &summary.total.counts;
     let verbs: serde_json::Map<String, Value> = Verb::ALL
@@ -207,6 +251,18 @@ pub fn json(title: &Title, summary: &Summary) -> Value {
             })
         })
         .collect();
+    // It has no form only if a histogram has none, and these have.
+    let interval = summary.total.to_json(summary.measure_from).ok();
+    let signs = Signs::of(&summary.total, summary.elapsed);
+    let open_loop = (counts.due_ever > 0).then(|| {
+        json!({
+            "due": counts.due,
+            "due_per_s": rate(counts.due, summary.elapsed),
+            "late": counts.late,
+            "lateness_max_ns": counts.lateness_max.as_nanos() as u64,
+            "never_begun": counts.queued(),
+        })
+    });
     let mut json = json!({
         "command": title.command,
         "settings": title.settings,
@@ -217,6 +273,7 @@ pub fn json(title: &Title, summary: &Summary) -> Value {
         "items": counts.items,
         "items_per_s": rate(counts.items, summary.elapsed),
         "unknown": counts.unknown,
+        "open_loop": open_loop,
         "connections": counts.connections,
         "bytes_sent": counts.bytes_sent,
         "bytes_received": counts.bytes_received,
@@ -224,7 +281,16 @@ pub fn json(title: &Title, summary: &Summary) -> Value {
         "cpu_us_each": cpu_us_each(summary),
         "cpu_busy": busy(summary),
         "cpus": summary.cpus,
+        "generator": {
+            "bottleneck": signs.bottleneck(),
+            "busiest_thread": signs.busy,
+            "waited_for_cpu": signs.waited,
+            "late_p99_ns": signs.late_p99.as_nanos() as u64,
+            "ring_full": signs.ring_full,
+            "buffers_lacked": signs.buffers_lacked,
+        },
         "verbs": verbs,
+        "interval": interval,
         "errors": faults,
         "ended_early": summary.ended_early,
     });
@@ -259,6 +325,7 @@ mod tests {
         recorder.fault(key, b"550 5.1.1 no such user");
         recorder.finish();
         Summary {
+            measure_from: began,
             total: from.recv().expect("shipped"),
             elapsed: Duration::from_secs(10),
             cpu: Duration::from_millis(5),

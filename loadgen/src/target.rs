@@ -60,6 +60,9 @@ impl std::fmt::Display for Target {
 /// Connections from one source address to one target before the next source is taken: Linux gives
 /// out 28 232 local ports by default, and some are in use or waiting.
 const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+/// Source addresses that are passed over at most: there are more, but who needs them has another
+/// problem.
+const SOURCES_MAX: u32 = 1000;
 
 impl Target {
     /// The TCP address, if it is one.
@@ -90,12 +93,21 @@ impl Target {
         })
     }
 
+    /// There is a source address after so many: in 127.0.0.0/8, for targets on the loopback
+    /// interface.
+    pub fn has_source(&self, skipped: u32) -> bool {
+        let address = self.tcp();
+        skipped < SOURCES_MAX
+            && address.is_some_and(|address| address.is_ipv4() && address.ip().is_loopback())
+    }
+
     /// A socket for connection number `slot`, not yet connected. Loopback targets are reached
-    /// from 127.0.0.1, .2, .3 and so on, 20 000 connections each.
+    /// from 127.0.0.1, .2, .3 and so on, 20 000 connections each; the first `skipped` of them have
+    /// no free port any more.
     ///
     /// # Errors
     /// `EMFILE` and the like.
-    pub fn socket(&self, slot: u32) -> io::Result<OwnedFd> {
+    pub fn socket(&self, slot: u32, skipped: u32) -> io::Result<OwnedFd> {
         let family = match self.tcp() {
             Some(SocketAddr::V4(_)) => AddressFamily::INET,
             Some(SocketAddr::V6(_)) => AddressFamily::INET6,
@@ -105,7 +117,7 @@ impl Target {
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         if let Some(address) = self.tcp() {
             rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-            let source = slot / CONNECTIONS_PER_SOURCE;
+            let source = slot / CONNECTIONS_PER_SOURCE + skipped;
             if let IpAddr::V4(ip) = address.ip()
                 && ip.is_loopback()
                 && source > 0
@@ -150,15 +162,20 @@ mod tests {
     #[test]
     fn many_connections_have_many_sources() {
         let target: Target = "127.0.0.1:9".parse().expect("an address");
-        for (slot, ip) in [
-            (0, [0, 0, 0, 0]),
-            (20_000, [127, 0, 0, 2]),
-            (45_000, [127, 0, 0, 3]),
+        for (slot, skipped, ip) in [
+            (0, 0, [0, 0, 0, 0]),
+            (20_000, 0, [127, 0, 0, 2]),
+            (45_000, 0, [127, 0, 0, 3]),
+            (5, 1, [127, 0, 0, 2]),
+            (45_000, 300, [127, 0, 1, 47]),
         ] {
-            let socket = target.socket(slot).expect("a socket");
+            let socket = target.socket(slot, skipped).expect("a socket");
             let name = rustix::net::getsockname(&socket).expect("a name");
             let name = SocketAddr::try_from(name).expect("an internet address");
             assert_eq!(name.ip(), IpAddr::from(ip));
         }
+        assert!(target.has_source(1) && !target.has_source(1_000_000));
+        let elsewhere: Target = "192.0.2.1:25".parse().expect("an address");
+        assert!(!elsewhere.has_source(1));
     }
 }

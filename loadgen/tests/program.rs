@@ -3,6 +3,8 @@
 #[path = "program/bad_servers.rs"]
 mod bad_servers;
 mod fake;
+#[path = "program/load.rs"]
+mod load;
 #[path = "program/wire.rs"]
 mod wire;
 
@@ -352,6 +354,13 @@ fn wrong_flags_say_what_is_allowed() {
             "verify --ledger /does/not/exist --pop3 127.0.0.1:9 --password x".to_owned(),
             "/does/not",
         ),
+        (format!("smtp --target {none} --rate fast"), "500 or 2.5k"),
+        (format!("smtp --target {none} --open-all"), "--rate"),
+        (
+            format!("knee smtp --target {none} --p99 1s --rate 5"),
+            "it chooses the rates",
+        ),
+        (format!("knee smtp --target {none}"), "--p99"),
     ] {
         let outcome = loadgen(dir.path(), &arguments);
         assert_eq!(outcome.status, 2, "{arguments}: {}", outcome.text);

@@ -1,7 +1,11 @@
 //! What the ledger is for: a server that loses one message in a great many and damages another is
 //! found out, and so is every message behind a server that dies.
 
-#[allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program uses its own part of this"
+)]
 mod fake;
 
 use std::path::Path;

@@ -71,6 +71,7 @@ pub fn idle(flags: &IdleSessions) -> Result<Verdict, String> {
         std::thread::sleep(LOOK_EVERY);
     }
     let mut summary = Summary {
+        measure_from: began,
         total: Interval::default(),
         elapsed: flags.duration,
         cpu: Duration::ZERO,
@@ -130,7 +131,7 @@ fn deliver(
             attachment: up,
             common: &flags.common,
         };
-        mail::mail(mail, command, from, None, Some(watched))
+        mail::mail(mail, command, from, watched)
     });
     // It was read by now, or nothing was.
     let _ = std::fs::remove_file(&file);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::load::{self, Prepared};
 use super::real::{self, Beside, Watchers};
-use super::{Verdict, domains, finish, password, prepare, secure, users};
+use super::{Verdict, domains, finish, password, secure, users};
 use crate::cli::wire::{Lmtp, Messages, Smtp, Submission};
 use crate::cli::{Common, Mail, Switch};
 use crate::clock;
@@ -13,13 +14,23 @@ use crate::message::corpus::Corpus;
 use crate::message::{Builder, Content, Framing, Shape};
 use crate::pool::{Recipients, Spread};
 use crate::report::Title;
-use crate::run::Attachment;
+use crate::run::{Attachment, Summary};
+use crate::schedule::Pace;
+use crate::task::Task;
 
 /// `smtp`.
 ///
 /// # Errors
 /// Flags that make no sense, files that cannot be read or written, a machine that cannot do it.
 pub fn smtp(flags: &Smtp) -> Result<Verdict, String> {
+    shown(&flags.mail, |task| smtp_run(flags, task))
+}
+
+/// One run of `smtp`; nothing is shown.
+///
+/// # Errors
+/// As for [`smtp`].
+pub fn smtp_run(flags: &Smtp, task: Task) -> Result<(Title, Summary), String> {
     let auth = match (flags.auth, &flags.password) {
         (Some(mechanism), Some(text)) => Some(Auth {
             mechanism,
@@ -29,7 +40,8 @@ pub fn smtp(flags: &Smtp) -> Result<Verdict, String> {
         }),
         _ => None,
     };
-    mail(&flags.mail, "smtp", &flags.sender.from, auth, None)
+    let from = &flags.sender.from;
+    mail_run(&flags.mail, "smtp", from, auth, None, task)
 }
 
 /// `lmtp`.
@@ -37,7 +49,16 @@ pub fn smtp(flags: &Smtp) -> Result<Verdict, String> {
 /// # Errors
 /// As for [`smtp`].
 pub fn lmtp(flags: &Lmtp) -> Result<Verdict, String> {
-    mail(&flags.mail, "lmtp", &flags.sender.from, None, None)
+    shown(&flags.mail, |task| lmtp_run(flags, task))
+}
+
+/// One run of `lmtp`; nothing is shown.
+///
+/// # Errors
+/// As for [`smtp`].
+pub fn lmtp_run(flags: &Lmtp, task: Task) -> Result<(Title, Summary), String> {
+    let from = &flags.sender.from;
+    mail_run(&flags.mail, "lmtp", from, None, None, task)
 }
 
 /// `submission`.
@@ -45,6 +66,14 @@ pub fn lmtp(flags: &Lmtp) -> Result<Verdict, String> {
 /// # Errors
 /// As for [`smtp`].
 pub fn submission(flags: &Submission) -> Result<Verdict, String> {
+    shown(&flags.mail, |task| submission_run(flags, task))
+}
+
+/// One run of `submission`; nothing is shown.
+///
+/// # Errors
+/// As for [`smtp`].
+pub fn submission_run(flags: &Submission, task: Task) -> Result<(Title, Summary), String> {
     let auth = Auth {
         mechanism: flags.auth,
         user_pattern: flags.login.user_pattern.clone(),
@@ -53,7 +82,23 @@ pub fn submission(flags: &Submission) -> Result<Verdict, String> {
     };
     // What stands in the header; the envelope has the user's address.
     let from = format!("loadgen@{}", domains(&flags.mail.users)[0]);
-    mail(&flags.mail, "submission", &from, Some(auth), None)
+    mail_run(&flags.mail, "submission", &from, Some(auth), None, task)
+}
+
+/// Runs what the flags ask for, or the share of it that this process was given, and shows it.
+fn shown(
+    flags: &Mail,
+    run: impl FnOnce(Task) -> Result<(Title, Summary), String>,
+) -> Result<Verdict, String> {
+    let task = load::task(&flags.run, &flags.load);
+    let share = task.is_share();
+    let (title, summary) = run(task)?;
+    // Whoever has shared the run out tells it all.
+    if share {
+        Ok(true)
+    } else {
+        finish(&title, &summary, &flags.common)
+    }
 }
 
 /// A run whose watchers are at work already.
@@ -69,7 +114,7 @@ pub struct Watched<'a> {
     pub common: &'a Common,
 }
 
-/// Sends mail.
+/// Sends mail that is watched already.
 ///
 /// # Errors
 /// As for [`smtp`].
@@ -77,11 +122,38 @@ pub fn mail(
     flags: &Mail,
     command: &'static str,
     from: &str,
+    watched: Watched<'_>,
+) -> Result<Verdict, String> {
+    let mut task = load::task(&flags.run, &flags.load);
+    if task.processes > 1 {
+        return Err("--processes: sessions that are watched belong to one process".to_owned());
+    }
+    task.run = watched.run;
+    let common = watched.common;
+    let (title, summary) = mail_run(flags, command, from, None, Some(watched), task)?;
+    finish(&title, &summary, common)
+}
+
+fn mail_run(
+    flags: &Mail,
+    command: &'static str,
+    from: &str,
     auth: Option<Auth>,
     watched: Option<Watched<'_>>,
-) -> Result<Verdict, String> {
+    task: Task,
+) -> Result<(Title, Summary), String> {
+    let real = &flags.real;
+    if task.processes > 1
+        && (real.end_to_end.is_some() || real.verify.is_some() || !real.chaos.is_empty())
+    {
+        return Err(
+            "--processes: --end-to-end, --verify and --chaos belong to runs of one process; read \
+             the ledgers of several back with `loadgen verify`"
+                .to_owned(),
+        );
+    }
     let pool = Arc::new(users(&flags.users)?);
-    let run = watched.as_ref().map_or_else(run_id, |watched| watched.run);
+    let run = task.run;
     let options = Arc::new(smtp::Options {
         lmtp: command == "lmtp",
         recipients: Arc::new(Recipients::new(
@@ -90,6 +162,7 @@ pub fn mail(
             flags.recipients.spread,
         )?),
         messages_per_connection: flags.messages_per_connection,
+        open_all: flags.load.open_all,
         pipelining: flags.pipelining == Switch::On,
         chunking: flags.chunking,
         attempts_max: if flags.real.expect_restarts && flags.retry == 1 {
@@ -118,7 +191,7 @@ pub fn mail(
         noun: "messages",
         items: "recipients",
         settings: format!(
-            "{}, run {run:08x}, {described}, {} of {} users each{}, {} connections{}{}{}{}{}",
+            "{}, run {run:08x}, {described}, {} of {} users each{}, {}{}{}{}{}{}",
             flags.target,
             flags.recipients.recipients,
             pool.len(),
@@ -126,7 +199,7 @@ pub fn mail(
                 Spread::Uniform => String::new(),
                 spread => format!(" ({spread})"),
             },
-            flags.run.connections,
+            load::described(&flags.run, &flags.load, &task),
             match flags.messages_per_connection {
                 0 => String::new(),
                 1 => ", each for one message".to_owned(),
@@ -145,11 +218,15 @@ pub fn mail(
         ),
     };
     let ledger = match &flags.ledger {
-        Some(path) => Some(Ledger::create(
-            path,
-            &format!("{command} {}", title.settings),
-        )?),
-        None => None,
+        Some(path) if !task.shares_out() => {
+            let path = match task.index {
+                Some(index) => &path.with_added_extension(index.to_string()),
+                None => path,
+            };
+            let comment = format!("{command} {}", title.settings);
+            Some(Ledger::create(path, &comment)?)
+        }
+        _ => None,
     };
     // Watched before the clock of the run starts.
     let (beside, attachment, common) = match watched {
@@ -164,19 +241,29 @@ pub fn mail(
             &flags.common,
         ),
     };
-    let (mut plan, schedule, progress) =
-        prepare(&flags.run, common, flags.target.clone(), title.noun)?;
+    let tls = secure::tls(&flags.tls, &flags.target)?;
+    let Prepared {
+        mut plan,
+        schedule,
+        progress,
+    } = load::prepare(
+        &flags.run,
+        &flags.load,
+        common,
+        &flags.target,
+        title.noun,
+        task,
+    )?;
     if flags.real.expect_restarts && plan.until.is_some() {
         // However long the server is away.
         plan.give_up = None;
     }
-    let schedule = Arc::new(schedule);
-    let tls = secure::tls(&flags.tls, &flags.target)?;
+    let first_thread = u64::from(plan.first_thread);
     let make = |thread, recorder| {
-        let seed = u64::from(run) << 16 | thread as u64;
+        let seed = (u64::from(run) << 16) + first_thread + thread as u64;
         Ok(SmtpWork::new(
             options.clone(),
-            schedule.clone(),
+            Pace::new(schedule.clone(), thread),
             pool.clone(),
             builder.with_seed(seed),
             recorder,
@@ -196,7 +283,7 @@ pub fn mail(
     if flags.real.expect_restarts {
         real::set_restarts_aside(&mut summary, waiting);
     }
-    finish(&title, &summary, common)
+    Ok((title, summary))
 }
 
 /// What is sent, and how the report calls it.

@@ -1,5 +1,7 @@
 //! Runs with and without TLS.
 
+use std::sync::Arc;
+
 use crate::cli::Switch;
 use crate::cli::wire::Tls as Flags;
 use crate::dialogue::secured::{Secured, SecuredWork, Upgrade};
@@ -65,7 +67,7 @@ pub fn described(flags: &Flags) -> String {
 /// As [`run::drive`].
 pub fn drive<D>(
     plan: &Plan,
-    schedule: &Schedule,
+    schedule: &Arc<Schedule>,
     progress: Progress,
     tls: Option<&Tls>,
     make: impl Fn(usize, Recorder) -> Result<D::Work, String> + Sync,

@@ -17,9 +17,9 @@ use super::secured::Upgrade;
 use super::{Dialogue, End, Next, SILENT_GREETING, Work, note_fault};
 use crate::message::{Checker, MESSAGE_BYTES_MAX, Verdict};
 use crate::pool::Pool;
-use crate::recorder::{Fault, FaultKey, Recorder, Verb};
+use crate::recorder::{Fault, FaultKey, Recorder, Times, Verb};
 use crate::sasl::{Salted, Sasl};
-use crate::schedule::Schedule;
+use crate::schedule::Pace;
 
 /// What the run asks for.
 #[derive(Debug, Clone)]
@@ -60,13 +60,14 @@ pub struct Found {
 struct Job {
     mailbox: u32,
     attempt: u32,
+    times: Times,
 }
 
 /// What the connections of one thread share.
 #[derive(Debug)]
 pub struct Pop3Work {
     options: Arc<Options>,
-    schedule: Arc<Schedule>,
+    pace: Pace,
     pool: Arc<Pool>,
     recorder: Recorder,
     again: VecDeque<Job>,
@@ -82,15 +83,10 @@ pub struct Pop3Work {
 
 impl Pop3Work {
     /// For one thread.
-    pub fn new(
-        options: Arc<Options>,
-        schedule: Arc<Schedule>,
-        pool: Arc<Pool>,
-        recorder: Recorder,
-    ) -> Pop3Work {
+    pub fn new(options: Arc<Options>, pace: Pace, pool: Arc<Pool>, recorder: Recorder) -> Pop3Work {
         Pop3Work {
             options,
-            schedule,
+            pace,
             pool,
             recorder,
             again: VecDeque::new(),
@@ -103,14 +99,17 @@ impl Pop3Work {
     }
 
     fn next_job(&mut self, now: Instant) -> Option<Job> {
-        if let Some(job) = self.again.pop_front() {
+        if let Some(mut job) = self.again.pop_front() {
+            job.times.due = now;
             return Some(job);
         }
         // One after another, so that two connections seldom want the same mailbox's lock.
-        let mailbox = self.schedule.next(now)?.sequence % self.pool.len() as u64;
+        let start = self.pace.next(now, &mut self.recorder)?;
+        let mailbox = start.sequence % self.pool.len() as u64;
         Some(Job {
             mailbox: mailbox as u32,
             attempt: 1,
+            times: start.times(),
         })
     }
 }
@@ -120,8 +119,17 @@ impl Work for Pop3Work {
         &mut self.recorder
     }
 
+    fn tick(&mut self, now: Instant) {
+        self.pace.tick(now, &mut self.recorder);
+        self.recorder.tick(now);
+    }
+
     fn is_cut(&self, _now: Instant) -> bool {
-        self.schedule.is_cut()
+        self.pace.schedule().is_cut()
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<Instant> {
+        self.pace.next_due(now)
     }
 }
 
@@ -178,7 +186,6 @@ pub struct Pop3 {
     text_bytes: u64,
     /// The status line was seen, the text behind it goes on.
     in_text: bool,
-    session_began: Instant,
     step_began: Instant,
     pipelining: bool,
     /// Messages there are, by STAT.
@@ -208,7 +215,6 @@ impl Dialogue for Pop3 {
             sasl: None,
             text_bytes: 0,
             in_text: false,
-            session_began: now,
             step_began: now,
             pipelining: false,
             messages: 0,
@@ -320,7 +326,7 @@ impl Dialogue for Pop3 {
         // Without --delete nothing hangs on the reply to QUIT.
         let read_all = self.awaiting == Await::Quit && !self.refused;
         let whole = read_all && (self.over || !work.options.delete);
-        let measured = work.recorder.measures(self.session_began);
+        let measured = work.recorder.measures(self.job.times.due);
         let reached = self.awaiting != Await::Greeting;
         let counts = work.recorder.counts();
         counts.ended_ever += u64::from(reached);
@@ -328,7 +334,7 @@ impl Dialogue for Pop3 {
             counts.done_ever += 1;
             counts.done += u64::from(measured);
             counts.items += if measured { u64::from(self.wanted) } else { 0 };
-            work.recorder.time(Verb::Session, self.session_began, now);
+            work.recorder.operation(Verb::Session, self.job.times, now);
         } else if reached {
             counts.failed += u64::from(measured);
         }

@@ -11,12 +11,13 @@ use super::secured::Upgrade as _;
 use super::smtp::{self, Smtp, SmtpWork};
 use super::*;
 use crate::choice::Weighted;
+use crate::interval::Interval;
 use crate::ledger::{Ledger, Outcome, read};
 use crate::message::{Builder, Content, Framing, MessageId, Shape, Verdict};
 use crate::pool::{Pool, Recipients, Spread};
-use crate::recorder::{FaultKey, Interval};
+use crate::recorder::FaultKey;
 use crate::sasl::Mechanism;
-use crate::schedule::Schedule;
+use crate::schedule::{Pace, Schedule};
 
 fn recorder() -> (Recorder, Receiver<Interval>) {
     let (to, from) = crossbeam::channel::unbounded();
@@ -55,6 +56,7 @@ fn mail(count: u64, change: impl FnOnce(&mut smtp::Options)) -> Mail {
         lmtp: false,
         recipients: recipients(&pool, 2),
         messages_per_connection: 0,
+        open_all: false,
         pipelining: true,
         chunking: false,
         attempts_max: 1,
@@ -72,7 +74,7 @@ fn mail(count: u64, change: impl FnOnce(&mut smtp::Options)) -> Mail {
     let (recorder, intervals) = recorder();
     let work = SmtpWork::new(
         Arc::new(options.clone()),
-        Arc::new(Schedule::new(Some(count), None)),
+        Pace::new(Arc::new(Schedule::new(Some(count), None)), 0),
         Arc::new(pool),
         builder(options.framing(), 1),
         recorder,
@@ -589,7 +591,7 @@ fn read_mail(check: Option<u32>, window: u32, delete: bool) -> (Pop3Work, Receiv
     let pool = Arc::new(Pool::generate("u", 1, &["x"]).expect("a pool"));
     let schedule = Arc::new(Schedule::new(Some(1), None));
     (
-        Pop3Work::new(Arc::new(options), schedule, pool, recorder),
+        Pop3Work::new(Arc::new(options), Pace::new(schedule, 0), pool, recorder),
         intervals,
     )
 }

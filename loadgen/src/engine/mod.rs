@@ -37,6 +37,8 @@ pub struct Options {
     pub first_connection: u32,
     /// From one connection's first opening to the next one's: zero for all at once.
     pub stagger: Duration,
+    /// Connections are opened although nothing is due.
+    pub open_all: bool,
     /// Silence that a server may keep while an answer is due.
     pub timeout: Duration,
 }
@@ -86,6 +88,8 @@ struct Engine<'a, D: Dialogue> {
     /// Slots with `arriving` set, and when there was last no room for another.
     connecting: u32,
     no_room: Instant,
+    /// Source addresses that had no free port any more.
+    source: u32,
     /// Slots that will not be opened again.
     finished: u32,
     /// Operations that the kernel has not completed.
@@ -126,6 +130,7 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
         due: None,
         connecting: 0,
         no_room: now,
+        source: 0,
         finished: 0,
         in_flight: 0,
     };
@@ -161,6 +166,10 @@ impl<D: Dialogue> Engine<'_, D> {
             let until = until.into_iter().flatten().min().unwrap_or(tick_at);
             let left = until.saturating_duration_since(Instant::now());
             self.ring.wait(1, Some(left))?;
+            let full = self.ring.has_queued();
+            let effort = self.work.recorder().effort();
+            effort.turns += 1;
+            effort.turns_full += u64::from(full);
             events.clear();
             self.ring.reap(&mut events, EVENTS_MAX);
             for event in &events {
@@ -233,7 +242,10 @@ impl<D: Dialogue> Engine<'_, D> {
                     self.end(index, End::Fault(Fault::Closed, "closed by the peer"), now);
                 }
                 // Out of buffers: they are back by now.
-                (_, Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => self.receive(index),
+                (_, Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.work.recorder().effort().buffers_lacked += 1;
+                    self.receive(index);
+                }
                 (_, Err(e)) => self.broken(index, &e, now),
             },
             _ => {}
@@ -243,6 +255,9 @@ impl<D: Dialogue> Engine<'_, D> {
 
     fn connected(&mut self, index: u32, result: io::Result<()>, now: Instant) {
         if let Err(e) = result {
+            if self.next_source(index, &e) {
+                return self.connect(index, now);
+            }
             let fault = match e.kind() {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Fault::Refused,
                 _ => Fault::Unreachable,
@@ -399,6 +414,7 @@ impl<D: Dialogue> Engine<'_, D> {
     /// Ends all conversations, and waits until the kernel holds none of our memory any more.
     fn shut(mut self) -> io::Result<()> {
         let now = Instant::now();
+        self.work.tick(now);
         for slot in &mut self.slots {
             if let Some(dialogue) = slot.dialogue.take() {
                 dialogue.ended(self.work, End::Cut, now);

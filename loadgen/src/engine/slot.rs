@@ -50,6 +50,8 @@ pub(super) struct Slot<D> {
     pub generation: u32,
     pub dialogue: Option<D>,
     socket: Option<OwnedFd>,
+    /// Source addresses that were passed over when it was opened.
+    pub source: u32,
     /// Not a byte has come from the server yet.
     pub arriving: bool,
     /// Operations that the kernel has not completed.
@@ -82,6 +84,7 @@ impl<D> Slot<D> {
             generation: 0,
             dialogue: None,
             socket: None,
+            source: 0,
             arriving: false,
             in_flight: 0,
             receiving: false,

@@ -21,7 +21,7 @@ use crate::pool::Pool;
 use crate::progress::{Goal, Progress};
 use crate::report;
 use crate::run::{self, Plan, Summary};
-use crate::schedule::Schedule;
+use crate::schedule::{Pace, Schedule};
 use classify::{Comparison, Findings};
 
 /// RETR commands sent ahead to servers that announce PIPELINING.
@@ -186,9 +186,9 @@ fn read_back(flags: &Verify, password: String, pool: &Arc<Pool>) -> Result<Readi
         window: WINDOW,
         check: Some(flags.attempts),
     });
-    let (summary, works) = run::drive::<Pop3>(&plan, &schedule, progress, |_, recorder| {
-        let (options, schedule) = (options.clone(), schedule.clone());
-        Ok(Pop3Work::new(options, schedule, pool.clone(), recorder))
+    let (summary, works) = run::drive::<Pop3>(&plan, &schedule, progress, |thread, recorder| {
+        let pace = Pace::new(schedule.clone(), thread);
+        Ok(Pop3Work::new(options.clone(), pace, pool.clone(), recorder))
     })?;
     let works = works
         .into_iter()

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use peer::Peer;
 
@@ -29,6 +30,8 @@ pub enum Fault {
     Refuse(u64, u16),
     /// Refused at RCPT.
     RefuseRcpt(u16),
+    /// With this message the whole server stands still, for so many milliseconds.
+    Stall(u64, u64),
 }
 
 /// Mailboxes by address.
@@ -41,6 +44,8 @@ fn serve(each: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     // The threads end with the test's process.
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            // Replies go out one by one: none is to wait for the client's acknowledgement.
+            stream.set_nodelay(true).expect("a TCP socket");
             let each = each.clone();
             std::thread::spawn(move || each(stream));
         }
@@ -57,6 +62,7 @@ pub fn smtp(store: &Store, faults: &[Fault]) -> SocketAddr {
 pub fn guarded_smtp(store: &Store, faults: &[Fault], doors: &Doors) -> SocketAddr {
     let (store, faults, doors) = (store.clone(), faults.to_vec(), doors.clone());
     let taken = AtomicU64::new(0);
+    let still = Mutex::new(Instant::now());
     serve(move |stream| {
         // A client that goes away is no error of the server.
         let _ = Peer::new(&stream, &doors).and_then(|peer| {
@@ -66,6 +72,7 @@ pub fn guarded_smtp(store: &Store, faults: &[Fault], doors: &Doors) -> SocketAdd
                 store: &store,
                 faults: &faults,
                 taken: &taken,
+                still: &still,
                 lmtp: false,
                 user: None,
                 recipients: Vec::new(),
@@ -82,6 +89,8 @@ struct Session<'a> {
     store: &'a Store,
     faults: &'a [Fault],
     taken: &'a AtomicU64,
+    /// Until then nobody is answered.
+    still: &'a Mutex<Instant>,
     lmtp: bool,
     user: Option<String>,
     recipients: Vec<String>,
@@ -93,6 +102,7 @@ impl Session<'_> {
     fn run(mut self) -> std::io::Result<()> {
         self.peer.say("220 fake")?;
         while let Some(line) = self.peer.line()? {
+            self.stand_still();
             let verb = line.split(' ').next().unwrap_or_default();
             match verb.to_ascii_uppercase().as_str() {
                 "DATA" if !self.recipients.is_empty() => {
@@ -156,6 +166,11 @@ impl Session<'_> {
         }
     }
 
+    fn stand_still(&self) {
+        let until = *self.still.lock().expect("not poisoned");
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+
     /// Takes a message; `true`: go away without a reply.
     fn data(&mut self) -> std::io::Result<bool> {
         self.peer.say("354 go")?;
@@ -166,6 +181,15 @@ impl Session<'_> {
             return Ok(false);
         }
         let number = self.taken.fetch_add(1, Ordering::SeqCst);
+        for fault in self.faults {
+            if let Fault::Stall(which, ms) = fault
+                && *which == number
+            {
+                let until = Instant::now() + Duration::from_millis(*ms);
+                *self.still.lock().expect("not poisoned") = until;
+            }
+        }
+        self.stand_still();
         let replies = if self.lmtp { self.recipients.len() } else { 1 };
         if take(self.store, &self.recipients, body, number, self.faults) {
             return Ok(true);

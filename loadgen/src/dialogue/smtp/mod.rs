@@ -18,9 +18,9 @@ use super::Work;
 use crate::ledger::{self, Outcome};
 use crate::message::{Builder, Draft, Framing, MessageId};
 use crate::pool::{Pool, Recipients};
-use crate::recorder::{Recorder, Verb};
+use crate::recorder::{Recorder, Times, Verb};
 use crate::sasl::{Mechanism, Salted};
-use crate::schedule::Schedule;
+use crate::schedule::Pace;
 use crate::visible::Tracker;
 
 /// What the run asks for.
@@ -32,6 +32,8 @@ pub struct Options {
     pub recipients: Arc<Recipients>,
     /// Messages of one connection; 0: as many as there are.
     pub messages_per_connection: u64,
+    /// Open loop: connections are opened before there is something to do for them.
+    pub open_all: bool,
     /// Send envelopes in one piece where the server announces PIPELINING.
     pub pipelining: bool,
     /// Send bodies by BDAT; the run ends if the server does not announce CHUNKING.
@@ -84,7 +86,7 @@ struct Job {
     id: MessageId,
     draft: Draft,
     attempt: u32,
-    due: Instant,
+    times: Times,
     recipients: Vec<u32>,
 }
 
@@ -92,7 +94,7 @@ struct Job {
 #[derive(Debug)]
 pub struct SmtpWork {
     options: Arc<Options>,
-    schedule: Arc<Schedule>,
+    pace: Pace,
     pool: Arc<Pool>,
     builder: Builder,
     recorder: Recorder,
@@ -114,7 +116,7 @@ impl SmtpWork {
     /// For one thread; `builder` must make messages of [`Options::framing`].
     pub fn new(
         options: Arc<Options>,
-        schedule: Arc<Schedule>,
+        pace: Pace,
         pool: Arc<Pool>,
         builder: Builder,
         recorder: Recorder,
@@ -123,7 +125,7 @@ impl SmtpWork {
     ) -> SmtpWork {
         SmtpWork {
             options,
-            schedule,
+            pace,
             pool,
             builder,
             recorder,
@@ -166,13 +168,13 @@ impl SmtpWork {
     }
 
     fn next_job(&mut self, now: Instant) -> Option<Job> {
-        if self.schedule.is_over(now) {
+        if self.pace.schedule().is_over(now) {
             return None;
         }
         if let Some(job) = self.again.pop_front() {
             return Some(job);
         }
-        let start = self.schedule.next(now)?;
+        let start = self.pace.next(now, &mut self.recorder)?;
         let mut recipients = self.spare.pop().unwrap_or_default();
         self.options
             .recipients
@@ -184,7 +186,7 @@ impl SmtpWork {
                 sequence: start.sequence,
             },
             attempt: 1,
-            due: start.due,
+            times: start.times(),
             recipients,
         })
     }
@@ -217,7 +219,7 @@ impl SmtpWork {
         };
         let again = job.attempt < self.options.attempts_max && outcomes.iter().any(passing);
         let pause = again && self.options.expect_restarts;
-        let measured = self.recorder.measures(job.due);
+        let measured = self.recorder.measures(job.times.due);
         let counts = self.recorder.counts();
         counts.ended_ever += 1;
         if acknowledged == outcomes.len() {
@@ -238,7 +240,10 @@ impl SmtpWork {
                 passing(&outcomes[index - 1])
             });
             job.attempt += 1;
-            job.due = now;
+            // An open loop counts from when the message was due first.
+            if job.times.began.is_none() {
+                job.times.due = now;
+            }
             self.again.push_back(job);
         } else {
             self.spare.push(job.recipients);
@@ -252,6 +257,7 @@ impl Work for SmtpWork {
     }
 
     fn tick(&mut self, now: Instant) {
+        self.pace.tick(now, &mut self.recorder);
         self.recorder.tick(now);
         if let Some(tracker) = &self.tracker {
             for (acknowledged, seen) in tracker.take() {
@@ -264,7 +270,15 @@ impl Work for SmtpWork {
     }
 
     fn is_cut(&self, _now: Instant) -> bool {
-        self.schedule.is_cut()
+        self.pace.schedule().is_cut()
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.pace.next_due(now);
+        if due.is_some() && !self.again.is_empty() {
+            return Some(now);
+        }
+        due
     }
 
     fn failure(&self) -> Option<String> {

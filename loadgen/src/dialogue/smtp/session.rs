@@ -12,7 +12,7 @@ use super::opening::Opening;
 use super::{Job, SmtpWork};
 use crate::dialogue::lines::Replies;
 use crate::dialogue::secured::Upgrade;
-use crate::dialogue::{Dialogue, End, Next, SILENT_GREETING, note_fault};
+use crate::dialogue::{Dialogue, End, Next, SILENT_GREETING, Work as _, note_fault};
 use crate::ledger::Outcome;
 use crate::recorder::{Fault, FaultKey, Verb};
 
@@ -35,6 +35,8 @@ pub(super) enum Await {
     Nobody,
     Reset,
     Quit,
+    /// Nothing: no message is due yet.
+    Due,
 }
 
 impl Await {
@@ -50,6 +52,7 @@ impl Await {
             Await::Body(_) | Await::Nobody => Verb::Body,
             Await::Reset => Verb::Reset,
             Await::Quit => Verb::Quit,
+            Await::Due => Verb::Rest,
         }
     }
 
@@ -78,6 +81,7 @@ pub struct Smtp {
     body_out: bool,
     session_began: Instant,
     pub(super) step_began: Instant,
+    message_began: Instant,
     body_began: Instant,
     messages: u64,
 }
@@ -86,19 +90,24 @@ impl Dialogue for Smtp {
     type Work = SmtpWork;
 
     fn open(work: &mut SmtpWork, now: Instant) -> Option<Smtp> {
-        // A job is taken here already, so that no connection is opened for nothing.
-        let job = work.next_job(now)?;
+        // A job is taken here already, so that no connection is opened for nothing, unless they are
+        // all to be open from the start.
+        let job = work.next_job(now);
+        if job.is_none() && !(work.options.open_all && work.next_due(now).is_some()) {
+            return None;
+        }
         Some(Smtp {
             replies: Replies::default(),
             awaiting: Await::Greeting,
             opening: Opening::default(),
-            job: Some(job),
+            job,
             codes: Vec::new(),
             outcomes: Vec::new(),
             mail_refused: None,
             body_out: false,
             session_began: now,
             step_began: now,
+            message_began: now,
             body_began: now,
             messages: 0,
         })
@@ -125,18 +134,23 @@ impl Dialogue for Smtp {
                 }
             });
             match reply {
+                Ok(None) if self.awaiting == Await::Due => return Next::Idle,
                 Ok(None) => return Next::Wait,
                 Ok(Some(code)) => match self.reply(work, code, now, out) {
                     // What a server says between its agreement and TLS is not its own, perhaps.
                     Next::Wait if self.wants_tls() && !input.is_empty() => {
                         return self.nonsense(work, input);
                     }
-                    Next::Wait => {}
+                    Next::Wait | Next::Idle => {}
                     other => return other,
                 },
                 Err(nonsense) => return self.nonsense(work, &nonsense.sample),
             }
         }
+    }
+
+    fn woken(&mut self, work: &mut SmtpWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.next_message(work, now, out)
     }
 
     fn ended(mut self, work: &mut SmtpWork, end: End<'_>, now: Instant) {
@@ -148,7 +162,7 @@ impl Dialogue for Smtp {
                 note_fault(&mut work.recorder, fault, self.verb_of(fault), text);
                 work.broken = true;
                 if work.options.stop_on_disconnect {
-                    work.schedule.stop();
+                    work.pace.schedule().stop();
                 }
             }
         }
@@ -252,6 +266,11 @@ impl Smtp {
                 // A server that refuses RSET has said all there is to say with its code.
                 self.message_over(work, code, now, out)
             }
+            Await::Due => {
+                // Nobody has asked: the server takes its leave, as a rule with 421.
+                self.refuse(work, code);
+                Next::Fail
+            }
             // Those of the opening are above.
             _ => {
                 self.time(work, Verb::Quit, now);
@@ -280,14 +299,19 @@ impl Smtp {
         if self.job.is_none() && (limit == 0 || self.messages < limit) {
             self.job = work.next_job(now);
         }
-        self.step_began = now;
+        (self.step_began, self.message_began) = (now, now);
         let Some(job) = &mut self.job else {
+            let limited = limit > 0 && self.messages >= limit;
+            if !limited && work.next_due(now).is_some() {
+                self.awaiting = Await::Due;
+                return Next::Idle;
+            }
             self.command(&[b"QUIT"], Await::Quit, out);
             return Next::Wait;
         };
-        if self.messages == 0 {
-            // It was taken before the connection was opened.
-            job.due = now;
+        if self.messages == 0 && job.times.began.is_none() {
+            // It was taken before the connection was opened, whose time a closed loop leaves out.
+            job.times.due = now;
         }
         self.messages += 1;
         self.codes.clear();
@@ -408,9 +432,7 @@ impl Smtp {
                 work.recorder.time(Verb::Envelope, self.step_began, now);
             } else {
                 self.time(work, Verb::Data, now);
-                if let Some(job) = &self.job {
-                    work.recorder.time(Verb::Envelope, job.due, now);
-                }
+                work.recorder.time(Verb::Envelope, self.message_began, now);
             }
             if wanted {
                 self.send_body(work, now, out);
@@ -465,7 +487,7 @@ impl Smtp {
         if let Some(job) = &self.job
             && good
         {
-            work.recorder.time(Verb::Message, job.due, now);
+            work.recorder.operation(Verb::Message, job.times, now);
         }
         self.message_over(work, code, now, out)
     }

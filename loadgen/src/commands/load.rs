@@ -1,0 +1,135 @@
+//! How much load a run makes, and which part of it this process makes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Common, DURATION, cpus, mail, observe_log};
+use crate::cli::{Load, Run};
+use crate::progress::{Goal, Progress};
+use crate::run::{self, Part, Plan};
+use crate::schedule::{Curve, Offer, Schedule, Spacing};
+use crate::target::Target;
+use crate::task::Task;
+
+/// Everything a run needs beside its works.
+pub struct Prepared {
+    /// What it is.
+    pub plan: Plan,
+    /// When operations start.
+    pub schedule: Arc<Schedule>,
+    /// Who watches.
+    pub progress: Progress,
+}
+
+/// What the flags ask for, or the process that has started this one.
+pub fn task(flags: &Run, load: &Load) -> Task {
+    let task = load.share.clone();
+    task.unwrap_or_else(|| Task {
+        rate: load.rate,
+        warmup: flags.warmup,
+        duration: flags.duration.or(flags.count.is_none().then_some(DURATION)),
+        count: flags.count,
+        run: mail::run_id(),
+        begins: Duration::ZERO,
+        processes: load.processes,
+        index: None,
+    })
+}
+
+/// Sets the beginning of a run, and says what this process does of it.
+///
+/// # Errors
+/// A machine that cannot do it, files that cannot be written.
+pub fn prepare(
+    flags: &Run,
+    load: &Load,
+    common: &Common,
+    target: &Target,
+    noun: &'static str,
+    mut task: Task,
+) -> Result<Prepared, String> {
+    let all_cpus = cpus(common)?;
+    let (first_connection, connections) = task.share_of(u64::from(flags.connections));
+    let (first_connection, connections) = (first_connection as u32, connections as u32);
+    if !task.shares_out() {
+        run::raise_descriptor_limit(connections)?;
+    }
+    let goal = match (task.count, task.duration) {
+        (Some(count), None) => Goal::Count(count),
+        (_, duration) => Goal::Time(task.warmup + duration.unwrap_or_default()),
+    };
+    let mut progress = Progress::new(noun, goal, common.quiet || task.is_share());
+    if !task.is_share() {
+        observe_log(&mut progress, flags, common, task.warmup)?;
+    }
+    task.begin();
+    let began = task.began();
+    let until = task.duration.map(|duration| began + task.warmup + duration);
+    let threads = |task: &Task| task.threads(flags.connections, &all_cpus);
+    let before = task.shares().take(task.number() as usize);
+    let first_thread = before.map(|task| threads(&task)).sum();
+    let all_threads = task.shares().map(|task| threads(&task)).sum();
+    let plan = Plan {
+        cpus: task.cpus(&all_cpus),
+        target: target.clone(),
+        connections,
+        first_connection,
+        first_thread,
+        stagger: match task.rate {
+            Some(_) => Duration::ZERO,
+            None => load.ramp / flags.connections,
+        },
+        open_all: load.open_all,
+        timeout: common.timeout,
+        give_up: (!task.is_share()).then_some(common.give_up),
+        measure_from: began + task.warmup,
+        until,
+        began,
+        part: if task.is_share() {
+            Part::Share
+        } else if task.shares_out() {
+            Part::Supervisor(task.shares().collect())
+        } else {
+            Part::Whole
+        },
+    };
+    let count = task.count.map(|count| task.share_of(count).1);
+    let mut schedule = Schedule::new(count, until);
+    if task.is_share() {
+        schedule = schedule.numbered(task.number(), task.processes);
+    }
+    if let Some(rate) = task.rate {
+        schedule = schedule.open(Offer {
+            curve: Arc::new(Curve::ramp(load.ramp_from, rate, load.ramp)),
+            spacing: load.arrivals,
+            began,
+            seed: load.seed,
+            first_thread,
+            threads: all_threads,
+        });
+    }
+    Ok(Prepared {
+        plan,
+        schedule: Arc::new(schedule),
+        progress,
+    })
+}
+
+/// The part of the title that says how much load there is.
+pub fn described(flags: &Run, load: &Load, task: &Task) -> String {
+    let connections = flags.connections;
+    let processes = match task.processes {
+        1 => String::new(),
+        processes => format!(" in {processes} processes"),
+    };
+    match task.rate {
+        Some(rate) => format!(
+            "open loop, {rate}/s {}, at most {connections} connections{processes}",
+            match load.arrivals {
+                Spacing::Poisson => "Poisson",
+                Spacing::Uniform => "uniform",
+            }
+        ),
+        None => format!("closed loop, {connections} connections{processes}"),
+    }
+}

@@ -1,0 +1,276 @@
+//! `loadgen knee`: searches the highest rate at which a server keeps a promise about its latency.
+//!
+//! Guarantees: each step is an open-loop run of its own with its own warm-up; a rate counts as held
+//! only if every run at it and below it held.
+//! On failure: a search that is interrupted tells what it has found so far.
+
+pub mod promise;
+pub mod search;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::knee::{Knee, KneeOf, Promise};
+use crate::cli::{Common, Mail, Run};
+use crate::commands::load::task;
+use crate::commands::mail::{lmtp_run, smtp_run, submission_run};
+use crate::commands::{Verdict, pop3_run, write_json};
+use crate::report::{self, Title};
+use crate::run::{Summary, was_interrupted};
+use crate::task::Task;
+use promise::{Limit, broken};
+use search::{Known, Trial, known, next};
+
+/// What a step takes if no flag says otherwise.
+const WARMUP: Duration = Duration::from_secs(1);
+const DURATION: Duration = Duration::from_secs(5);
+/// From one step to the next: a server that was overrun has to come to itself.
+const REST: Duration = Duration::from_millis(500);
+
+/// `knee`.
+///
+/// # Errors
+/// As the run that is repeated.
+pub fn knee(flags: &Knee) -> Result<Verdict, String> {
+    match &flags.of {
+        KneeOf::Smtp(of) => search_mail(&of.promise, &of.run.mail, |task| smtp_run(&of.run, task)),
+        KneeOf::Lmtp(of) => search_mail(&of.promise, &of.run.mail, |task| lmtp_run(&of.run, task)),
+        KneeOf::Submission(of) => search_mail(&of.promise, &of.run.mail, |task| {
+            submission_run(&of.run, task)
+        }),
+        KneeOf::Pop3(of) => {
+            let task = task(&of.run.run, &of.run.load);
+            run(&of.promise, task, &of.run.run, &of.run.common, |task| {
+                pop3_run(&of.run, task)
+            })
+        }
+    }
+}
+
+fn search_mail(
+    promise: &Promise,
+    flags: &Mail,
+    each: impl Fn(Task) -> Result<(Title, Summary), String>,
+) -> Result<Verdict, String> {
+    if flags.ledger.is_some() {
+        return Err("knee: --ledger notes one run, and these are many".to_owned());
+    }
+    let task = task(&flags.run, &flags.load);
+    run(promise, task, &flags.run, &flags.common, each)
+}
+
+/// A run at a rate, and what came out.
+struct Step {
+    trial: Trial,
+    reasons: Vec<String>,
+    bottleneck: Option<String>,
+    json: Value,
+}
+
+fn run(
+    promise: &Promise,
+    mut task: Task,
+    flags: &Run,
+    common: &Common,
+    each: impl Fn(Task) -> Result<(Title, Summary), String>,
+) -> Result<Verdict, String> {
+    if task.is_share() {
+        return each(task).map(|_| true);
+    }
+    let results = flags.hdr_log.is_some() || common.record.results.is_some();
+    if task.rate.is_some() || task.count.is_some() || results {
+        return Err(
+            "knee: --rate, --count, --hdr-log and --results make no sense here: it chooses the \
+             rates, and each step takes --duration"
+                .to_owned(),
+        );
+    }
+    task.duration = Some(flags.duration.unwrap_or(DURATION));
+    if task.warmup.is_zero() {
+        task.warmup = WARMUP;
+    }
+    let limits = promise.limits();
+    let search = promise.search();
+    let mut trials = Vec::new();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut settings = None;
+    while let Some(rate) = next(&trials, &search) {
+        task.rate = Some(rate);
+        let (title, summary) = each(task.clone())?;
+        if was_interrupted() {
+            break;
+        }
+        let step = step(rate, &title, &summary, &limits);
+        if !common.quiet {
+            println!("{}", line(&step, &summary, &limits));
+        }
+        trials.push(step.trial);
+        steps.push(step);
+        settings.get_or_insert(title);
+        std::thread::sleep(REST);
+    }
+    let known = known(&trials);
+    let bottleneck = edge_bottleneck(&steps, known);
+    let text = conclusion(&limits, known, &trials, bottleneck, was_interrupted());
+    print!("{text}");
+    if let Some(path) = &common.json {
+        let json = json!({
+            "command": settings.as_ref().map(|title| format!("knee {}", title.command)),
+            "settings": settings.as_ref().map(|title| &title.settings),
+            "promise": limits.iter().map(|limit| json!({
+                "name": limit.name,
+                "quantile": limit.quantile,
+                "time_ns": limit.time.as_nanos() as u64,
+            })).collect::<Vec<_>>(),
+            "held_per_s": known.held,
+            "failed_per_s": known.failed,
+            "runs": trials.len(),
+            "generator_was_bottleneck": bottleneck,
+            "interrupted": was_interrupted(),
+            "steps": steps.iter().map(|step| &step.json).collect::<Vec<_>>(),
+        });
+        write_json(path, &json)?;
+    }
+    Ok(known.held.is_some() && !was_interrupted())
+}
+
+fn step(rate: f64, title: &Title, summary: &Summary, limits: &[Limit]) -> Step {
+    let mut reasons = broken(&summary.total, limits);
+    reasons.extend(summary.ended_early.clone());
+    let mut json = report::json(title, summary);
+    json["rate"] = rate.into();
+    json["held"] = reasons.is_empty().into();
+    json["broken"] = reasons.clone().into();
+    Step {
+        trial: Trial {
+            rate,
+            held: reasons.is_empty(),
+        },
+        reasons,
+        bottleneck: report::bottleneck_text(summary),
+        json,
+    }
+}
+
+fn line(step: &Step, summary: &Summary, limits: &[Limit]) -> String {
+    let mut text = format!(
+        "{:>10.1}/s {:<6}",
+        step.trial.rate,
+        if step.trial.held { "held" } else { "failed" }
+    );
+    for limit in limits {
+        if let Some(reached) = limit.reached(&summary.total) {
+            let _ = write!(
+                text,
+                "  {} {:.3} of {} ms",
+                limit.name,
+                reached.as_secs_f64() * 1e3,
+                limit.time.as_secs_f64() * 1e3
+            );
+        }
+    }
+    let _ = write!(text, "  {} done", summary.total.counts.done);
+    if !step.reasons.is_empty() {
+        let _ = write!(text, "  ({})", step.reasons.join("; "));
+    }
+    if let Some(why) = &step.bottleneck {
+        let _ = write!(text, "  {why}");
+    }
+    text
+}
+
+/// Whether the generator set the limit where the promise broke.
+fn edge_bottleneck(steps: &[Step], known: Known) -> Option<&str> {
+    let edge = |step: &&Step| {
+        let rate = step.trial.rate;
+        known.held.is_none_or(|held| rate >= held)
+            && known.failed.is_none_or(|failed| rate <= failed)
+    };
+    let mut reasons = steps
+        .iter()
+        .filter(edge)
+        .filter_map(|step| step.bottleneck.as_deref());
+    reasons.next()
+}
+
+fn conclusion(
+    limits: &[Limit],
+    known: Known,
+    trials: &[Trial],
+    bottleneck: Option<&str>,
+    interrupted: bool,
+) -> String {
+    let promise: Vec<_> = limits
+        .iter()
+        .map(|limit| format!("{} within {:?}", limit.name, limit.time))
+        .collect();
+    let promise = promise.join(" and ");
+    let runs = |rate: f64| trials.iter().filter(|trial| trial.rate == rate).count();
+    let mut text = match known {
+        Known {
+            held: Some(held),
+            failed: Some(failed),
+        } => format!(
+            "knee: {held:.0}/s with {promise}; between {held:.0}/s, where all of {} runs and all \
+             below it held, and {failed:.0}/s, where all of {} and all above it failed; {} runs\n",
+            runs(held),
+            runs(failed),
+            trials.len()
+        ),
+        Known {
+            held: Some(held),
+            failed: None,
+        } => format!(
+            "knee: at least {held:.0}/s with {promise}: no higher rate was tried, or not every one \
+             failed; {} runs\n",
+            trials.len()
+        ),
+        Known { held: None, .. } => {
+            format!(
+                "knee: none: {promise} held at no rate; {} runs\n",
+                trials.len()
+            )
+        }
+    };
+    if let Some(why) = bottleneck {
+        let _ = writeln!(text, "the knee is a lower bound: {why}");
+    }
+    if interrupted {
+        text.push_str("ended early: interrupted by a signal\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_conclusion_says_how_sure_it_is() {
+        let limits = [Limit {
+            name: "p99",
+            quantile: 0.99,
+            time: Duration::from_millis(50),
+        }];
+        let trials: Vec<_> = [(800.0, true), (800.0, true), (840.0, false)]
+            .into_iter()
+            .map(|(rate, held)| Trial { rate, held })
+            .collect();
+        let text = conclusion(&limits, known(&trials), &trials, Some("it was busy"), false);
+        assert!(text.contains("800/s with p99 within 50ms"), "{text}");
+        assert!(
+            text.contains("all of 2 runs") && text.contains("840/s"),
+            "{text}"
+        );
+        assert!(text.contains("a lower bound: it was busy"), "{text}");
+        let text = conclusion(&limits, known(&trials[..1]), &trials[..1], None, true);
+        assert!(
+            text.contains("at least 800/s") && text.contains("interrupted"),
+            "{text}"
+        );
+        let text = conclusion(&limits, known(&trials[2..]), &trials[2..], None, false);
+        assert!(text.contains("held at no rate"), "{text}");
+    }
+}

@@ -176,7 +176,7 @@ pub fn idle_connections(flags: &Idle) -> Result<Verdict, String> {
         let _ = writeln!(text, "ended early: {why}");
     }
     if !flags.common.quiet || !good {
-        print!("{text}");
+        crate::say::say(&text);
     }
     let mut json = report::json(&title, &summary);
     json["up"] = up.into();
@@ -234,7 +234,7 @@ pub fn finish(title: &Title, summary: &Summary, common: &Common) -> Result<Verdi
         && summary.ended_early.is_none()
         && summary.attachments.iter().all(|attachment| attachment.good);
     if !common.quiet || !good {
-        print!("{}", report::table(title, summary));
+        crate::say::say(&report::table(title, summary));
     } else if let Some(why) = report::bottleneck_text(summary) {
         eprintln!("loadgen: {why}");
     }
@@ -255,7 +255,7 @@ pub fn keep(common: &Common, json: serde_json::Value) -> Result<(), String> {
         std::fs::write(&page, report_page(&Folder::read(&dir)?))
             .map_err(|e| format!("{}: {e}", page.display()))?;
         if !common.quiet {
-            println!("report: {}", page.display());
+            crate::sayln!("report: {}", page.display());
         }
     }
     Ok(())

@@ -38,6 +38,7 @@
 //!    clock         wall clock, CPU clock
 //! 0  cli           flags
 //!    choice        draws from weighted choices
+//!    say           standard output
 //! ```
 //!
 //! The engine is generic over dialogues, and dialogues take their work from the schedule: an open
@@ -69,6 +70,7 @@ pub mod results;
 pub mod run;
 pub mod sample;
 pub mod sasl;
+pub mod say;
 pub mod scenario;
 pub mod schedule;
 pub mod series;

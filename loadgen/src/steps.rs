@@ -129,7 +129,7 @@ impl Ran {
     pub fn number(&self, path: &[&str]) -> f64 {
         let value = path
             .iter()
-            .fold(Some(&self.json), |value, name| value?.get(name));
+            .try_fold(&self.json, |value, name| value.get(name));
         value.and_then(Value::as_f64).unwrap_or(0.0)
     }
 

@@ -84,7 +84,7 @@ pub fn imap(flags: &Imap) -> Result<Verdict, String> {
 pub fn login(flags: &Login, imap: &ImapLogin, read_only: bool) -> Result<imap::Login, String> {
     let plain = imap.auth == Auth::Plain;
     // A quoted string is ASCII in IMAP4rev1; PLAIN carries everything.
-    if !plain && !(flags.password.is_ascii() && flags.user_pattern.is_ascii()) {
+    if !(plain || flags.password.is_ascii() && flags.user_pattern.is_ascii()) {
         return Err(
             "--password, --user-pattern: only --auth plain can send what is not ASCII".into(),
         );

@@ -55,7 +55,7 @@ pub fn merge(flags: &Merge) -> Result<Verdict, String> {
         items,
         settings: format!("{} runs added up", flags.files.len()),
     };
-    print!("{}", report::table(&title, &summary));
+    crate::say::say(&report::table(&title, &summary));
     if let Some(path) = &flags.json {
         write_json(path, &report::json(&title, &summary))?;
     }

@@ -299,7 +299,7 @@ impl Watchers {
             json: json!({
                 "way": name,
                 "users_watched": watched,
-                "resolution_s": (name != "imap-idle").then(|| self.every.as_secs_f64()),
+                "resolution_s": (name != "imap-idle").then_some(self.every.as_secs_f64()),
                 "seen": seen,
                 "not_seen": unseen,
                 "not_measured": unmeasured,

@@ -26,13 +26,13 @@ pub fn sink(flags: &SinkFlags) -> Result<Verdict, String> {
         refuse_for: flags.refuse_for,
     };
     let sink = Sink::start(flags.listen, behaviour)?;
-    println!("listening on {}", sink.address);
+    crate::sayln!("listening on {}", sink.address);
     let began = Instant::now();
     let is_time = || flags.duration.is_some_and(|time| began.elapsed() >= time);
     while !over.load(Ordering::Relaxed) && !is_time() {
         std::thread::sleep(LOOK_EVERY);
     }
-    print!("{}", sink.text());
+    crate::say::say(&sink.text());
     if let Some(path) = &flags.json {
         write_json(path, &sink.json())?;
     }

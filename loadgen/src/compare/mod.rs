@@ -157,10 +157,10 @@ pub struct Comparison {
 /// Folders that are none, sides that cannot be compared, an `--out` that exists.
 pub fn compare(flags: &Compare) -> Result<Verdict, String> {
     let comparison = Comparison::new(sides::sides(&flags.sides)?, flags.verb.as_deref())?;
-    print!("{}", text::text(&comparison));
+    crate::say::say(&text::text(&comparison));
     if let Some(dir) = &flags.out {
         write(&comparison, dir)?;
-        println!("\npage: {}", dir.join("compare.html").display());
+        crate::sayln!("\npage: {}", dir.join("compare.html").display());
     }
     Ok(true)
 }

@@ -104,7 +104,7 @@ fn run(
         }
         let step = step(rate, &title, &summary, &limits);
         if !common.quiet {
-            println!("{}", line(&step, &summary, &limits));
+            crate::sayln!("{}", line(&step, &summary, &limits));
         }
         trials.push(step.trial);
         steps.push(step);
@@ -114,7 +114,7 @@ fn run(
     let known = known(&trials);
     let bottleneck = edge_bottleneck(&steps, known);
     let text = conclusion(&limits, known, &trials, bottleneck, was_interrupted());
-    print!("{text}");
+    crate::say::say(&text);
     if let Some(path) = &common.json {
         let json = json!({
             "command": settings.as_ref().map(|title| format!("knee {}", title.command)),

@@ -35,23 +35,23 @@ struct Part<'a> {
 /// A file that cannot be understood: names line and key.
 pub fn mix(flags: &Mix) -> Result<Verdict, String> {
     let population = Population::read(flags)?;
-    println!("{}", population.describe());
+    crate::sayln!("{}", population.describe());
     let mut judgements = Vec::new();
     let mut results = Vec::new();
     for &load in &flags.load {
         let parts = parts(&population, f64::from(load) / 100.0);
         if flags.dry_run {
-            println!("\nat {load} % of the rated load:");
+            crate::sayln!("\nat {load} % of the rated load:");
             for part in &parts {
                 match &part.words {
-                    Ok(words) => println!("  $ loadgen {}", words.join(" ")),
-                    Err(why) => println!("  {}: {why}", part.class.name),
+                    Ok(words) => crate::sayln!("  $ loadgen {}", words.join(" ")),
+                    Err(why) => crate::sayln!("  {}: {why}", part.class.name),
                 }
             }
             continue;
         }
         let (judgement, json) = run(&population, load, parts, &flags.processors)?;
-        print!("{}", judgement.text(&population));
+        crate::say::say(&judgement.text(&population));
         judgements.push(judgement);
         results.push(json);
     }
@@ -60,7 +60,7 @@ pub fn mix(flags: &Mix) -> Result<Verdict, String> {
         .filter(|judgement| judgement.load <= 100)
         .all(Judgement::good);
     if !flags.dry_run {
-        print!("{}", judge::table(&judgements));
+        crate::say::say(&judge::table(&judgements));
     }
     if let Some(path) = &flags.json {
         write_json(

@@ -70,7 +70,7 @@ impl Outcome {
 /// A name that is none, a page that cannot be written.
 pub fn scenario(flags: &Scenario) -> Result<Verdict, String> {
     if flags.which.eq_ignore_ascii_case("list") {
-        print!("{}", list());
+        crate::say::say(&list());
         return Ok(true);
     }
     let all = flags.which.eq_ignore_ascii_case("all");
@@ -102,7 +102,7 @@ pub fn scenario(flags: &Scenario) -> Result<Verdict, String> {
         eprintln!("{} {}", target.id, outcome.verdict());
         outcomes.push(outcome);
     }
-    print!("{}", page::text(&outcomes));
+    crate::say::say(&page::text(&outcomes));
     if let Some(out) = &flags.out {
         std::fs::write(out, page::of(&outcomes, out))
             .map_err(|e| format!("--out {}: {e}", out.display()))?;

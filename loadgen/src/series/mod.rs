@@ -75,7 +75,7 @@ pub fn series(flags: &Series) -> Result<Verdict, String> {
                 good = false;
                 break 'rounds;
             }
-            println!("{}", line(&folder)?);
+            crate::sayln!("{}", line(&folder)?);
             made[index].push(folder);
         }
     }
@@ -205,10 +205,10 @@ fn finish(files: &[RunFile], made: &[Vec<PathBuf>], dir: &Path) -> Result<(), St
     }
     if found.len() > 1 {
         let comparison = Comparison::new(found, None)?;
-        print!("\n{}", text::text(&comparison));
+        crate::sayln!("\n{}", text::text(&comparison).trim_end());
         let out = dir.join("compare");
         compare::write(&comparison, &out)?;
-        println!("\npage: {}", out.join("compare.html").display());
+        crate::sayln!("\npage: {}", out.join("compare.html").display());
     } else if let Some(side) = found.first().filter(|side| side.runs.len() > 1) {
         let rates: Vec<f64> = side
             .runs
@@ -216,7 +216,7 @@ fn finish(files: &[RunFile], made: &[Vec<PathBuf>], dir: &Path) -> Result<(), St
             .filter_map(|run| run.number(&["done_per_s"]))
             .collect();
         if let (Some(median), Some((low, high))) = (stats::median(&rates), stats::range(&rates)) {
-            println!(
+            crate::sayln!(
                 "\n{}: {} runs, median {}/s, from {} to {}",
                 side.name,
                 side.runs.len(),
@@ -226,6 +226,6 @@ fn finish(files: &[RunFile], made: &[Vec<PathBuf>], dir: &Path) -> Result<(), St
             );
         }
     }
-    println!("compare again: loadgen compare {}", dir.display());
+    crate::sayln!("compare again: loadgen compare {}", dir.display());
     Ok(())
 }

@@ -45,7 +45,7 @@ pub struct Proof {
 pub fn verify(flags: &Verify) -> Result<Verdict, String> {
     let proof = check(flags)?;
     if !flags.common.quiet || !proof.good {
-        print!("{}", proof.text);
+        crate::say::say(&proof.text);
     }
     let good = proof.good;
     keep(&flags.common, proof.json)?;

@@ -56,6 +56,17 @@ pub(super) fn get(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
 /// Asks every shard for its counters.
 async fn scrape(shard: &Rc<Shard>) -> Exposition {
     let mut all = Exposition::default();
+    // What a load generator writes down beside its figures.
+    let sync_level = shard.config.sync_level.to_string();
+    all.gauge(
+        "ringpost_build_info",
+        "Version and settings that figures depend on; always 1.",
+        &[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("sync_level", &sync_level),
+        ],
+        1,
+    );
     for id in 0..shard.mesh.shards() {
         let part = shard
             .mesh

@@ -54,13 +54,14 @@ fn script() -> PathBuf {
 impl Dovecot {
     fn start() -> Dovecot {
         let folder = tempfile::tempdir().expect("a folder");
-        let ports: Vec<TcpListener> = (0..3)
+        let held: Vec<TcpListener> = (0..3)
             .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
             .collect();
-        let ports: Vec<u16> = ports
+        let ports: Vec<u16> = held
             .iter()
             .map(|port| port.local_addr().expect("an address").port())
             .collect();
+        drop(held);
         let log = std::fs::File::create(folder.path().join("start.log")).expect("a log");
         let status = Command::new(script())
             .arg("start")

@@ -175,7 +175,8 @@ class Peer:
         try:
             quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
             subprocess.run(["apt-get", "update", "-q"], check=True, env=quiet)
-            subprocess.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *self.packages],
+            subprocess.run(["apt-get", "install", "-q", "-y", "--no-upgrade", "--no-install-recommends",
+                            *self.packages],
                            check=True, env=quiet)
         finally:
             if ours:

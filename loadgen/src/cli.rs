@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::sample::metrics::Endpoint;
-use crate::schedule::Spacing;
+use crate::schedule::{Curve, Spacing};
 use crate::target::Target;
 use crate::task::Task;
 
@@ -142,6 +142,10 @@ pub struct Load {
     /// when it did begin [default: closed loop, each connection sends the next when the last is done]
     #[arg(long, value_parser = rate, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
+    /// An open loop whose rate changes: TIME:PER_SECOND,... as 0s:10,30s:50,60s:5, in straight lines
+    /// between the points and level after the last
+    #[arg(long, value_parser = curve, value_name = "POINTS", conflicts_with_all = ["rate", "ramp"])]
+    pub curve: Option<Curve>,
     /// How the arrivals of --rate follow each other
     #[arg(long, default_value = "poisson", value_name = "HOW")]
     pub arrivals: Spacing,
@@ -451,6 +455,32 @@ fn share(text: &str) -> Result<Task, String> {
     serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
+/// `0s:10,30s:50`: when which rate.
+fn curve(text: &str) -> Result<Curve, String> {
+    let wanted = || {
+        format!(
+            "'{text}': wanted is TIME:PER_SECOND,... with growing times, the first 0s, and a rate \
+             above 0 somewhere, as 0s:10,30s:50"
+        )
+    };
+    let points: Option<Vec<_>> = text
+        .split(',')
+        .map(|point| {
+            let (at, rate) = point.split_once(':')?;
+            Some((duration(at).ok()?, rate_or_none(rate).ok()?))
+        })
+        .collect();
+    let points = points.ok_or_else(wanted)?;
+    let grows = points.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let begins = points.first().is_some_and(|(at, _)| at.is_zero());
+    let some = points.iter().any(|(_, rate)| *rate > 0.0);
+    if grows && begins && some {
+        Ok(Curve::through(points))
+    } else {
+        Err(wanted())
+    }
+}
+
 /// `500`, `2.5k`: operations per second.
 fn rate(text: &str) -> Result<f64, String> {
     rate_or_none(text)
@@ -543,6 +573,11 @@ mod tests {
         assert_eq!(rate("500"), Ok(500.0));
         assert_eq!(rate("2.5k"), Ok(2500.0));
         assert_eq!(rate_or_none("0"), Ok(0.0));
+        let half = curve("0s:10,10s:0").expect("a curve");
+        assert_eq!(half.rate(Duration::from_secs(5)), 5.0);
+        for wrong in ["", "10", "1s:10", "0s:1,0s:2", "0s:0", "0s:-1"] {
+            assert!(curve(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "0", "-1", "k", "inf", "nan", "1e9", "5/s"] {
             assert!(rate(wrong).is_err(), "{wrong}");
         }

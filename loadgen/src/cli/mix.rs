@@ -11,7 +11,7 @@ use crate::target::Target;
 /// `mix`.
 #[derive(Debug, Clone, Args)]
 pub struct Mix {
-    /// The population, in TOML; see bench/runfiles/ for two, with every key explained
+    /// The population, in TOML; see bench/populations/ for two, with every key explained
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Shares of the rated load to be run one after the other, in percent

@@ -8,6 +8,7 @@ use crate::cli::http::Http;
 use crate::dialogue::http::{self, HttpWork, Options};
 use crate::report::Title;
 use crate::run;
+use crate::schedule::Pace;
 use crate::target::Target;
 
 /// `http`.
@@ -64,8 +65,12 @@ pub fn http(flags: &Http) -> Result<Verdict, String> {
     let (plan, schedule, progress) =
         prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
     let schedule = Arc::new(schedule);
-    let (summary, _) = run::drive::<http::Http>(&plan, &schedule, progress, |_, recorder| {
-        Ok(HttpWork::new(options.clone(), schedule.clone(), recorder))
+    let (summary, _) = run::drive::<http::Http>(&plan, &schedule, progress, |thread, recorder| {
+        Ok(HttpWork::new(
+            options.clone(),
+            Pace::new(schedule.clone(), thread),
+            recorder,
+        ))
     })?;
     finish(&title, &summary, &flags.common)
 }

@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::message::{Builder, Content, Framing, Shape};
 use crate::report::Title;
 use crate::run;
+use crate::schedule::Pace;
 
 /// `imap`.
 ///
@@ -64,7 +65,7 @@ pub fn imap(flags: &Imap) -> Result<Verdict, String> {
             let seed = u64::from(run) << 16 | thread as u64;
             Ok(ImapWork::new(
                 options.clone(),
-                schedule.clone(),
+                Pace::new(schedule.clone(), thread),
                 pool.clone(),
                 builder.with_seed(seed),
                 recorder,

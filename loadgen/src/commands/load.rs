@@ -98,9 +98,10 @@ pub fn prepare(
     if task.is_share() {
         schedule = schedule.numbered(task.number(), task.processes);
     }
-    if let Some(rate) = task.rate {
+    let ramp = |rate| Curve::ramp(load.ramp_from, rate, load.ramp);
+    if let Some(curve) = load.curve.clone().or_else(|| task.rate.map(ramp)) {
         schedule = schedule.open(Offer {
-            curve: Arc::new(Curve::ramp(load.ramp_from, rate, load.ramp)),
+            curve: Arc::new(curve),
             spacing: load.arrivals,
             began,
             seed: load.seed,

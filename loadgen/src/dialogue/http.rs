@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::lines::Lines;
 use super::{Dialogue, End, Next, Work, note_fault};
 use crate::recorder::{Fault, FaultKey, Recorder, Verb};
-use crate::schedule::{Schedule, Start};
+use crate::schedule::{Pace, Start};
 
 /// Lines of a header.
 const HEADER_LINES_MAX: u32 = 1000;
@@ -37,16 +37,16 @@ pub struct Options {
 #[derive(Debug)]
 pub struct HttpWork {
     options: Arc<Options>,
-    schedule: Arc<Schedule>,
+    pace: Pace,
     recorder: Recorder,
 }
 
 impl HttpWork {
     /// For one thread.
-    pub fn new(options: Arc<Options>, schedule: Arc<Schedule>, recorder: Recorder) -> HttpWork {
+    pub fn new(options: Arc<Options>, pace: Pace, recorder: Recorder) -> HttpWork {
         HttpWork {
             options,
-            schedule,
+            pace,
             recorder,
         }
     }
@@ -57,8 +57,17 @@ impl Work for HttpWork {
         &mut self.recorder
     }
 
+    fn tick(&mut self, now: Instant) {
+        self.pace.tick(now, &mut self.recorder);
+        self.recorder.tick(now);
+    }
+
     fn is_cut(&self, _now: Instant) -> bool {
-        self.schedule.is_cut()
+        self.pace.schedule().is_cut()
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<Instant> {
+        self.pace.next_due(now)
     }
 }
 
@@ -101,7 +110,7 @@ impl Dialogue for Http {
         Some(Http {
             lines: Lines::default(),
             part: Part::Status,
-            job: Some(work.schedule.next(now)?),
+            job: Some(work.pace.next(now, &mut work.recorder)?),
             began: now,
             status: 0,
             body_bytes: 0,
@@ -172,6 +181,10 @@ impl Dialogue for Http {
         }
     }
 
+    fn woken(&mut self, work: &mut HttpWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.next_request(work, now, out)
+    }
+
     fn ended(mut self, work: &mut HttpWork, end: End<'_>, now: Instant) {
         if self.part == Part::BodyToEnd && matches!(end, End::Fault(Fault::Closed, _)) {
             self.check(work, now);
@@ -208,7 +221,9 @@ impl Http {
         );
         out.extend_from_slice(text.as_bytes());
         self.part = Part::Status;
-        self.began = now;
+        // In an open loop it is timed from when it was due.
+        let due = self.job.filter(|job| job.began.is_some());
+        self.began = due.map_or(now, |job| job.due);
         self.body_bytes = 0;
         self.length = None;
         self.chunked = false;
@@ -288,11 +303,19 @@ impl Http {
         if self.close || !work.options.keep_alive {
             return Next::Close;
         }
-        match work.schedule.next(now) {
+        self.next_request(work, now, out)
+    }
+
+    fn next_request(&mut self, work: &mut HttpWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        match work.pace.next(now, &mut work.recorder) {
             Some(start) => {
                 self.job = Some(start);
                 self.request(work, now, out);
                 Next::Wait
+            }
+            None if work.pace.next_due(now).is_some() => {
+                self.part = Part::Status;
+                Next::Idle
             }
             None => Next::Close,
         }
@@ -365,8 +388,9 @@ mod tests {
             status: 200,
             body_bytes: wanted,
         });
-        let schedule = Arc::new(Schedule::new(Some(count), None));
-        let mut work = HttpWork::new(options, schedule, Recorder::new(now, to));
+        let schedule = Arc::new(crate::schedule::Schedule::new(Some(count), None));
+        let pace = Pace::new(schedule, 0);
+        let mut work = HttpWork::new(options, pace, Recorder::new(now, to));
         let mut http = Http::open(&mut work, now).expect("a request");
         let mut out = Vec::new();
         let mut next = http.connected(&mut work, now, &mut out);

@@ -9,7 +9,15 @@ use super::file::{Class, Kind, Population, Qos};
 use crate::steps::Ran;
 
 /// Rows of a report that are no operations of users.
-const NO_OPERATIONS: [&str; 4] = ["250->visible", "outage", "generator.late", "session"];
+const NO_OPERATIONS: [&str; 7] = [
+    "250->visible",
+    "outage",
+    "generator.late",
+    "session",
+    "session.started",
+    "message.started",
+    "QUIT",
+];
 /// A class that reached less than this part of its rate was not under its load.
 const REACHED_MIN: f64 = 0.9;
 /// So few operations vary by chance more than `REACHED_MIN` allows.
@@ -76,6 +84,11 @@ impl Row {
         }
         if errors_percent >= qos.errors_percent_max {
             wrong.push(format!("{errors_percent:.2} % errors"));
+        }
+        if tried == 0.0 {
+            let text =
+                "not one operation was due: run longer (--time), or with more users (--users)";
+            wrong.push(text.to_owned());
         }
         let enough = idle || wanted * elapsed >= OPERATIONS_FEW;
         if reached < wanted * REACHED_MIN && enough {

@@ -121,7 +121,9 @@ fn words(population: &Population, class: &Class, load: f64) -> Result<Vec<String
                     "--mailbox-password",
                     &population.password,
                 ]);
-                add(&["--watch-users", &class.watch_users.to_string()]);
+                let watched = class.watch_users.min(population.users).to_string();
+                // A twelfth of what is allowed: looking costs sessions.
+                add(&["--watch-users", &watched, "--poll-every", "5s"]);
             }
         }
         Kind::Relay => {

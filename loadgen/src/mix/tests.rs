@@ -174,3 +174,20 @@ fn verdicts() {
         assert!(!good && text.contains(why), "{why}: {text}");
     }
 }
+
+#[test]
+fn the_examples_are_right() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/populations");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("text");
+        let population = Population::parse(&text, &flags());
+        let population = population.unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let parts = parts(&population, 1.0);
+        // Ringpost's part of it can be run as it stands.
+        assert!(parts.iter().filter(|part| part.words.is_ok()).count() >= 2);
+        count += 1;
+    }
+    assert!(count >= 2);
+}

@@ -17,7 +17,7 @@ use crate::ledger::{self, Outcome};
 use crate::message::{Builder, Draft, MessageId};
 use crate::pool::Pool;
 use crate::recorder::Recorder;
-use crate::schedule::{Schedule, Start};
+use crate::schedule::{Pace, Start};
 
 /// What the run asks for.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct ImapWork {
     options: Arc<Options>,
-    schedule: Arc<Schedule>,
+    pace: Pace,
     pool: Arc<Pool>,
     builder: Builder,
     recorder: Recorder,
@@ -52,7 +52,7 @@ impl ImapWork {
     /// For one thread; `builder` makes what is appended, and has to make chunks.
     pub fn new(
         options: Arc<Options>,
-        schedule: Arc<Schedule>,
+        pace: Pace,
         pool: Arc<Pool>,
         builder: Builder,
         recorder: Recorder,
@@ -61,7 +61,7 @@ impl ImapWork {
     ) -> ImapWork {
         ImapWork {
             options,
-            schedule,
+            pace,
             pool,
             builder,
             recorder,
@@ -77,6 +77,7 @@ impl Work for ImapWork {
     }
 
     fn tick(&mut self, now: Instant) {
+        self.pace.tick(now, &mut self.recorder);
         self.recorder.tick(now);
         if let Some(ledger) = &mut self.ledger {
             ledger.tick(now);
@@ -84,7 +85,11 @@ impl Work for ImapWork {
     }
 
     fn is_cut(&self, _now: Instant) -> bool {
-        self.schedule.is_cut()
+        self.pace.schedule().is_cut()
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<Instant> {
+        self.pace.next_due(now)
     }
 
     fn failure(&self) -> Option<String> {
@@ -122,7 +127,7 @@ impl Dialogue for Imap {
 
     fn open(work: &mut ImapWork, now: Instant) -> Option<Imap> {
         // Taken here already, so that no session is opened for nothing.
-        let start = work.schedule.next(now)?;
+        let start = work.pace.next(now, &mut work.recorder)?;
         let session = work.options.sessions.fetch_add(1, Ordering::Relaxed);
         Some(Imap {
             client: Client::new(now),
@@ -159,6 +164,7 @@ impl Dialogue for Imap {
                 *body_came |= matches!(piece, Piece::LiteralEnd);
             });
             match event {
+                Ok(None) if self.is_free() => return Next::Idle,
                 Ok(None) => return Next::Wait,
                 Ok(Some(Event::Failed)) => return Next::Fail,
                 Ok(Some(Event::Untagged)) => {}
@@ -174,6 +180,15 @@ impl Dialogue for Imap {
                     return Next::Fail;
                 }
             }
+        }
+    }
+
+    fn woken(&mut self, work: &mut ImapWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.next_command(work, now, out);
+        if self.is_free() {
+            Next::Idle
+        } else {
+            Next::Wait
         }
     }
 
@@ -197,17 +212,30 @@ impl Dialogue for Imap {
 }
 
 impl Imap {
+    /// The mailbox is open and no command is on its way.
+    fn is_free(&self) -> bool {
+        self.client.is_open() && !self.client.is_leaving() && self.job.is_none()
+    }
+
     fn next_command(&mut self, work: &mut ImapWork, now: Instant, out: &mut Vec<u8>) {
         let options = work.options.clone();
         let limit = options.commands_per_session;
         let start = self.first.take().or_else(|| {
             (limit == 0 || self.commands < limit)
-                .then(|| work.schedule.next(now))
+                .then(|| work.pace.next(now, &mut work.recorder))
                 .flatten()
         });
-        let Some(start) = start else {
-            return self.client.leave(now, out);
+        let Some(mut start) = start else {
+            let limited = limit > 0 && self.commands >= limit;
+            if limited || work.pace.next_due(now).is_none() {
+                self.client.leave(now, out);
+            }
+            return;
         };
+        if start.began.is_none() {
+            // A closed loop does not count how long the session took to open.
+            start.due = now;
+        }
         self.commands += 1;
         let exists = self.client.exists();
         let operation = options.mix.draw(&mut work.random, exists == 0);
@@ -237,13 +265,14 @@ impl Imap {
                 quoted(&options.login.mailbox)
             ),
             Operation::Noop => "NOOP".to_owned(),
-            Operation::Append => return self.append(work, draft, now, out),
+            Operation::Append => return self.append(work, draft, start.due, out),
         };
+        // Timed from when it was due.
         self.client
-            .command(operation.verb(), text.as_bytes(), now, out);
+            .command(operation.verb(), text.as_bytes(), start.due, out);
     }
 
-    fn append(&mut self, work: &mut ImapWork, draft: Draft, now: Instant, out: &mut Vec<u8>) {
+    fn append(&mut self, work: &mut ImapWork, draft: Draft, due: Instant, out: &mut Vec<u8>) {
         let bytes = work.builder.chunk_bytes(draft);
         let capabilities = self.client.capabilities();
         let at_once = capabilities.literal_plus || (capabilities.literal_minus && bytes <= 4096);
@@ -253,7 +282,7 @@ impl Imap {
             if at_once { "+" } else { "" }
         );
         let verb = Operation::Append.verb();
-        self.client.begin(verb, text.as_bytes(), now, out);
+        self.client.begin(verb, text.as_bytes(), due, out);
         if at_once {
             self.send_message(work, out);
         }

@@ -9,7 +9,7 @@ use crate::dialogue::{Dialogue, End, Next};
 use crate::message::{Builder, Content, Framing, MessageId, Shape, Verdict};
 use crate::pool::Pool;
 use crate::recorder::{Fault, Interval, Recorder, Verb};
-use crate::schedule::Schedule;
+use crate::schedule::{Pace, Schedule};
 
 fn login(plain: bool) -> Login {
     Login {
@@ -51,7 +51,8 @@ fn imap_work(
     let schedule = Arc::new(Schedule::new(Some(count), None));
     let pool = Arc::new(Pool::generate("u", 3, &["x.y"]).expect("a pool"));
     let (recorder, from) = recorder();
-    let work = ImapWork::new(options, schedule, pool, builder(), recorder, None, 1);
+    let pace = Pace::new(schedule, 0);
+    let work = ImapWork::new(options, pace, pool, builder(), recorder, None, 1);
     (work, from)
 }
 

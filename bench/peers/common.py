@@ -14,6 +14,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -55,10 +56,10 @@ def family(pid):
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = (entry / "stat").read_text()
+                text = (entry / "stat").read_text()
             except OSError:
                 continue
-            parent = int(stat.rpartition(")")[2].split()[1])
+            parent = int(text.rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.name))
     found, todo = [], [pid]
     while todo:
@@ -93,6 +94,13 @@ def reap():
             pass
 
 
+def kill(pids):
+    """Ends processes at once, those that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def end(pid):
     """Asks the master to end, waits for the family, and kills who is left."""
     members = family(pid)
@@ -102,11 +110,7 @@ def end(pid):
         # Below `serve` they are our children in the end.
         reap()
         time.sleep(0.05)
-    for member in members:
-        try:
-            os.kill(member, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    kill(members)
 
 
 def give(path, user):
@@ -116,6 +120,9 @@ def give(path, user):
         owner = pwd.getpwnam(user)
     except KeyError:
         fail(f"no such user: {user}")
+    for folder in path.parents:
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            fail(f"{folder}: others may not enter it, {user} has to; choose another place")
     os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
@@ -213,14 +220,14 @@ class Peer:
 
     def start(self, options):
         base = Path(options.dir).resolve()
+        why = self.missing()
+        if why:
+            fail(why)
         files = self.files(base, options)
         if options.print_only:
             for path, text in files.items():
                 print(f"# {path}\n{text}")
             return
-        why = self.missing()
-        if why:
-            fail(why)
         if os.geteuid() != 0:
             fail("has to be started by root, as the server drops its rights by itself")
         if self.master(base) is not None:
@@ -233,6 +240,7 @@ class Peer:
         os.chmod(base, 0o755)
         # What a killed master leaves behind would keep the next one from starting.
         (base / self.pid_file).unlink(missing_ok=True)
+        (base / READY).unlink(missing_ok=True)
         for path, text in files.items():
             (base / path).parent.mkdir(parents=True, exist_ok=True)
             (base / path).write_text(text)
@@ -281,19 +289,20 @@ class Peer:
         The server's processes are this one's descendants, even where they daemonize, so that who
         looks at the process that it has started sees them all."""
         adopt()
-        # Blocked, so that none comes between the start and the wait; the server is to have it.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended while it started"))
-        self.start(options)
-        base = Path(options.dir).resolve()
         told = []
+        # Told while it starts: the start is finished first, so that there is a master to end.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.append(True))
-        (base / READY).write_text(f"{os.getpid()}\n")
+        base = Path(options.dir).resolve()
+        self.start(options)
+        (base / READY).touch()
         while not told and self.master(base) is not None:
             # What daemonizes leaves children behind that have ended.
             reap()
             time.sleep(0.1)
         if not told:
+            kill(family(os.getpid())[1:])
+            self.stopped(base)
             fail(f"the server ended by itself: see {base / self.log}")
         self.stop(options)
 
@@ -324,10 +333,11 @@ def main(peer, doc):
         starter.add_argument("dir", metavar="DIR")
         starter.add_argument("--processors", type=processors, metavar="LIST", help="pin with taskset")
         starter.add_argument("--domain", default="bench.test", help="whose mail it is")
-        starter.add_argument("--print-only", action="store_true",
-                             help="show the configuration, do not start")
+        if name == "start":
+            starter.add_argument("--print-only", action="store_true",
+                                 help="show the configuration, do not start")
         peer.flags(starter)
-        starter.set_defaults(run=run)
+        starter.set_defaults(run=run, print_only=False)
     for name, run, told in (("stop", peer.stop, "end it"),
                             ("cpu", peer.cpu, "CPU seconds used so far by all its processes"),
                             ("ready", peer.ready, "wait until serve has everything up")):

@@ -133,7 +133,10 @@ fn lmtp_with_several_recipients_and_without_pipelining() {
         verified.text
     );
     assert_eq!(numbers(&verified), [300, 300, 0, 0, 0, 0]);
-    assert!(sent.json["verbs"]["RCPT"]["count"] == 300 && sent.json["connections"] == 16);
+    assert_eq!(sent.json["verbs"]["RCPT"]["count"], 300);
+    // At least 100 / 7; how many are begun for fewer at the end is a matter of who is faster.
+    let connections = sent.json["connections"].as_u64().expect("a number");
+    assert!((15..=25).contains(&connections), "{connections}");
 }
 
 #[test]

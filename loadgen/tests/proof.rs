@@ -205,6 +205,8 @@ fn hooks_run_beside_a_run_and_are_reported() {
     let count = hook["count"].as_u64().expect("a number");
     assert!(count >= 2, "{text}");
     let output = hook["output"].as_str().expect("a text");
-    assert_eq!(output.lines().count() as u64, count);
+    // The last one may be ended with the run before it has said anything.
+    let lines = output.lines().count() as u64;
+    assert!((count - 1..=count).contains(&lines), "{lines} of {count}");
     assert!(text.contains("chaos: 'echo now' run"), "{text}");
 }

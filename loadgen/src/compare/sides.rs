@@ -1,5 +1,6 @@
 //! The sides of a comparison: which runs are whose, and what differs between them but the target.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::results::Folder;
@@ -176,7 +177,15 @@ pub fn differences(sides: &[Side]) -> Vec<String> {
         format!("{} {}", data["filesystem"], data["options"])
     });
     look("loadgen", &|run| run.read.run["loadgen"].to_string());
-    look("the server says", &|run| run.read.run["server"].to_string());
+    let told = sides.iter().flat_map(|side| &side.runs);
+    let told = told.filter_map(|run| run.read.run["server"].as_object());
+    let names: BTreeSet<&String> = told.flat_map(serde_json::Map::keys).collect();
+    for name in names {
+        look(&format!("the server's {}", name.replace('_', " ")), &|run| {
+            let value = run.read.run["server"][name].as_str();
+            value.unwrap_or("not told").to_owned()
+        });
+    }
     found
 }
 

@@ -32,6 +32,9 @@ pub fn percentile_points(histogram: &hdrhistogram::Histogram<u64>) -> Vec<(f64, 
         .collect()
 }
 
+/// What histograms tell from nothing.
+const SHORTEST_NS: u64 = 1_000;
+
 /// How a place on the axis of percentiles is written.
 pub fn percentile_text(x: f64) -> String {
     format!("percentile {}", number(100.0 - 100.0 / x, 5))
@@ -55,7 +58,8 @@ pub(super) fn curves(body: &mut String, folder: &Folder) {
         .iter()
         .map(|(_, total)| total.value_at_quantile(0.0))
         .min()
-        .unwrap_or(1);
+        .unwrap_or(1)
+        .max(SHORTEST_NS);
     let high = totals
         .iter()
         .map(|(_, total)| total.max())

@@ -187,16 +187,14 @@ impl<D: Disk> Partition<D> {
         let mut next = self.manifest.borrow().clone();
         {
             let log = self.log.borrow();
-            // The active segment has a header only once its first batch is written: it is left to
-            // its file to speak for it.
-            next.as_of = log.active - 1;
-            next.live = log
-                .segments
-                .keys()
-                .copied()
-                .filter(|generation| *generation < log.active)
-                .collect();
-            let old = log.segments.range(..log.active);
+            // The active segment has a header only once its first batch is written, one that is not
+            // synced may have none after a loss of power: they are left to their files to speak for
+            // them.
+            let first_dirty = log.dirty.iter().copied().min();
+            let left = first_dirty.map_or(log.active, |dirty| dirty.min(log.active));
+            next.as_of = left - 1;
+            next.live = log.segments.range(..left).map(|(at, _)| *at).collect();
+            let old = log.segments.range(..left);
             next.ends = old.map(|(generation, s)| (*generation, s.end)).collect();
         }
         next.serial += 1;

@@ -113,9 +113,10 @@ impl<D: Disk> Partition<D> {
 
     /// Takes mail again where others have made room. While mail is refused nothing of its own may
     /// ever come to look, as clients are told before they send anything: the owner does, now and
-    /// then. Cheap.
+    /// then. Gives spares back when others are short of space. Cheap.
     pub async fn look_for_space(&self) {
-        if self.full.get() && !self.closing.get() {
+        let may_give = self.full.get() || !self.log.borrow().spares.is_empty();
+        if may_give && !self.closing.get() {
             self.check_space().await;
         }
     }

@@ -214,8 +214,9 @@ impl<D: Disk> Partition<D> {
             .get(&log.active)
             .map_or(0, |active| active.bytes.saturating_sub(active.end));
         let reserve = log.reserve.as_ref().map_or(0, |reserve| reserve.bytes);
+        let next = log.next.as_ref().map_or(0, |next| next.bytes);
         let kept = LEFT_FREE_BYTES.min(self.settings.segment_bytes / 2);
-        live_bytes + kept <= free + ahead + reserve
+        live_bytes + kept <= free + ahead + next + reserve
     }
 
     /// Copies what is needed of a segment; `None` when it is damaged.

@@ -204,9 +204,10 @@ impl<D: Disk> Partition<D> {
                 let index = this.index.borrow();
                 (index.inbox_state(address), index.account(address))
             };
-            // An account that is not durable yet is not visible yet.
-            let (true, Some((validity, ..)), Some(mut account)) =
-                (this.will_exist(address), state, account)
+            // An account that is not durable yet is not visible yet; and what is visible is not the
+            // one that will be there while its end, and perhaps another one, are on their way.
+            let is_changing = this.accounts.borrow().get(address).and_then(|a| a.exists);
+            let (None, Some((validity, ..)), Some(mut account)) = (is_changing, state, account)
             else {
                 return Err(StoreError::Missing);
             };

@@ -181,10 +181,13 @@ pub fn differences(sides: &[Side]) -> Vec<String> {
     let told = told.filter_map(|run| run.read.run["server"].as_object());
     let names: BTreeSet<&String> = told.flat_map(serde_json::Map::keys).collect();
     for name in names {
-        look(&format!("the server's {}", name.replace('_', " ")), &|run| {
-            let value = run.read.run["server"][name].as_str();
-            value.unwrap_or("not told").to_owned()
-        });
+        look(
+            &format!("the server's {}", name.replace('_', " ")),
+            &|run| {
+                let value = run.read.run["server"][name].as_str();
+                value.unwrap_or("not told").to_owned()
+            },
+        );
     }
     found
 }

@@ -229,6 +229,70 @@ fn changes_of_one_account_made_at_once_are_all_kept() {
 }
 
 #[test]
+fn a_change_does_not_reach_an_account_that_was_made_again_meanwhile() {
+    for seed in 0..100 {
+        let disk = new_disk(seed);
+        live(&disk, seed, settings(), |partition, _| async move {
+            for name in ["ann", "bob"] {
+                partition.create_account(account(name)).await.unwrap();
+            }
+            let ann = address("ann");
+            let (validity, _) = partition.inbox(&ann).unwrap();
+            // In flight, so that the change waits; the end of the account and the new one come next.
+            let mut delivery = Box::pin(partition.deliver(delivery(&["bob"], b"text")));
+            let mut change = Box::pin(partition.update_account(
+                &ann,
+                AccountChange {
+                    password_hash: None,
+                    quota_bytes: Some(77),
+                },
+            ));
+            let mut removal = Box::pin(partition.remove_account(&ann));
+            let new = Account {
+                password_hash: "new".to_owned(),
+                ..account("ann")
+            };
+            let mut creation = Box::pin(partition.create_account(new));
+            let mut turn = 0;
+            let mut changed = None;
+            let mut done = [false; 3];
+            poll_fn(|context| {
+                turn += 1;
+                if !done[0] {
+                    done[0] = delivery.as_mut().poll(context).is_ready();
+                }
+                // The change waits for that delivery first; the others come in between.
+                if turn > 1 && !done[1] {
+                    done[1] = removal.as_mut().poll(context).is_ready();
+                }
+                if turn > 1 && !done[2] {
+                    done[2] = creation.as_mut().poll(context).is_ready();
+                }
+                if changed.is_none()
+                    && let Poll::Ready(result) = change.as_mut().poll(context)
+                {
+                    changed = Some(result);
+                }
+                if turn == 1 {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                if done == [true; 3] && changed.is_some() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            // It reached the first account, or none, or the second one as it is by then.
+            let (again, _) = partition.inbox(&ann).unwrap();
+            assert!(again > validity, "{again} after {validity}");
+            assert_eq!(partition.account(&ann).unwrap().password_hash, "new");
+        });
+    }
+}
+
+#[test]
 fn what_is_acknowledged_survives_a_crash_at_any_step() {
     let mut lives = 0;
     for seed in 0..120 {

@@ -21,6 +21,33 @@ pub const POP3_READ_BYTES: u32 = 64 * 1024;
 pub const POP3_TOP_READ_BYTES: u32 = 16 * 1024;
 /// Characters of a unique-id (RFC 1939 §7).
 pub const POP3_UNIQUE_ID_BYTES_MAX: usize = 70;
+/// Bytes of one IMAP command with its literals, messages of APPEND left out (RFC 9051 §4 and RFC 7162
+/// §4 ask for at least 8192; sets of UIDs grow long).
+pub const IMAP_COMMAND_BYTES_MAX: usize = 64 * 1024;
+/// The same before login, where nothing long has business.
+pub const IMAP_LOGIN_BYTES_MAX: usize = 8 * 1024;
+/// Wrong passwords of one IMAP session: the last of these ends it.
+pub const IMAP_LOGIN_FAILURES_MAX: u8 = 3;
+/// Commands in a row of one IMAP session that were answered BAD.
+pub const IMAP_BAD_COMMANDS_MAX: u8 = 20;
+/// Search keys of one SEARCH, those that hold others counted in.
+pub const IMAP_SEARCH_KEYS_MAX: usize = 1000;
+/// Levels of NOT, OR and parentheses in SEARCH.
+pub const IMAP_SEARCH_DEPTH_MAX: usize = 50;
+/// Search keys of one SEARCH that need a look into messages.
+pub const IMAP_SEARCH_TEXTS_MAX: usize = 64;
+/// Items of one FETCH.
+pub const IMAP_FETCH_ITEMS_MAX: usize = 100;
+/// Patterns of one LIST.
+pub const IMAP_LIST_PATTERNS_MAX: usize = 64;
+/// Bytes of a keyword.
+pub const IMAP_KEYWORD_BYTES_MAX: usize = 64;
+/// Keywords of one command.
+pub const IMAP_KEYWORDS_MAX: usize = 64;
+/// Messages of a mailbox that an IMAP session looks at in one go.
+pub const IMAP_SLICE_MESSAGES: usize = 1024;
+/// Bytes of a message that an IMAP session asks for at once.
+pub const IMAP_READ_BYTES: u32 = 64 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Fields of an HTTP request head.
@@ -73,6 +100,11 @@ pub const CONNECTIONS_MAX: usize = 1 << 20;
 /// Bytes of a message the server can be told to take (`--message-bytes-max` is at most this).
 pub const MESSAGE_BYTES_MAX: u64 = 1 << 31;
 
+/// Bytes of a mailbox's name in UTF-8, all levels and separators included.
+pub const MAILBOX_NAME_BYTES_MAX: usize = 512;
+/// Levels of multipart and message/rfc822 that are told apart; what is deeper is opaque.
+pub const MIME_DEPTH_MAX: usize = 32;
+
 const _: () = assert!(BODY_CHUNK_BYTES <= BODY_INLINE_BYTES_MAX);
 const _: () = assert!(BODY_INLINE_BYTES_MAX * 4 <= BATCH_BYTES_MAX);
 const _: () = assert!((BATCH_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES);
@@ -88,6 +120,11 @@ const _: () = assert!(ADMIN_ACCOUNTS_MAX * 2 * ADDRESS_BYTES_MAX < ADMIN_REPLY_B
 const _: () = assert!(ADDRESS_BYTES_MAX * 2 < COMMAND_LINE_BYTES_MAX);
 const _: () = assert!(ADDRESS_BYTES_MAX < POP3_LINE_BYTES_MAX);
 const _: () = assert!(POP3_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
+const _: () = assert!(IMAP_LOGIN_BYTES_MAX <= IMAP_COMMAND_BYTES_MAX);
+const _: () = assert!(IMAP_COMMAND_BYTES_MAX < ENDLESS_LINE_BYTES);
+const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
+const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
+const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
 const _: () = assert!(POP3_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
 const _: () = assert!(POP3_TOP_READ_BYTES <= POP3_READ_BYTES);
 // `validity.uid`, two numbers of up to ten digits.

@@ -11,6 +11,7 @@ use std::time::Instant;
 #[cfg(test)]
 mod driver;
 pub mod http;
+pub mod imap;
 pub mod lines;
 pub mod pop3;
 pub mod sasl;

@@ -1,0 +1,233 @@
+//! Sequence sets (RFC 9051 §9 `sequence-set`): as written, and as numbers.
+//!
+//! Guarantees: however many ranges a set has and however wide they are, it costs what its text
+//! costs; `1:4294967295` is one range.
+//! Does not know: messages.
+
+/// A set as it came: sorted and merged ranges, and what only the mailbox can tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Set {
+    /// Ranges without `*`, ascending, not touching each other.
+    ranges: Vec<(u32, u32)>,
+    /// The lowest and the highest number that stand in a range with `*`; 0: there is none.
+    to_last: (u32, u32),
+    /// `*` by itself, or in a range.
+    last: bool,
+    /// `$`: what the last SEARCH saved (RFC 5182).
+    saved: bool,
+}
+
+impl Set {
+    /// Parses a set.
+    ///
+    /// ```text
+    /// sequence-set   = (seq-number / seq-range) ["," sequence-set] / seq-last-command
+    /// seq-range      = seq-number ":" seq-number
+    /// seq-number     = nz-number / "*"
+    /// seq-last-command = "$"
+    /// ```
+    pub fn parse(text: &[u8]) -> Option<Set> {
+        if text == b"$" {
+            return Some(Set {
+                saved: true,
+                ..Set::default()
+            });
+        }
+        let mut set = Set::default();
+        for part in text.split(|&byte| byte == b',') {
+            let (low, high) = match memchr::memchr(b':', part) {
+                Some(colon) => (number(&part[..colon])?, number(&part[colon + 1..])?),
+                None => {
+                    let number = number(part)?;
+                    (number, number)
+                }
+            };
+            match (low, high) {
+                (0, 0) => set.last = true,
+                (0, number) | (number, 0) => {
+                    set.last = true;
+                    let (low, high) = set.to_last;
+                    let low = if low == 0 { number } else { low.min(number) };
+                    set.to_last = (low, high.max(number));
+                }
+                (a, b) => set.ranges.push((a.min(b), a.max(b))),
+            }
+        }
+        normalise(&mut set.ranges);
+        Some(set)
+    }
+
+    /// A set of plain numbers, ranges ascending and not touching.
+    pub fn of_ranges(ranges: Vec<(u32, u32)>) -> Set {
+        Set {
+            ranges,
+            ..Set::default()
+        }
+    }
+
+    /// It is `$`.
+    pub fn is_saved(&self) -> bool {
+        self.saved
+    }
+
+    /// It names `*`.
+    pub fn has_last(&self) -> bool {
+        self.last
+    }
+
+    /// The largest number that stands in it as such.
+    pub fn highest(&self) -> u32 {
+        let highest = self.ranges.last().map_or(0, |range| range.1);
+        highest.max(self.to_last.1)
+    }
+
+    /// The ranges, where `last` is the number that `*` stands for; 0: there is none, and `*` stands
+    /// for nothing.
+    pub fn resolve(&self, last: u32) -> Vec<(u32, u32)> {
+        let mut ranges = self.ranges.clone();
+        if self.last && last > 0 {
+            // Each range with `*` has `last` in it: together they are one.
+            let (low, high) = self.to_last;
+            let low = if low == 0 { last } else { low.min(last) };
+            ranges.push((low, high.max(last)));
+            normalise(&mut ranges);
+        }
+        ranges
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u32> {
+    if digits == b"*" {
+        return Some(0);
+    }
+    parse_number(digits).filter(|number| *number > 0)
+}
+
+/// A number of digits only; `None`: it is none, or does not fit.
+pub fn parse_number(digits: &[u8]) -> Option<u32> {
+    parse_number64(digits).and_then(|number| u32::try_from(number).ok())
+}
+
+/// The same, of 63 bits (RFC 9051 §9 `number64`).
+pub fn parse_number64(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let number = digits.iter().try_fold(0u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })?;
+    (number <= i64::MAX as u64).then_some(number)
+}
+
+/// Sorts and merges.
+pub fn normalise(ranges: &mut Vec<(u32, u32)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let touches = next.0 <= kept.1.saturating_add(1);
+        if touches {
+            kept.1 = kept.1.max(next.1);
+        }
+        touches
+    });
+}
+
+/// A number stands in ranges that are sorted.
+pub fn contains(ranges: &[(u32, u32)], number: u32) -> bool {
+    let at = ranges.partition_point(|range| range.1 < number);
+    ranges.get(at).is_some_and(|range| range.0 <= number)
+}
+
+/// Writes sorted ranges as a set; nothing where there are none.
+pub fn write(ranges: &[(u32, u32)], out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    for (index, (low, high)) in ranges.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        // Writing to a Vec cannot fail.
+        let _ = if low == high {
+            write!(out, "{low}")
+        } else {
+            write!(out, "{low}:{high}")
+        };
+    }
+}
+
+/// Adds a number above all that are there.
+pub fn push(ranges: &mut Vec<(u32, u32)>, number: u32) {
+    match ranges.last_mut() {
+        Some(range) if range.1.checked_add(1) == Some(number) => range.1 = number,
+        _ => ranges.push((number, number)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn resolve(text: &str, last: u32) -> Option<String> {
+        let mut out = Vec::new();
+        write(&Set::parse(text.as_bytes())?.resolve(last), &mut out);
+        Some(String::from_utf8(out).expect("digits are ASCII"))
+    }
+
+    #[test]
+    fn sets_of_the_rfc() {
+        for (text, last, wanted) in [
+            ("2,4:7,9,12:*", 15, "2,4:7,9,12:15"),
+            ("*:4,5:7", 10, "4:10"),
+            ("*", 7, "7"),
+            ("*", 0, ""),
+            ("9:*", 7, "7:9"),
+            ("*:*", 3, "3"),
+            ("5:2", 9, "2:5"),
+            ("3,1,2,2", 9, "1:3"),
+            ("1:4294967295", 9, "1:4294967295"),
+            ("4294967295,4294967294", 9, "4294967294:4294967295"),
+        ] {
+            assert_eq!(resolve(text, last).as_deref(), Some(wanted), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "1,",
+            ",1",
+            "1:",
+            ":",
+            "a",
+            "1:2:3",
+            "4294967296",
+            "+1",
+            "$,1",
+            "-",
+        ] {
+            assert_eq!(Set::parse(text.as_bytes()), None, "{text}");
+        }
+        assert!(Set::parse(b"$").is_some_and(|set| set.is_saved()));
+    }
+
+    proptest! {
+        #[test]
+        fn as_many_numbers_as_were_said(
+            parts in prop::collection::vec((0u32..20, 0u32..20), 1..6), last in 1u32..20,
+        ) {
+            let star = |number: u32| if number == 0 { "*".to_owned() } else { number.to_string() };
+            let text: Vec<String> = parts
+                .iter()
+                .map(|(a, b)| format!("{}:{}", star(*a), star(*b)))
+                .collect();
+            let ranges = Set::parse(text.join(",").as_bytes()).expect("a set").resolve(last);
+            for number in 1..25 {
+                let wanted = parts.iter().any(|(a, b)| {
+                    let (a, b) = (if *a == 0 { last } else { *a }, if *b == 0 { last } else { *b });
+                    (a.min(b)..=a.max(b)).contains(&number)
+                });
+                prop_assert_eq!(contains(&ranges, number), wanted);
+            }
+            prop_assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+        }
+    }
+}

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 /// A decoded PLAIN response. It has no `Debug`: it is a secret.
 pub struct Plain {
+    /// As whom to act, where that is somebody else; not empty, no NUL.
+    pub authorization_id: Option<String>,
     /// Who logs in, as given: not empty, no NUL.
     pub authentication_id: String,
     /// The password: not empty, no NUL. Wiped when dropped.
@@ -30,12 +32,24 @@ pub enum SaslError {
     Authorization,
 }
 
-/// Decodes a PLAIN response as it stands on the line, in base64. `=`, which some protocols write
-/// for an empty response, is an error here: PLAIN has no empty response.
+/// Decodes a PLAIN response as [`decode_plain_as`] does, for protocols where nobody acts for others.
 ///
 /// # Errors
 /// See [`SaslError`].
 pub fn decode_plain(response: &[u8]) -> Result<Plain, SaslError> {
+    let plain = decode_plain_as(response)?;
+    if plain.authorization_id.is_some() {
+        return Err(SaslError::Authorization);
+    }
+    Ok(plain)
+}
+
+/// Decodes a PLAIN response as it stands on the line, in base64. `=`, which some protocols write
+/// for an empty response, is an error here: PLAIN has no empty response.
+///
+/// # Errors
+/// See [`SaslError`]; never `Authorization`.
+pub fn decode_plain_as(response: &[u8]) -> Result<Plain, SaslError> {
     // Room for all of it at once: a vector that grows leaves copies of secrets behind.
     let mut message = Zeroizing::new(Vec::with_capacity(response.len()));
     STANDARD
@@ -50,14 +64,14 @@ pub fn decode_plain(response: &[u8]) -> Result<Plain, SaslError> {
     if authentication_id.is_empty() || password.is_empty() {
         return Err(SaslError::Syntax);
     }
-    if !authorization_id.is_empty() && authorization_id != authentication_id {
-        return Err(SaslError::Authorization);
-    }
-    let authentication_id = std::str::from_utf8(authentication_id)
-        .map_err(|_| SaslError::Syntax)?
-        .to_owned();
+    let text = |id: &[u8]| match std::str::from_utf8(id) {
+        Ok(id) => Ok(id.to_owned()),
+        Err(_) => Err(SaslError::Syntax),
+    };
+    let is_other = !authorization_id.is_empty() && authorization_id != authentication_id;
     Ok(Plain {
-        authentication_id,
+        authorization_id: is_other.then(|| text(authorization_id)).transpose()?,
+        authentication_id: text(authentication_id)?,
         password: Zeroizing::new(password.to_vec()),
     })
 }
@@ -81,6 +95,9 @@ mod tests {
             decode(b"Ursel\0Kurt\0xipj3plmq"),
             Err(SaslError::Authorization)
         );
+        let plain = decode_plain_as(STANDARD.encode(b"Ursel\0Kurt\0xipj3plmq").as_bytes());
+        let plain = plain.map(|plain| (plain.authorization_id, plain.authentication_id));
+        assert_eq!(plain, Ok((Some("Ursel".to_owned()), "Kurt".to_owned())));
     }
 
     #[test]

@@ -1,7 +1,410 @@
 //! IMAP4rev1 and IMAP4rev2 (RFC 3501, RFC 9051), server side.
+//!
+//! ```text
+//! session   the conversation: states, commands, which ask is out
+//! frame     commands out of pieces, literals
+//! parse     the grammar; command: what comes of it
+//! view      message numbers and UIDs
+//! sets      sequence sets
+//! names     mailbox names and patterns
+//! write     the small parts of responses
+//! ```
+//!
+//! Decided here, where the RFCs leave it open:
+//!
+//! - A lone LF ends a line too, as in POP3.
+//! - No message is ever `\Recent`: RFC 9051 has done away with it, and `RECENT` is always 0.
+//! - LITERAL+ is announced, which allows all that LITERAL- does.
+//! - Names of mailboxes are taken in UTF-8 too before ENABLE where they are not ASCII.
+//! - A message number above what the mailbox holds is BAD; a UID that is not there is passed over.
+//! - A message that was expunged by another session stays in the view until the client may be told;
+//!   its flags and bytes are gone at once, and FETCH of it ends with NO [EXPUNGEISSUED].
+//! - The session ends with BYE when its mailbox is deleted.
 
 pub mod command;
 pub mod frame;
 pub mod names;
 pub mod parse;
+mod session;
 pub mod sets;
+pub mod view;
+mod write;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+pub use command::{FlagList, Flags, StoreHow};
+pub use session::Session;
+pub use view::View;
+
+/// What all sessions of a listener have in common.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name in the greeting.
+    pub hostname: String,
+    /// A bare user name belongs to this domain.
+    pub default_domain: String,
+    /// Idle time before the session ends (RFC 9051 §5.4: at least 30 min) [I5 N17].
+    pub idle_timeout: Duration,
+    /// Largest message in bytes, announced by APPENDLIMIT [N19].
+    pub message_bytes_max: u64,
+}
+
+/// Names and a password. `Debug` shows no secret.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Whose password it is: canonical `user@domain` (`Address::account_key`).
+    pub user: String,
+    /// Whose mailboxes are wanted, where it is somebody else: canonical as well (RFC 4616 §2,
+    /// authorization identity) [N34].
+    pub act_as: Option<String>,
+    /// As the client gave it. Wiped when dropped, wherever it was moved to.
+    pub password: Zeroizing<Vec<u8>>,
+    /// Where the client is, for the log.
+    pub peer: SocketAddr,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({}, secret)", self.user)
+    }
+}
+
+/// What an IMAP session asks of the shard. All but the login are about the account that logged in;
+/// messages are those of the mailbox that is open.
+#[derive(Debug)]
+pub enum Ask {
+    /// LOGIN, or AUTHENTICATE PLAIN. Before the answer the shard moves the session to the owner of
+    /// the account. Answer: [`Answer::Login`].
+    Login(Credentials),
+    /// All mailboxes. Answer: [`Answer::Mailboxes`].
+    Mailboxes,
+    /// One of them. Answer: [`Answer::Mailbox`].
+    Mailbox {
+        /// Decoded.
+        name: String,
+    },
+    /// A change to mailboxes or to subscriptions. Answer: [`Answer::Mailbox`] of the mailbox that
+    /// was made, of another one [`Answer::Done`].
+    Manage(Manage),
+    /// Opens a mailbox, and closes the one that is open. From now on the session is told
+    /// [`crate::proto::Event::Changed`] when something happens in it. Answer: [`Answer::Opened`].
+    Open {
+        /// Decoded.
+        name: String,
+    },
+    /// Closes the open mailbox. Answer: [`Answer::Done`].
+    Close,
+    /// What has changed since this MODSEQ. Answer: [`Answer::News`].
+    Look {
+        /// The last one that the session knows of.
+        since: u64,
+    },
+    /// Messages by UID, in order, at most `limits::IMAP_SLICE_MESSAGES`. Answer: [`Answer::Rows`].
+    Rows {
+        /// Ascending ranges.
+        uids: Vec<(u32, u32)>,
+        /// Only those whose MODSEQ is above.
+        changed_since: Option<u64>,
+        /// At most so many.
+        count_max: usize,
+    },
+    /// UIDs that were expunged after this MODSEQ. Answer: [`Answer::Vanished`].
+    Vanished {
+        /// The last one that the client knows of.
+        since: u64,
+    },
+    /// Summaries of messages (see [`crate::mail::mime::Summary`]), for each UID one. Answer:
+    /// [`Answer::Summaries`].
+    Summaries {
+        /// Ascending.
+        uids: Vec<u32>,
+    },
+    /// Bytes `offset..offset + length` of a message. Answer: [`Answer::Data`].
+    Read {
+        /// Which.
+        uid: u32,
+        /// Bytes from the start of the message.
+        offset: u64,
+        /// Bytes wanted; fewer only at the end of the message.
+        length: u32,
+    },
+    /// Which of these texts hold of messages. Answer: [`Answer::Matched`].
+    Match {
+        /// Ascending.
+        uids: Vec<u32>,
+        /// At most `limits::IMAP_SEARCH_TEXTS_MAX`.
+        texts: Arc<[TextKey]>,
+        /// Only those of them whose bit is set are wanted.
+        wanted: u64,
+    },
+    /// Changes flags. Answer: [`Answer::Stored`].
+    Store(StoreFlags),
+    /// Expunges messages, whatever their flags. Answer: [`Answer::Done`].
+    Expunge {
+        /// Ascending.
+        uids: Vec<u32>,
+    },
+    /// COPY or MOVE. Answer: [`Answer::Copied`].
+    Copy {
+        /// Ascending ranges.
+        uids: Vec<(u32, u32)>,
+        /// To where, decoded.
+        name: String,
+        /// They go from here, in the same batch.
+        moves: bool,
+    },
+    /// A piece of a message of APPEND above what the session keeps. Answer: [`Answer::Done`]; after
+    /// an error nothing of this APPEND is there any more.
+    Chunk {
+        /// Which message of this APPEND, from 0, never going back.
+        message: u32,
+        /// The next bytes.
+        bytes: Vec<u8>,
+    },
+    /// The APPEND is given up. Answer: [`Answer::Done`]. A connection that ends needs none.
+    Abort,
+    /// The messages are complete: make them durable, all or none. Answer: [`Answer::Appended`].
+    Append {
+        /// Into which mailbox, decoded.
+        name: String,
+        /// In order; at least one.
+        messages: Vec<Incoming>,
+    },
+}
+
+/// A change to mailboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manage {
+    /// CREATE
+    Create {
+        /// Decoded, without a separator at its end.
+        name: String,
+        /// `SENT` and its like (RFC 6154 §2).
+        special_use: Option<String>,
+    },
+    /// DELETE
+    Delete {
+        /// Decoded.
+        name: String,
+    },
+    /// RENAME
+    Rename {
+        /// Decoded.
+        from: String,
+        /// Decoded.
+        to: String,
+    },
+    /// SUBSCRIBE, UNSUBSCRIBE
+    Subscribe {
+        /// Decoded.
+        name: String,
+        /// To be subscribed to.
+        on: bool,
+    },
+}
+
+/// A change of flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFlags {
+    /// Ascending ranges.
+    pub uids: Vec<(u32, u32)>,
+    /// Which.
+    pub how: StoreHow,
+    /// Flags and keywords.
+    pub flags: FlagList,
+    /// Only messages that have not changed since (RFC 7162 §3.1.3).
+    pub unchanged_since: Option<u64>,
+}
+
+/// One message of an APPEND.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Incoming {
+    /// Flags and keywords.
+    pub flags: FlagList,
+    /// Internal date, milliseconds since 1970; `None`: now.
+    pub date_ms: Option<u64>,
+    /// The whole message; or, where chunks went before, what is behind the last.
+    pub body: Vec<u8>,
+    /// Bytes of all chunks that went before.
+    pub streamed_bytes: u64,
+}
+
+/// A mailbox as listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mailbox {
+    /// In UTF-8, canonical.
+    pub name: String,
+    /// `\Sent` and its like.
+    pub special_use: Option<&'static str>,
+    /// UIDVALIDITY.
+    pub validity: u32,
+    /// UIDNEXT.
+    pub uid_next: u32,
+    /// Messages.
+    pub exists: u32,
+    /// Messages without `\Seen`.
+    pub unseen: u32,
+    /// Messages with `\Deleted`.
+    pub deleted: u32,
+    /// Bytes of all messages.
+    pub bytes: u64,
+    /// HIGHESTMODSEQ.
+    pub modseq: u64,
+    /// MAILBOXID (RFC 8474 §4): `A-Z a-z 0-9 - _`.
+    pub object_id: String,
+}
+
+/// Answer to [`Ask::Mailboxes`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mailboxes {
+    /// All, by name.
+    pub list: Vec<Mailbox>,
+    /// Names that are subscribed to, whether or not there is such a mailbox.
+    pub subscribed: Vec<String>,
+}
+
+/// A mailbox that was opened.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// As it is now.
+    pub mailbox: Mailbox,
+    /// Its messages.
+    pub view: Arc<View>,
+    /// Names of keywords, by bit.
+    pub keywords: Arc<[String]>,
+    /// Number of the first message without `\Seen`; `None`: there is none, or nobody knows it yet.
+    pub first_unseen: Option<u32>,
+}
+
+/// What has changed in the open mailbox.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// HIGHESTMODSEQ.
+    pub modseq: u64,
+    /// Its messages now.
+    pub view: Arc<View>,
+    /// Names of keywords now.
+    pub keywords: Arc<[String]>,
+    /// Messages that have changed or come since, in the order of UIDs: the first of them, at most
+    /// `limits::IMAP_SLICE_MESSAGES`.
+    pub changed: Vec<Row>,
+}
+
+/// A message as listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Its UID.
+    pub uid: u32,
+    /// System flags.
+    pub flags: Flags,
+    /// Bits of keywords.
+    pub keywords: u64,
+    /// MODSEQ.
+    pub modseq: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Internal date, milliseconds since 1970.
+    pub date_ms: u64,
+    /// When it came into this mailbox, milliseconds since 1970.
+    pub saved_ms: u64,
+    /// Equal for equal content; EMAILID (RFC 8474 §5.1).
+    pub email_id: u64,
+}
+
+/// What SEARCH needs a look into the message for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextKey {
+    /// A header field of this name holds a text; empty: it is there.
+    Header(String, String),
+    /// The body holds a text.
+    Body(String),
+    /// Header or body holds a text.
+    Text(String),
+    /// The Date field, compared with days since 1970.
+    Sent(command::Comparison, i32),
+}
+
+/// What became of a STORE.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// MODSEQ of the change; `None`: all was as asked for already.
+    pub modseq: Option<u64>,
+    /// Left alone, because they have changed since: ascending.
+    pub modified: Vec<u32>,
+}
+
+/// What was copied or moved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// UIDVALIDITY of the target.
+    pub validity: u32,
+    /// UID here and UID there, ascending.
+    pub pairs: Vec<(u32, u32)>,
+}
+
+/// Why something cannot be done, for NO and its response code (RFC 9051 §7.1, RFC 5530).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such mailbox: `[NONEXISTENT]`, or `[TRYCREATE]` where it would help.
+    Missing,
+    /// There is one of this name: `[ALREADYEXISTS]`.
+    Exists,
+    /// Over quota: `[OVERQUOTA]`.
+    OverQuota,
+    /// A name or a flag that cannot be: `[CANNOT]`.
+    Cannot(String),
+    /// More than there may be: `[LIMIT]`.
+    Limit(String),
+    /// Cannot be done now: `[UNAVAILABLE]`.
+    Unavailable(String),
+}
+
+/// Why a login was refused (RFC 5530 §3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginError {
+    /// Wrong name or password: `[AUTHENTICATIONFAILED]`.
+    Credentials,
+    /// The password is right, but may not act for the other: `[AUTHORIZATIONFAILED]`.
+    Authorization,
+    /// Cannot be decided now: `[UNAVAILABLE]`.
+    Temporary(String),
+    /// Will not work later either: `[CONTACTADMIN]`.
+    Permanent(String),
+}
+
+/// What the shard answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// Logged in, or why not.
+    Login(Result<(), LoginError>),
+    /// The list.
+    Mailboxes(Result<Mailboxes, Refusal>),
+    /// The mailbox.
+    Mailbox(Result<Box<Mailbox>, Refusal>),
+    /// The open one.
+    Opened(Result<Box<Opened>, Refusal>),
+    /// `None`: nothing. `Missing`: the mailbox is gone.
+    News(Result<Option<Box<News>>, Refusal>),
+    /// Those that are there, in order. Fewer than asked for: there are no more.
+    Rows(Result<Vec<Row>, Refusal>),
+    /// Ascending ranges.
+    Vanished(Result<Vec<(u32, u32)>, Refusal>),
+    /// For each UID one, encoded.
+    Summaries(Vec<Result<Vec<u8>, Refusal>>),
+    /// The bytes.
+    Data(Result<Vec<u8>, Refusal>),
+    /// For each UID the bits of the texts that hold.
+    Matched(Result<Vec<u64>, Refusal>),
+    /// Done and durable.
+    Stored(Result<Stored, Refusal>),
+    /// Done and durable.
+    Copied(Result<Copied, Refusal>),
+    /// UIDVALIDITY and the UIDs, in order.
+    Appended(Result<(u32, Vec<u32>), Refusal>),
+    /// Done; where something was changed, durable.
+    Done(Result<(), Refusal>),
+}

@@ -1,0 +1,273 @@
+//! LIST and LSUB (RFC 9051 §6.3.9; RFC 5258, RFC 5819, RFC 6154), and lines of STATUS.
+//!
+//! A mailbox that is only there as a level above others is shown as `\NonExistent`, or to clients of
+//! the old syntax as `\Noselect`.
+
+use std::collections::BTreeMap;
+
+use super::super::command::{self, StatusItem, StatusItems};
+use super::super::names::{self, SEPARATOR};
+use super::super::{Answer, Ask, Mailbox, Mailboxes, Settings, write};
+use super::finish::{Finish, SyncMode};
+use super::{Context, Turn};
+use crate::limits::OUTPUT_BYTES_MAX;
+
+/// A LIST that runs.
+pub(super) struct List {
+    command: command::List,
+    /// Decoded, the reference in front.
+    patterns: Vec<String>,
+    stage: Stage,
+}
+
+enum Stage {
+    Ask,
+    Asking,
+    /// Lines from this one on, and the mailboxes for STATUS.
+    Lines(std::vec::IntoIter<Line>),
+    Done(Finish),
+}
+
+/// One response.
+struct Line {
+    name: String,
+    attributes: Vec<&'static str>,
+    child_info: bool,
+    status: Option<Box<Mailbox>>,
+}
+
+/// What is known of a name.
+#[derive(Default)]
+struct Node {
+    mailbox: Option<Mailbox>,
+    subscribed: bool,
+    has_children: bool,
+    /// Something below it is subscribed to.
+    subscribed_below: bool,
+    /// Something below it has a special use.
+    special_below: bool,
+}
+
+impl List {
+    pub(super) fn new(command: command::List, utf8: bool) -> Result<List, Finish> {
+        let decode = |raw: &[u8]| {
+            names::decode(raw, utf8).map_err(|error| Finish::no("CANNOT", error.to_string()))
+        };
+        let patterns = command
+            .patterns
+            .iter()
+            .map(|pattern| decode(&[&command.reference[..], pattern].concat()))
+            .collect::<Result<Vec<_>, _>>()?;
+        // RFC 9051 §6.3.9: an empty pattern asks for the separator.
+        let is_empty = !command.extended && command.patterns.iter().all(Vec::is_empty);
+        let stage = if is_empty && !command.lsub {
+            Stage::Lines(
+                vec![Line {
+                    name: String::new(),
+                    attributes: vec!["\\Noselect"],
+                    child_info: false,
+                    status: None,
+                }]
+                .into_iter(),
+            )
+        } else {
+            Stage::Ask
+        };
+        Ok(List {
+            command,
+            patterns,
+            stage,
+        })
+    }
+
+    pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        match std::mem::replace(&mut self.stage, Stage::Asking) {
+            Stage::Ask => Turn::Ask(Ask::Mailboxes),
+            Stage::Lines(mut lines) => {
+                while out.len() < OUTPUT_BYTES_MAX {
+                    let Some(line) = lines.next() else {
+                        return Turn::Finish(Finish::ok().with_sync(SyncMode::Whole));
+                    };
+                    self.write(&line, context, out);
+                }
+                self.stage = Stage::Lines(lines);
+                Turn::Drain
+            }
+            Stage::Done(finish) => Turn::Finish(finish),
+            Stage::Asking => Turn::Finish(Finish::confused()),
+        }
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer) {
+        self.stage = match answer {
+            Answer::Mailboxes(Ok(mailboxes)) => Stage::Lines(self.choose(mailboxes).into_iter()),
+            Answer::Mailboxes(Err(refusal)) => Stage::Done(Finish::refused(refusal, false)),
+            _ => Stage::Done(Finish::confused()),
+        };
+    }
+
+    fn write(&self, line: &Line, context: &Context<'_>, out: &mut Vec<u8>) {
+        let utf8 = context.enabled.utf8;
+        let name: &[u8] = if self.command.lsub { b"LSUB" } else { b"LIST" };
+        write_mailbox(name, &line.attributes, &line.name, utf8, out);
+        if line.child_info {
+            // RFC 5258 §4: what below it made it match.
+            out.truncate(out.len() - 2);
+            out.extend_from_slice(b" (\"CHILDINFO\" (\"SUBSCRIBED\"))\r\n");
+        }
+        if let (Some(items), Some(mailbox)) = (self.command.status, &line.status) {
+            write_status(mailbox, items, utf8, context.settings, out);
+        }
+    }
+
+    /// The lines that the command asks for.
+    fn choose(&self, mailboxes: Mailboxes) -> Vec<Line> {
+        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+        for name in mailboxes.subscribed {
+            nodes.entry(name).or_default().subscribed = true;
+        }
+        for mailbox in mailboxes.list {
+            nodes.entry(mailbox.name.clone()).or_default().mailbox = Some(mailbox);
+        }
+        let names: Vec<String> = nodes.keys().cloned().collect();
+        for name in names {
+            let node = &nodes[&name];
+            let (exists, subscribed) = (node.mailbox.is_some(), node.subscribed);
+            let special = node.mailbox.as_ref().is_some_and(|m| m.special_use.is_some());
+            for (end, _) in name.match_indices(SEPARATOR) {
+                let above = nodes.entry(name[..end].to_owned()).or_default();
+                above.has_children |= exists;
+                above.subscribed_below |= subscribed;
+                above.special_below |= special;
+            }
+        }
+        let mut lines = Vec::new();
+        for (name, node) in nodes {
+            if let Some(line) = self.line(name, node) {
+                lines.push(line);
+            }
+        }
+        // RFC 9051 §5.1: INBOX first, as people expect it.
+        lines.sort_by_key(|line| line.name != names::INBOX);
+        lines
+    }
+
+    fn line(&self, name: String, node: Node) -> Option<Line> {
+        let command = &self.command;
+        if !self.patterns.iter().any(|pattern| names::matches(pattern, &name)) {
+            return None;
+        }
+        let special_use = node.mailbox.as_ref().and_then(|mailbox| mailbox.special_use);
+        let by_itself = (!command.select_subscribed || node.subscribed)
+            && (!command.select_special_use || special_use.is_some());
+        let has_below = (command.select_subscribed && node.subscribed_below)
+            || (command.select_special_use && node.special_below);
+        // RFC 3501 §6.3.9: LSUB with `%` shows a level above what is subscribed to as `\Noselect`.
+        let recursive = command.recursive || (command.lsub && self.ends_in_percent());
+        let exists = node.mailbox.is_some();
+        let is_shown = if command.select_subscribed || command.select_special_use {
+            by_itself || (recursive && has_below)
+        } else {
+            exists || node.has_children
+        };
+        if !is_shown {
+            return None;
+        }
+        let mut attributes = Vec::new();
+        if !exists || (command.lsub && !by_itself) {
+            attributes.push(if command.extended {
+                "\\NonExistent"
+            } else {
+                "\\Noselect"
+            });
+        }
+        if command.subscribed && node.subscribed {
+            attributes.push("\\Subscribed");
+        }
+        if !command.lsub {
+            // RFC 3348: always said, for it costs nothing here.
+            attributes.push(if node.has_children {
+                "\\HasChildren"
+            } else {
+                "\\HasNoChildren"
+            });
+            attributes.extend(special_use);
+        }
+        Some(Line {
+            name,
+            attributes,
+            child_info: command.recursive && !command.lsub && command.select_subscribed
+                && node.subscribed_below,
+            status: node.mailbox.filter(|_| command.status.is_some()).map(Box::new),
+        })
+    }
+
+    fn ends_in_percent(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.ends_with('%'))
+    }
+}
+
+/// One LIST or LSUB response.
+///
+/// ```text
+/// mailbox-list = "(" [mbx-list-flags] ")" SP (DQUOTE QUOTED-CHAR DQUOTE / nil) SP mailbox
+/// ```
+pub(super) fn write_mailbox(
+    response: &[u8],
+    attributes: &[&str],
+    name: &str,
+    utf8: bool,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"* ");
+    out.extend_from_slice(response);
+    out.extend_from_slice(b" (");
+    out.extend_from_slice(attributes.join(" ").as_bytes());
+    out.extend_from_slice(b") \"/\" ");
+    names::write(name, utf8, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One STATUS response (RFC 9051 §7.3.4).
+pub(super) fn write_status(
+    mailbox: &Mailbox,
+    items: StatusItems,
+    utf8: bool,
+    settings: &Settings,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"* STATUS ");
+    names::write(&mailbox.name, utf8, out);
+    out.extend_from_slice(b" (");
+    let mut is_first = true;
+    for (item, name) in StatusItem::ALL {
+        if !items.has(item) {
+            continue;
+        }
+        if !is_first {
+            out.push(b' ');
+        }
+        is_first = false;
+        out.extend_from_slice(name.as_bytes());
+        out.push(b' ');
+        let number = match item {
+            StatusItem::Messages => mailbox.exists.into(),
+            StatusItem::Recent => 0,
+            StatusItem::UidNext => mailbox.uid_next.into(),
+            StatusItem::UidValidity => mailbox.validity.into(),
+            StatusItem::Unseen => mailbox.unseen.into(),
+            StatusItem::Deleted => mailbox.deleted.into(),
+            StatusItem::Size => mailbox.bytes,
+            StatusItem::HighestModSeq => mailbox.modseq,
+            StatusItem::AppendLimit => settings.message_bytes_max,
+            StatusItem::MailboxId => {
+                out.push(b'(');
+                out.extend_from_slice(mailbox.object_id.as_bytes());
+                out.push(b')');
+                continue;
+            }
+        };
+        write::number(number, out);
+    }
+    out.extend_from_slice(b")\r\n");
+}

@@ -1,0 +1,213 @@
+//! SELECT and EXAMINE (RFC 9051 §6.3.2), with what a client missed (RFC 7162 §3.2.5).
+
+use super::super::command;
+use super::super::names;
+use super::super::{Answer, Ask, Opened, Row, sets, write};
+use super::finish::Finish;
+use super::list::write_mailbox;
+use super::sync::{write_flags, write_flags_of, write_vanished};
+use super::{Context, Phase, Selected, Turn};
+use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
+
+/// A SELECT that runs.
+pub(super) struct Select {
+    command: command::Select,
+    stage: Stage,
+}
+
+enum Stage {
+    /// To be asked: the decoded name.
+    Open(String),
+    Opening,
+    /// Vanished UIDs are asked for.
+    AskVanished,
+    AskingVanished,
+    /// Changed messages behind this UID are asked for.
+    AskRows(u32),
+    AskingRows,
+    Rows(std::vec::IntoIter<Row>, bool),
+    Done(Finish),
+}
+
+impl Select {
+    pub(super) fn new(command: command::Select, context: &mut Context<'_>) -> Result<Select, Finish> {
+        if command.qresync.is_some() && !context.enabled.qresync {
+            // RFC 7162 §3.2.5.
+            return Err(Finish::bad("ENABLE QRESYNC first"));
+        }
+        let name = names::decode(&command.name, context.enabled.utf8)
+            .map_err(|error| Finish::no("CANNOT", error.to_string()))?;
+        if command.condstore || command.qresync.is_some() {
+            context.enabled.condstore = true;
+        }
+        Ok(Select {
+            command,
+            stage: Stage::Open(name),
+        })
+    }
+
+    pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        let enabled = *context.enabled;
+        match std::mem::replace(&mut self.stage, Stage::Opening) {
+            Stage::Open(name) => {
+                if matches!(context.phase, Phase::Selected(_)) {
+                    // RFC 9051 §6.3.2: what was selected is not any more, even if this fails.
+                    out.extend_from_slice(b"* OK [CLOSED] Previous mailbox is closed\r\n");
+                    *context.phase = Phase::Authenticated;
+                }
+                Turn::Ask(Ask::Open { name })
+            }
+            Stage::AskVanished => {
+                self.stage = Stage::AskingVanished;
+                let since = self.command.qresync.as_ref().map_or(0, |known| known.modseq);
+                Turn::Ask(Ask::Vanished { since })
+            }
+            Stage::AskRows(behind) => {
+                self.stage = Stage::AskingRows;
+                let since = self.command.qresync.as_ref().map_or(0, |known| known.modseq);
+                Turn::Ask(Ask::Rows {
+                    uids: vec![(behind.saturating_add(1), u32::MAX)],
+                    changed_since: Some(since),
+                    count_max: IMAP_SLICE_MESSAGES,
+                })
+            }
+            Stage::Rows(mut rows, is_full) => {
+                let Some(selected) = context.selected() else {
+                    return Turn::Finish(Finish::confused());
+                };
+                let last = rows.as_slice().last().map(|row| row.uid);
+                while out.len() < OUTPUT_BYTES_MAX {
+                    let Some(row) = rows.next() else {
+                        return match last.filter(|_| is_full) {
+                            Some(uid) => {
+                                self.stage = Stage::AskRows(uid);
+                                self.go(context, out)
+                            }
+                            None => Turn::Finish(self.done()),
+                        };
+                    };
+                    let known = self.command.qresync.as_ref().and_then(|known| known.known.as_ref());
+                    let is_known = known.is_none_or(|set| {
+                        sets::contains(&set.resolve(selected.view.last_uid()), row.uid)
+                    });
+                    if let Some(number) = selected.view.number(row.uid).filter(|_| is_known) {
+                        write_flags_of(number, &row, &selected.keywords, enabled, out);
+                    }
+                }
+                self.stage = Stage::Rows(rows, is_full);
+                Turn::Drain
+            }
+            Stage::Done(finish) => Turn::Finish(finish),
+            Stage::Opening | Stage::AskingVanished | Stage::AskingRows => {
+                Turn::Finish(Finish::confused())
+            }
+        }
+    }
+
+    fn done(&self) -> Finish {
+        Finish::ok_with(if self.command.read_only {
+            "READ-ONLY"
+        } else {
+            "READ-WRITE"
+        })
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Opening);
+        self.stage = match (stage, answer) {
+            (Stage::Opening, Answer::Opened(Ok(opened))) => self.take_opened(*opened, context, out),
+            (Stage::Opening, Answer::Opened(Err(refusal))) => {
+                Stage::Done(Finish::refused(refusal, false))
+            }
+            (Stage::AskingVanished, Answer::Vanished(Ok(vanished))) => {
+                self.take_vanished(&vanished, context, out);
+                Stage::AskRows(0)
+            }
+            (Stage::AskingRows, Answer::Rows(Ok(rows))) => {
+                let is_full = rows.len() >= IMAP_SLICE_MESSAGES;
+                Stage::Rows(rows.into_iter(), is_full)
+            }
+            (_, Answer::Vanished(Err(refusal)) | Answer::Rows(Err(refusal))) => {
+                // The client would believe that nothing has changed.
+                *context.phase = Phase::Authenticated;
+                Stage::Done(Finish::refused(refusal, false))
+            }
+            _ => Stage::Done(Finish::confused()),
+        };
+    }
+
+    fn take_opened(
+        &mut self,
+        opened: Opened,
+        context: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Stage {
+        let enabled = *context.enabled;
+        let mailbox = opened.mailbox;
+        let selected = Selected {
+            read_only: self.command.read_only,
+            validity: mailbox.validity,
+            view: opened.view,
+            newest: None,
+            keywords: opened.keywords,
+            modseq: mailbox.modseq,
+            own: Vec::new(),
+            saved: Vec::new(),
+        };
+        write_flags(&selected, out);
+        out.extend_from_slice(b"* ");
+        write::number(selected.view.exists(), out);
+        out.extend_from_slice(b" EXISTS\r\n");
+        if !enabled.rev2 {
+            // RFC 3501 §6.3.1; RFC 9051 §2.3.1.1 has neither.
+            out.extend_from_slice(b"* 0 RECENT\r\n");
+            if let Some(number) = opened.first_unseen {
+                write_code(b"UNSEEN", number.into(), b"First unseen", out);
+            }
+        }
+        write_code(b"UIDVALIDITY", mailbox.validity.into(), b"UIDs valid", out);
+        write_code(b"UIDNEXT", mailbox.uid_next.into(), b"Next UID", out);
+        write_code(b"HIGHESTMODSEQ", mailbox.modseq, b"Last change", out);
+        // RFC 8474 §4.2.
+        out.extend_from_slice(b"* OK [MAILBOXID (");
+        out.extend_from_slice(mailbox.object_id.as_bytes());
+        out.extend_from_slice(b")] Never another one's\r\n");
+        if enabled.rev2 {
+            write_mailbox(b"LIST", &[], &mailbox.name, true, out);
+        }
+        let validity = mailbox.validity;
+        *context.phase = Phase::Selected(Box::new(selected));
+        match &self.command.qresync {
+            // RFC 7162 §3.2.5: of another mailbox's past nothing is told.
+            Some(known) if known.validity == validity && known.modseq < mailbox.modseq => {
+                Stage::AskVanished
+            }
+            _ => Stage::Done(self.done()),
+        }
+    }
+
+    fn take_vanished(&self, vanished: &[(u32, u32)], context: &mut Context<'_>, out: &mut Vec<u8>) {
+        let Some(selected) = context.selected() else {
+            return;
+        };
+        let known = self.command.qresync.as_ref().and_then(|known| known.known.as_ref());
+        let uids = match known {
+            None => vanished.to_vec(),
+            Some(set) => {
+                let known = set.resolve(selected.view.last_uid());
+                super::super::view::View::new(vanished.iter().copied()).known(&known)
+            }
+        };
+        write_vanished(&uids, true, out);
+    }
+}
+
+fn write_code(code: &[u8], number: u64, text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* OK [");
+    out.extend_from_slice(code);
+    out.push(b' ');
+    write::number(number, out);
+    out.extend_from_slice(b"] ");
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+}

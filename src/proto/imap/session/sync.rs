@@ -1,0 +1,376 @@
+//! What is new in the open mailbox: EXPUNGE or VANISHED, EXISTS, FETCH (RFC 9051 §5.2, §7.5.1); and
+//! IDLE, which says it as it happens (RFC 2177, RFC 9051 §6.3.13).
+//!
+//! Guarantees: a message number means the same to the client and to us at every moment; what must
+//! wait because messages may not go yet is said at the next chance.
+//! On failure: when the mailbox is gone the session ends.
+
+use std::sync::Arc;
+
+use super::super::view::View;
+use super::super::{Answer, Ask, News, Refusal, Row, sets, write};
+use super::finish::Finish;
+use super::{Context, Enabled, Selected, Turn};
+use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
+
+/// Ranges in one VANISHED response.
+const VANISHED_RANGES_MAX: usize = 1000;
+
+/// One look at what is new.
+pub(super) struct Sync {
+    /// Messages may go.
+    expunge: bool,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Nothing was asked yet.
+    Begin,
+    /// [`Ask::Look`] is out; changes after this are asked for.
+    Looking(u64),
+    /// Messages that have gone are being told.
+    Telling(Box<Telling>),
+    /// [`Ask::Rows`] is out.
+    AskingRows(Box<Telling>),
+    /// The shard could not say.
+    Failed(Refusal),
+}
+
+/// News on their way to the client.
+struct Telling {
+    /// What is not said yet: ranges of message numbers, or of UIDs with QRESYNC; from the end.
+    gone: Vec<(u32, u32)>,
+    /// Then this is the number of messages, if there are new ones.
+    exists: Option<u32>,
+    /// Flags, of messages up to this UID: the client asks for those of newer ones.
+    flags_uid_max: u32,
+    since: u64,
+    rows: std::vec::IntoIter<Row>,
+    /// There may be more rows behind this UID.
+    more_behind: Option<u32>,
+}
+
+impl Sync {
+    pub(super) fn new(expunge: bool) -> Sync {
+        Sync {
+            expunge,
+            stage: Stage::Begin,
+        }
+    }
+
+    pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        let enabled = *context.enabled;
+        let Some(selected) = context.selected() else {
+            return Turn::Finish(Finish::ok());
+        };
+        match std::mem::replace(&mut self.stage, Stage::Begin) {
+            Stage::Begin => {
+                let since = selected.modseq;
+                self.stage = Stage::Looking(since);
+                Turn::Ask(Ask::Look { since })
+            }
+            Stage::Failed(Refusal::Missing) => Turn::Bye("The mailbox was deleted".to_owned()),
+            Stage::Failed(_) | Stage::Looking(_) | Stage::AskingRows(_) => {
+                // The mailbox is there, but cannot be looked at now: the command was done.
+                Turn::Finish(Finish::ok())
+            }
+            Stage::Telling(mut telling) => {
+                if telling.tell(selected, enabled, out) {
+                    return match telling.more_behind.take() {
+                        None => Turn::Finish(Finish::ok()),
+                        Some(uid) => {
+                            let ask = Ask::Rows {
+                                uids: vec![(uid.saturating_add(1), u32::MAX)],
+                                changed_since: Some(telling.since),
+                                count_max: IMAP_SLICE_MESSAGES,
+                            };
+                            self.stage = Stage::AskingRows(telling);
+                            Turn::Ask(ask)
+                        }
+                    };
+                }
+                self.stage = Stage::Telling(telling);
+                Turn::Drain
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
+        let qresync = context.enabled.qresync;
+        let Some(selected) = context.selected() else {
+            return;
+        };
+        let stage = std::mem::replace(&mut self.stage, Stage::Begin);
+        self.stage = match (stage, answer) {
+            (Stage::Looking(since), Answer::News(Ok(Some(news)))) => {
+                self.take_news(*news, since, selected, qresync, out)
+            }
+            (Stage::Looking(since), Answer::News(Ok(None))) => {
+                let telling = match selected.newest.take() {
+                    Some(newest) if self.expunge => adopt(selected, newest, qresync, since),
+                    newest => {
+                        selected.newest = newest;
+                        Telling::nothing()
+                    }
+                };
+                Stage::Telling(Box::new(telling))
+            }
+            (Stage::AskingRows(mut telling), Answer::Rows(Ok(rows))) => {
+                telling.take_rows(rows);
+                Stage::Telling(telling)
+            }
+            (_, Answer::News(Err(refusal)) | Answer::Rows(Err(refusal))) => Stage::Failed(refusal),
+            _ => Stage::Failed(Refusal::Unavailable(String::new())),
+        };
+    }
+
+    fn take_news(
+        &mut self,
+        news: News,
+        since: u64,
+        selected: &mut Selected,
+        qresync: bool,
+        out: &mut Vec<u8>,
+    ) -> Stage {
+        if *news.keywords != *selected.keywords {
+            selected.keywords = news.keywords;
+            write_flags(selected, out);
+        }
+        selected.modseq = selected.modseq.max(news.modseq);
+        let gone = !selected.view.without(&news.view).is_empty();
+        let mut telling = if self.expunge || !gone {
+            adopt(selected, news.view, qresync, since)
+        } else {
+            let known = selected.view.exists();
+            let flags_uid_max = selected.view.last_uid();
+            let extended = selected.view.extended_by(&news.view);
+            selected.view = Arc::new(extended);
+            selected.newest = Some(news.view);
+            let exists = selected.view.exists();
+            Telling {
+                exists: (exists > known).then_some(exists),
+                flags_uid_max,
+                since,
+                ..Telling::nothing()
+            }
+        };
+        telling.take_rows(news.changed);
+        Stage::Telling(Box::new(telling))
+    }
+}
+
+/// The client is about to see what the mailbox holds now.
+fn adopt(selected: &mut Selected, newest: Arc<View>, qresync: bool, since: u64) -> Telling {
+    let before = std::mem::replace(&mut selected.view, newest);
+    selected.newest = None;
+    let uids = before.without(&selected.view);
+    let gone = if qresync {
+        uids
+    } else {
+        let numbers = uids.iter().filter_map(|(first, last)| {
+            Some((before.number(*first)?, before.number(*last)?))
+        });
+        numbers.collect()
+    };
+    let exists = selected.view.exists();
+    let is_new = selected.view.last_uid() > before.last_uid();
+    if !gone.is_empty() {
+        selected.saved = selected.view.known(&selected.saved);
+    }
+    Telling {
+        gone,
+        exists: is_new.then_some(exists),
+        flags_uid_max: before.last_uid(),
+        since,
+        rows: Vec::new().into_iter(),
+        more_behind: None,
+    }
+}
+
+impl Telling {
+    fn nothing() -> Telling {
+        Telling {
+            gone: Vec::new(),
+            exists: None,
+            flags_uid_max: 0,
+            since: 0,
+            rows: Vec::new().into_iter(),
+            more_behind: None,
+        }
+    }
+
+    fn take_rows(&mut self, rows: Vec<Row>) {
+        let is_full = rows.len() >= IMAP_SLICE_MESSAGES;
+        self.more_behind = rows.last().map(|row| row.uid).filter(|_| is_full);
+        self.rows = rows.into_iter();
+    }
+
+    /// Writes as much as `out` takes; `true`: that was all.
+    fn tell(&mut self, selected: &mut Selected, enabled: Enabled, out: &mut Vec<u8>) -> bool {
+        while !self.gone.is_empty() {
+            if out.len() >= OUTPUT_BYTES_MAX {
+                return false;
+            }
+            if enabled.qresync {
+                let rest = self.gone.split_off(self.gone.len().min(VANISHED_RANGES_MAX));
+                write_vanished(&std::mem::replace(&mut self.gone, rest), false, out);
+            } else if let Some((low, high)) = self.gone.pop() {
+                // From the highest number down: none of them changes another.
+                write::number(high, out.star());
+                out.extend_from_slice(b" EXPUNGE\r\n");
+                if high > low {
+                    self.gone.push((low, high - 1));
+                }
+            }
+        }
+        if let Some(exists) = self.exists.take() {
+            write::number(exists, out.star());
+            out.extend_from_slice(b" EXISTS\r\n");
+        }
+        for row in self.rows.by_ref() {
+            let is_own = selected.own.contains(&row.modseq);
+            if row.uid > self.flags_uid_max || is_own {
+                continue;
+            }
+            let Some(number) = selected.view.number(row.uid) else {
+                continue;
+            };
+            write_flags_of(number, &row, &selected.keywords, enabled, out);
+            if out.len() >= OUTPUT_BYTES_MAX {
+                return false;
+            }
+        }
+        if self.more_behind.is_none() {
+            selected.own.clear();
+        }
+        true
+    }
+}
+
+/// Starts an untagged response.
+trait Star {
+    fn star(&mut self) -> &mut Self;
+}
+
+impl Star for Vec<u8> {
+    fn star(&mut self) -> &mut Self {
+        self.extend_from_slice(b"* ");
+        self
+    }
+}
+
+/// An unsolicited FETCH response with the flags of a message.
+pub(super) fn write_flags_of(
+    number: u32,
+    row: &Row,
+    keywords: &[String],
+    enabled: Enabled,
+    out: &mut Vec<u8>,
+) {
+    write::number(number, out.star());
+    out.extend_from_slice(b" FETCH (");
+    if enabled.qresync || enabled.rev2 {
+        out.extend_from_slice(b"UID ");
+        write::number(row.uid, out);
+        out.push(b' ');
+    }
+    if enabled.condstore {
+        write_modseq(row.modseq, out);
+        out.push(b' ');
+    }
+    write::flags(row.flags, row.keywords, keywords, out);
+    out.extend_from_slice(b")\r\n");
+}
+
+/// `MODSEQ (n)`
+pub(super) fn write_modseq(modseq: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"MODSEQ (");
+    write::number(modseq, out);
+    out.push(b')');
+}
+
+/// `VANISHED` (RFC 7162 §3.2.10).
+pub(super) fn write_vanished(uids: &[(u32, u32)], earlier: bool, out: &mut Vec<u8>) {
+    if uids.is_empty() {
+        return;
+    }
+    out.extend_from_slice(if earlier {
+        b"* VANISHED (EARLIER) "
+    } else {
+        b"* VANISHED "
+    });
+    sets::write(uids, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `FLAGS` and `PERMANENTFLAGS` (RFC 9051 §7.3.5, §7.1).
+pub(super) fn write_flags(selected: &Selected, out: &mut Vec<u8>) {
+    use super::super::command::Flags;
+    let all = Flags(Flags::ALL.iter().map(|(flag, _)| flag.0).sum());
+    let keywords = || selected.keywords.iter().map(String::as_str);
+    out.extend_from_slice(b"* FLAGS ");
+    write::flag_list(all, keywords(), out);
+    out.extend_from_slice(b"\r\n* OK [PERMANENTFLAGS ");
+    if selected.read_only {
+        out.extend_from_slice(b"()");
+    } else {
+        // `\*`: the client may make keywords.
+        write::flag_list(all, keywords().chain(["\\*"]), out);
+    }
+    out.extend_from_slice(b"] Flags that stay\r\n");
+}
+
+/// IDLE: looks whenever the shard says that something has happened.
+pub(super) struct Idle {
+    sync: Option<Sync>,
+    ended: Option<bool>,
+}
+
+impl Idle {
+    /// What happened before is said first.
+    pub(super) fn new(out: &mut Vec<u8>) -> Idle {
+        out.extend_from_slice(b"+ idling\r\n");
+        Idle {
+            sync: Some(Sync::new(true)),
+            ended: None,
+        }
+    }
+
+    /// Nothing is being said.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.sync.is_none()
+    }
+
+    /// The client's next line: `DONE` ends it.
+    pub(super) fn end(&mut self, line: &[u8]) {
+        self.ended = Some(line.eq_ignore_ascii_case(b"DONE"));
+    }
+
+    pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        loop {
+            if let Some(sync) = &mut self.sync {
+                match sync.go(context, out) {
+                    Turn::Finish(_) => self.sync = None,
+                    turn => return turn,
+                }
+            }
+            if let Some(done) = self.ended {
+                return Turn::Finish(if done {
+                    Finish::ok()
+                } else {
+                    Finish::bad("DONE ends IDLE")
+                });
+            }
+            if !std::mem::take(context.changed) || context.selected().is_none() {
+                return Turn::Input;
+            }
+            self.sync = Some(Sync::new(true));
+        }
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
+        if let Some(sync) = &mut self.sync {
+            sync.answer(answer, context, out);
+        }
+    }
+}

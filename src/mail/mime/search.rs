@@ -1,0 +1,290 @@
+//! SEARCH: does a text hold a string, whatever the case, the charset and the encoding?
+//!
+//! Text goes through a window in memory: transfer encoding off, to UTF-8, case folded, and then one
+//! vector search. Every byte is looked at once, so the time is linear for any text and any string.
+//!
+//! Guarantees: the answer of a plain search of the folded string in the folded, decoded text;
+//! memory bounded by the windows, but for texts in charsets other than UTF-8 and ISO-8859-1,
+//! which are decoded up to [`CHARSET_BYTES`] at a time.
+//! Does not know: which messages to look at, and when to pause.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::decode::TransferDecoder;
+use super::fields::{fields, line_name};
+use super::fold::{ascii_prefix, fold_char, fold_into, push_lowercase};
+use super::parts::{Charset, Encoding, Kind, Part, Parts};
+use super::preview::charset_name;
+use super::text::{decode_field, decoder};
+
+/// Bytes of a part that are decoded at a time.
+const WINDOW_BYTES: usize = 32 * 1024;
+/// Bytes of text in other charsets that are decoded at a time: a character that lies across such
+/// a border is not found.
+pub const CHARSET_BYTES: usize = 1024 * 1024;
+/// Bytes of a character in UTF-8 that may still be incomplete.
+const CHARACTER_BYTES_MAX: usize = 4;
+
+/// A string to search for, prepared once for all messages.
+#[derive(Debug, Clone)]
+pub struct Needle {
+    finder: Finder<'static>,
+}
+
+impl Needle {
+    /// Prepares a string; an empty one is in every text. Its length is the caller's to bound
+    /// ([`crate::limits::SEARCH_STRING_BYTES_MAX`]).
+    pub fn new(text: &str) -> Needle {
+        let mut folded = Vec::new();
+        fold_into(text, &mut folded);
+        Needle {
+            finder: Finder::new(&folded).into_owned(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.finder.needle().len()
+    }
+
+    /// `text` holds the string.
+    pub fn is_in(&self, text: &str) -> bool {
+        let mut folded = Vec::with_capacity(text.len());
+        fold_into(text, &mut folded);
+        self.finder.find(&folded).is_some()
+    }
+}
+
+/// Searches messages; its buffers serve one after the other.
+#[derive(Debug, Default)]
+pub struct TextSearch {
+    /// Without transfer encoding; what has not been folded.
+    decoded: Vec<u8>,
+    /// Folded; the last bytes of what has been searched stay, for matches across windows.
+    folded: Vec<u8>,
+}
+
+/// How bytes become text.
+#[derive(Clone, Copy)]
+enum Decode {
+    Utf8,
+    Latin1,
+    Other(fn(&[u8]) -> String),
+}
+
+impl TextSearch {
+    /// With empty buffers.
+    pub fn new() -> TextSearch {
+        TextSearch::default()
+    }
+
+    /// SEARCH HEADER: one of the header's fields of that name holds the string, decoded
+    /// (RFC 9051 §6.4.4; an empty string: there is such a field).
+    pub fn header(&mut self, needle: &Needle, header: &[u8], name: &[u8]) -> bool {
+        fields(header)
+            .filter(|field| field.name.eq_ignore_ascii_case(name))
+            .any(|field| needle.is_in(&decode_field(field.value)))
+    }
+
+    /// SEARCH TEXT (`with_header`) and SEARCH BODY: the decoded header, the headers of parts or the
+    /// texts in them hold the string. `parts` are those of `message`. What is neither text nor
+    /// a header is not looked at.
+    pub fn message(
+        &mut self,
+        needle: &Needle,
+        message: &[u8],
+        parts: &Parts,
+        with_header: bool,
+    ) -> bool {
+        let bytes = |range: &Range<u32>| {
+            let range = range.start as usize..range.end as usize;
+            message.get(range).unwrap_or_default()
+        };
+        parts.as_slice().iter().enumerate().any(|(index, part)| {
+            let header = bytes(&part.header);
+            (index > 0 || with_header) && self.whole_header(needle, header)
+                || part.kind == Kind::Text && self.text(needle, part, header, bytes(&part.body))
+        })
+    }
+
+    /// All fields of a header hold the string, each as a line `Name: value`, unfolded and decoded.
+    pub fn whole_header(&mut self, needle: &Needle, header: &[u8]) -> bool {
+        self.folded.clear();
+        let is_plain = header.is_ascii() && memchr::memmem::find(header, b"=?").is_none();
+        if is_plain {
+            // Unfolding is all there is to do; one search for all fields.
+            let end = header_end(header);
+            push_unfolded(&header[..end], &mut self.folded);
+            return needle.finder.find(&self.folded).is_some();
+        }
+        for field in fields(header) {
+            match line_name(field.raw) {
+                None => push_lossy(field.raw, &mut self.folded),
+                Some(_) => {
+                    let prefix = field.raw.len() - field.value.len();
+                    push_lossy(&field.raw[..prefix], &mut self.folded);
+                    self.folded.push(b' ');
+                    fold_into(&decode_field(field.value), &mut self.folded);
+                    self.folded.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        needle.finder.find(&self.folded).is_some()
+    }
+
+    /// The text of one part holds the string.
+    pub fn text(&mut self, needle: &Needle, part: &Part, header: &[u8], body: &[u8]) -> bool {
+        let decode = match part.charset {
+            Charset::Utf8 => Decode::Utf8,
+            Charset::Latin1 => Decode::Latin1,
+            Charset::Other => match decoder(&charset_name(part, header)) {
+                None => Decode::Utf8,
+                Some(decode) => Decode::Other(decode),
+            },
+        };
+        self.decoded.clear();
+        self.folded.clear();
+        if let Decode::Other(decode) = decode {
+            let mut transfer = TransferDecoder::new(part.encoding);
+            let mut rest = body.chunks(WINDOW_BYTES).peekable();
+            while let Some(window) = rest.next() {
+                transfer.feed(window, &mut self.decoded);
+                if rest.peek().is_none() {
+                    transfer.finish(&mut self.decoded);
+                } else if self.decoded.len() < CHARSET_BYTES {
+                    continue;
+                }
+                fold_into(&decode(&self.decoded), &mut self.folded);
+                self.decoded.clear();
+                if self.found(needle) {
+                    return true;
+                }
+            }
+            return self.found(needle);
+        }
+        let mut transfer = TransferDecoder::new(part.encoding);
+        let mut windows = body.chunks(WINDOW_BYTES).peekable();
+        while let Some(window) = windows.next() {
+            let is_last = windows.peek().is_none();
+            if part.encoding == Encoding::Identity && self.decoded.is_empty() {
+                let used = push_text(window, decode, is_last, &mut self.folded);
+                self.decoded.extend_from_slice(&window[used..]);
+            } else {
+                transfer.feed(window, &mut self.decoded);
+                if is_last {
+                    transfer.finish(&mut self.decoded);
+                }
+                let used = push_text(&self.decoded, decode, is_last, &mut self.folded);
+                self.decoded.drain(..used);
+            }
+            if self.found(needle) {
+                return true;
+            }
+        }
+        self.found(needle)
+    }
+
+    /// Searches what is folded, and leaves as much of it as a match may have begun in.
+    fn found(&mut self, needle: &Needle) -> bool {
+        if needle.finder.find(&self.folded).is_some() {
+            return true;
+        }
+        let kept = self.folded.len().min(needle.len().saturating_sub(1));
+        self.folded.drain(..self.folded.len() - kept);
+        false
+    }
+}
+
+/// Where the fields of a header end: the empty line is not part of any.
+fn header_end(header: &[u8]) -> usize {
+    for end in [&b"\r\n\r\n"[..], b"\n\n"] {
+        if header.ends_with(end) {
+            return header.len() - end.len() / 2;
+        }
+    }
+    match header {
+        b"\r\n" | b"\n" => 0,
+        _ => header.len(),
+    }
+}
+
+/// Folds ASCII, line breaks in front of spaces left out.
+fn push_unfolded(header: &[u8], out: &mut Vec<u8>) {
+    let mut start = 0;
+    for at in memchr::memchr_iter(b'\n', header) {
+        if matches!(header.get(at + 1), Some(b' ' | b'\t')) {
+            let end = if header[start..at].ends_with(b"\r") {
+                at - 1
+            } else {
+                at
+            };
+            push_lowercase(&header[start..end], out);
+            start = at + 1;
+        }
+    }
+    push_lowercase(&header[start..], out);
+}
+
+fn push_lossy(bytes: &[u8], out: &mut Vec<u8>) {
+    fold_into(&String::from_utf8_lossy(bytes), out);
+}
+
+/// Windows-1252 and with it ISO-8859-1, folded, from byte 128 on.
+static LATIN1: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let decode = decoder(b"windows-1252");
+    (0x80..=0xff_u8)
+        .map(|byte| match decode {
+            Some(decode) => decode(&[byte]).chars().map(fold_char).collect(),
+            None => fold_char(byte as char).to_string(),
+        })
+        .collect()
+});
+
+/// Appends the folded text of `bytes`; returns how many of them it took: all, but for a character
+/// that is not complete and may become so.
+fn push_text(bytes: &[u8], decode: Decode, is_last: bool, out: &mut Vec<u8>) -> usize {
+    match decode {
+        Decode::Latin1 => {
+            push_latin1(bytes, out);
+            bytes.len()
+        }
+        Decode::Other(_) | Decode::Utf8 => {
+            let used = match is_last {
+                true => bytes.len(),
+                false => complete_prefix(bytes),
+            };
+            match std::str::from_utf8(&bytes[..used]) {
+                Ok(text) => fold_into(text, out),
+                Err(_) => push_lossy(&bytes[..used], out),
+            }
+            used
+        }
+    }
+}
+
+/// Bytes up to a character at the end that more bytes could complete.
+fn complete_prefix(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(CHARACTER_BYTES_MAX - 1);
+    let is_start = |byte: &u8| *byte >= 0xc0;
+    match bytes[tail..].iter().rposition(is_start) {
+        Some(at) if std::str::from_utf8(&bytes[tail + at..]).is_err() => tail + at,
+        _ => bytes.len(),
+    }
+}
+
+fn push_latin1(bytes: &[u8], out: &mut Vec<u8>) {
+    let table = &**LATIN1;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let ascii = ascii_prefix(rest);
+        push_lowercase(&rest[..ascii], out);
+        rest = &rest[ascii..];
+        let other = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
+        for byte in &rest[..other] {
+            out.extend_from_slice(table[usize::from(byte & 0x7f)].as_bytes());
+        }
+        rest = &rest[other..];
+    }
+}

@@ -14,7 +14,7 @@
 //! 3  store         partitions: records, batches, group commit, recovery, index, compaction
 //!    net           listeners, descriptor limits, socket options
 //!    directory     domains, aliases, password schemes, the authentication cache
-//! 2  proto         sans-IO sessions: SMTP, LMTP, POP3, HTTP (no async, socket, disk or clock)
+//! 2  proto         sans-IO sessions: SMTP, LMTP, POP3, IMAP, HTTP (no async, socket, disk or clock)
 //!    ring          the kernel's side: one io_uring a shard, its driver and its operations
 //! 1  mail          addresses, envelopes, replies, trace headers, MIME structure and text search
 //!    metrics       counters, histograms, the Prometheus text
@@ -26,6 +26,10 @@
 //! through the mesh when another shard owns the partition) → `store` → `Answer` →
 //! `Session::answer` → `shard::conn` → `ring`. While an ask is out, `feed` is not called: that
 //! is the backpressure.
+
+// For the parts of `tests/` that unit tests share with the fuzz targets.
+#[cfg(test)]
+extern crate self as ringpost;
 
 pub mod admin;
 pub mod commands;

@@ -48,6 +48,12 @@ pub const IMAP_KEYWORDS_MAX: usize = 64;
 pub const IMAP_SLICE_MESSAGES: usize = 1024;
 /// Bytes of a message that an IMAP session asks for at once.
 pub const IMAP_READ_BYTES: u32 = 64 * 1024;
+/// Bytes of the messages of one APPEND that a session holds; what is more streams to the store.
+pub const IMAP_APPEND_BYTES_MAX: usize = 256 * 1024;
+/// Messages of one APPEND (RFC 3502).
+pub const IMAP_APPEND_MESSAGES_MAX: usize = 20_000;
+/// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
+pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Fields of an HTTP request head.
@@ -125,8 +131,6 @@ pub const MESSAGE_BYTES_MAX: u64 = 1 << 31;
 
 /// Bytes of a mailbox's name in UTF-8, all levels and separators included.
 pub const MAILBOX_NAME_BYTES_MAX: usize = 512;
-/// Levels of multipart and message/rfc822 that are told apart; what is deeper is opaque.
-pub const MIME_DEPTH_MAX: usize = 32;
 
 const _: () = assert!(BODY_CHUNK_BYTES <= BODY_INLINE_BYTES_MAX);
 const _: () = assert!(BODY_INLINE_BYTES_MAX * 4 <= BATCH_BYTES_MAX);

@@ -1,5 +1,5 @@
-//! Clients that nobody here wrote: Python's smtplib and poplib, swaks, curl, fetchmail, mpop, mutt,
-//! and Postfix, which keeps what it cannot deliver and tries again.
+//! Clients that nobody here wrote: Python's smtplib, poplib and imaplib, swaks, curl, fetchmail, mpop,
+//! mutt, and Postfix, which keeps what it cannot deliver and tries again.
 //!
 //! Each test names what it drives. What is absent is skipped and listed by name at the end; with
 //! `RINGPOST_SKIP=never`, as `tests/run` sets it after installing everything, a skipped test fails
@@ -25,11 +25,19 @@ const TESTS: &[Test] = &[
         &["python3"],
         corpus,
     ),
+    Test::driving("python_imaplib", &["python3"], imaplib),
     Test::driving("swaks_by_smtp_and_lmtp", &["swaks"], swaks),
     Test::driving("curl_sends_and_reads", &["curl"], curl),
+    Test::driving("curl_by_imap", &["curl"], curl_by_imap),
     Test::driving("fetchmail_fetches_and_removes", &["fetchmail"], fetchmail),
+    Test::driving(
+        "fetchmail_fetches_and_removes_by_imap",
+        &["fetchmail"],
+        fetchmail_by_imap,
+    ),
     Test::driving("mpop_fetches_with_pipelining", &["mpop"], mpop),
     Test::driving("mutt_reads_and_deletes", &["mutt", "tmux"], mutt),
+    Test::driving("mutt_by_imap", &["mutt", "tmux"], mutt_by_imap),
     Test::driving(
         "postfix_delivers_by_lmtp_through_kills",
         &["postfix", "python3"],
@@ -83,6 +91,16 @@ fn python() {
         .arg(server.smtp.port().to_string())
         .arg(server.lmtp.port().to_string())
         .arg(server.pop3.port().to_string()));
+}
+
+fn imaplib() {
+    let server = server();
+    let output = run(Command::new("python3")
+        .arg(script("imap.py"))
+        .arg(server.smtp.port().to_string())
+        .arg(server.imap.port().to_string())
+        .arg(script("messages")));
+    assert!(output.contains("all well"), "{output}");
 }
 
 fn corpus() {
@@ -159,6 +177,40 @@ fn curl() {
         run(Command::new("curl").args(["-sS", &format!("http://{}/health", server.http)]))
             .starts_with("ok")
     );
+}
+
+fn curl_by_imap() {
+    let server = server();
+    let folder = tempfile::tempdir().expect("a folder");
+    let message = folder.path().join("message");
+    let text = format!("Subject: curl\r\n\r\n{}last\r\n", ".dot\r\n".repeat(20_000));
+    std::fs::write(&message, &text).expect("written");
+    let curl = |path: &str, more: &[&str]| {
+        let url = format!("imap://{}/{path}", server.imap);
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--user", "u2@bench.test:pw", &url]);
+        run(command.args(more))
+    };
+    let file = message.to_str().expect("a path in UTF-8");
+    curl("Drafts", &["-T", file]);
+    assert!(curl("", &[]).contains("* LIST (\\HasNoChildren \\Drafts) \"/\" \"Drafts\"\r\n"));
+    assert_eq!(curl("Drafts;MAILINDEX=1", &[]), text);
+    assert_eq!(
+        curl("Drafts;UID=1;SECTION=HEADER", &[]),
+        "Subject: curl\r\n\r\n"
+    );
+    assert_eq!(curl("Drafts?SUBJECT%20curl", &[]), "* SEARCH 1\r\n");
+    let plain = [
+        "--login-options",
+        "AUTH=PLAIN",
+        "--request",
+        "STATUS Drafts (MESSAGES SIZE)",
+    ];
+    let status = format!("* STATUS \"Drafts\" (MESSAGES 1 SIZE {})\r\n", text.len());
+    assert_eq!(curl("", &plain), status);
+    curl("Drafts", &["--request", "STORE 1 +FLAGS (\\Deleted)"]);
+    curl("Drafts", &["--request", "EXPUNGE"]);
+    assert_eq!(curl("Drafts", &["--request", "SEARCH ALL"]), "* SEARCH\r\n");
 }
 
 /// A terminal of its own for a program that wants one.
@@ -250,6 +302,46 @@ fn mutt() {
     let left = mailbox(server.pop3, "u3@bench.test", "pw");
     assert_eq!(left.len(), 2);
     assert!(left[0].starts_with("Subject: 1\r\n"), "{}", left[0]);
+}
+
+fn mutt_by_imap() {
+    let server = server();
+    three(&server);
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!(
+        "set folder=imap://u3%40bench.test@{0}/\nset spoolfile=+INBOX\nset imap_pass=pw\n\
+         set ssl_starttls=no\nset ssl_force_tls=no\nset delete=yes\nset quit=yes\n\
+         set header_cache={1}/cache\nset mail_check=60\nset record=+Sent\nset confirmappend=no\n\
+         set imap_idle=yes\n",
+        server.imap,
+        folder.path().display()
+    );
+    std::fs::write(folder.path().join("rc"), text).expect("written");
+    let home = folder.path().display();
+    let command = format!("HOME={home} TERM=screen LC_ALL=C mutt -n -F {home}/rc");
+    let mutt = Terminal::start(folder.path(), &command);
+    mutt.expect("Msgs:3");
+    mutt.press(&["2", "Enter", "Enter"]);
+    mutt.expect("2/3");
+    mutt.press(&["End"]);
+    mutt.expect("(end)");
+    mutt.press(&["q"]);
+    mutt.expect("Msgs:3 New:2");
+    // The third is put into Sent, which deletes it here; the first is deleted.
+    mutt.press(&["3", "Enter", "s", "C-u", "=Sent", "Enter"]);
+    mutt.expect("Del:1");
+    mutt.press(&["q", "1", "Enter", "d"]);
+    mutt.expect("Del:2");
+    mutt.press(&["q"]);
+    mutt.expect_end();
+    let left = mailbox(server.pop3, "u3@bench.test", "pw");
+    assert_eq!(left.len(), 1);
+    assert!(left[0].starts_with("Subject: 1\r\n"), "{}", left[0]);
+    // Opened again, from the header cache, in the other mailbox.
+    let again = Terminal::start(folder.path(), &format!("{command} -f =Sent"));
+    again.expect("Msgs:1");
+    again.press(&["q"]);
+    again.expect_end();
 }
 
 fn not_root() -> Option<String> {
@@ -415,6 +507,29 @@ fn fetchmail() {
         "poll 127.0.0.1 protocol pop3 port {} username \"u3@bench.test\" password \"pw\" \
          mda \"cat >> {}\" sslproto '' fetchall\n",
         server.pop3.port(),
+        mbox.display()
+    );
+    std::fs::write(&rc, text).expect("written");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&rc, private).expect("private");
+    run(Command::new("fetchmail")
+        .env("FETCHMAILHOME", folder.path())
+        .args(["--nosyslog", "-f"])
+        .arg(&rc));
+    let fetched = std::fs::read_to_string(&mbox).expect("mail");
+    assert_eq!(fetched.matches("Subject: ").count(), 3, "{fetched}");
+    assert!(mailbox(server.pop3, "u3@bench.test", "pw").is_empty());
+}
+
+fn fetchmail_by_imap() {
+    let server = server();
+    three(&server);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (rc, mbox) = (folder.path().join("rc"), folder.path().join("mbox"));
+    let text = format!(
+        "poll 127.0.0.1 protocol imap port {} username \"u3@bench.test\" password \"pw\" \
+         mda \"cat >> {}\" sslproto '' fetchall\n",
+        server.imap.port(),
         mbox.display()
     );
     std::fs::write(&rc, text).expect("written");

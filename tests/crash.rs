@@ -117,7 +117,7 @@ fn killed_and_restarted_by_a_hook() {
          kill -9 $(cat {pid})\n\
          for i in $(seq 50); do kill -0 $(cat {pid}) 2>/dev/null || break; sleep 0.05; done\n\
          fi\n\
-         {ringpost} serve --data {data} --smtp {smtp} --pop3 {pop3} --lmtp none --http none \
+         {ringpost} serve --data {data} --smtp {smtp} --pop3 {pop3} --lmtp none --imap none --http none \
          >>{log} 2>&1 </dev/null &\n\
          echo $! >{pid}\n",
         pid = pid.display(),

@@ -5,6 +5,10 @@
 mod address;
 #[path = "fuzz/src/http_session.rs"]
 mod http_session;
+#[path = "fuzz/src/imap_session.rs"]
+mod imap_session;
+#[path = "fuzz/src/imap_world.rs"]
+mod imap_world;
 #[path = "fuzz/src/pop3_session.rs"]
 mod pop3_session;
 #[path = "fuzz/src/shard.rs"]
@@ -56,6 +60,11 @@ fn drive(target: fn(&[u8]), words: &[&[u8]], seeds: u64) {
 #[test]
 fn pop3() {
     drive(pop3_session::pop3_session, pop3_session::WORDS, 3_000);
+}
+
+#[test]
+fn imap() {
+    drive(imap_session::imap_session, imap_session::WORDS, 4_000);
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn write(dir: &Path, name: &str, load: &str, server: &str) -> (PathBuf, SocketAd
     let text = format!(
         "command = \"smtp\"\ntarget = \"{smtp}\"\nusers = 4\nconnections = 4\n{load}\n[server]\n\
          start = '\"$BIN/ringpost\" serve --data \"$DATA\" --processors 0 --smtp {smtp} --http {http} \
-         --lmtp none --pop3 none {server}'\nready = \"{smtp}\"\nsetup = '\"$BIN/ringpost\" account \
+         --lmtp none --pop3 none --imap none {server}'\nready = \"{smtp}\"\nsetup = '\"$BIN/ringpost\" account \
          generate --data \"$DATA\" --users 4 --prefix u --domain bench.test --password pw'\n"
     );
     let path = dir.join(name);

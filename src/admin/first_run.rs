@@ -136,14 +136,14 @@ fn random_password() -> Result<String, String> {
 /// A listener that listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// `smtp`, `lmtp`, `pop3`, `http`.
+    /// `smtp`, `lmtp`, `pop3`, `imap`, `http`.
     pub service: &'static str,
     /// Where, with the port that the kernel chose.
     pub address: ListenAddress,
 }
 
 /// What `ringpost serve` prints when it is ready: where it listens, and after the first start the
-/// demo accounts (one a line, address and password) and three commands to try.
+/// demo accounts (one a line, address and password) and some commands to try.
 pub fn ready_text(listeners: &[Listener], data: &Path, first: Option<&FirstRun>) -> String {
     let mut out = String::new();
     // Writing into a string cannot fail.
@@ -192,6 +192,12 @@ pub fn ready_text(listeners: &[Listener], data: &Path, first: Option<&FirstRun>)
     if let (Some(reader), Some(pop3)) = (first.accounts.get(1), find("pop3")) {
         commands.push(format!(
             "curl -sS --user '{}:{}' pop3://{pop3}/1",
+            reader.address, reader.password
+        ));
+    }
+    if let (Some(reader), Some(imap)) = (first.accounts.get(1), find("imap")) {
+        commands.push(format!(
+            "curl -sS --user '{}:{}' 'imap://{imap}/INBOX;MAILINDEX=1'",
             reader.address, reader.password
         ));
     }

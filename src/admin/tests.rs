@@ -421,6 +421,7 @@ fn what_is_printed_can_be_copied() {
             address: ListenAddress::Unix("/run/lmtp".into()),
         },
         tcp("pop3", "[::]:2110"),
+        tcp("imap", "127.0.0.1:2143"),
         tcp("http", "127.0.0.1:2080"),
     ];
     let text = ready_text(&listeners, Path::new("mail data"), Some(&first));
@@ -430,6 +431,7 @@ fn what_is_printed_can_be_copied() {
         "  alice@demo.test pass-word",
         "  bob@demo.test pass-word",
         "  curl -sS --user 'bob@demo.test:pass-word' pop3://[::1]:2110/1",
+        "  curl -sS --user 'bob@demo.test:pass-word' 'imap://127.0.0.1:2143/INBOX;MAILINDEX=1'",
         "  curl -sS http://127.0.0.1:2080/metrics",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");

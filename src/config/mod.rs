@@ -80,6 +80,8 @@ pub struct Config {
     pub lmtp: Vec<ListenAddress>,
     /// `--pop3`
     pub pop3: Vec<ListenAddress>,
+    /// `--imap`
+    pub imap: Vec<ListenAddress>,
     /// `--http`
     pub http: Vec<ListenAddress>,
     /// `--domain`: served beside those in the site log.
@@ -120,6 +122,10 @@ pub struct Config {
     pub smtp_data_timeout: Duration,
     /// `--pop3-timeout` [N17].
     pub pop3_timeout: Duration,
+    /// `--imap-timeout` [I5, N17].
+    pub imap_timeout: Duration,
+    /// `--tcp-keepalive` [C5]; zero: the kernel's own.
+    pub tcp_keepalive: Duration,
     /// `--allow-short-timeouts`: the three above may be below what the protocols ask for.
     pub allow_short_timeouts: bool,
     /// `--smtp-sessions-max`, over all shards [N18].
@@ -128,6 +134,8 @@ pub struct Config {
     pub lmtp_sessions_max: u32,
     /// `--pop3-sessions-max` [N18].
     pub pop3_sessions_max: u32,
+    /// `--imap-sessions-max` [N18].
+    pub imap_sessions_max: u32,
     /// `--auth-cache-ttl` [N37].
     pub auth_cache_ttl: Duration,
     /// `--auth-cache-size` [N37].

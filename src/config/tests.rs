@@ -26,6 +26,7 @@ const SAMPLES: &[Sample] = &[
     ("smtp", "[::1]:25", "[\"[::1]:25\"]", "localhost", "25"),
     ("lmtp", "/run/lmtp", "[\"/run/lmtp\"]", "127.0.0.1", "[24]"),
     ("pop3", "none", "\"none\"", "127.0.0.1:99999", "[[]]"),
+    ("imap", "none", "\"none\"", "127.0.0.1:99999", "[[]]"),
     ("http", "127.0.0.1:0", "[\"127.0.0.1:0\"]", ":80", "{}"),
     ("domain", "Example.org", "[\"example.org\"]", "a b", "[1]"),
     (
@@ -62,12 +63,15 @@ const SAMPLES: &[Sample] = &[
     ("smtp-sessions-max", "5", "5", "0", "0"),
     ("lmtp-sessions-max", "6", "6", "1048577", "true"),
     ("pop3-sessions-max", "600", "600", "6e2", "6e2"),
+    ("imap-sessions-max", "600", "600", "6e2", "6e2"),
     ("memory-max", "16M", "\"16M\"", "1M", "1"),
     ("auth-cache-ttl", "7d", "\"7d\"", "31d", "\"1w\""),
     ("auth-cache-size", "10000", "10000", "10000001", "\"x\""),
     ("smtp-timeout", "20m", "\"20m\"", "25h", "1200"),
     ("smtp-data-timeout", "20m", "\"20m\"", "0", "\"0s\""),
     ("pop3-timeout", "1h", "\"1h\"", "10", "600"),
+    ("imap-timeout", "1h", "\"1h\"", "10", "600"),
+    ("tcp-keepalive", "5m", "\"5m\"", "-1s", "\"x\""),
     ("allow-short-timeouts", "true", "true", "", "\"true\""),
 ];
 
@@ -203,6 +207,7 @@ fn defaults_pass_their_own_checks_and_are_what_the_documents_say() {
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
     assert_eq!(config.smtp_timeout, Duration::from_secs(600), "N17");
     assert_eq!(config.pop3_timeout, Duration::from_secs(600), "N17");
+    assert_eq!(config.imap_timeout, Duration::from_secs(1800), "I5");
     assert_eq!(config.auth_cache_ttl, Duration::from_secs(900), "N37");
     assert_eq!(config.expire_start, 23, "N23");
     assert_eq!(config.cleanup_age, Duration::from_secs(3600), "N23");
@@ -329,12 +334,17 @@ fn a_setting_given_twice_is_refused() {
 
 #[test]
 fn time_outs_are_not_lowered_by_accident() {
-    for name in ["smtp-timeout", "smtp-data-timeout", "pop3-timeout"] {
+    for (name, floor) in [
+        ("smtp-timeout", "10m"),
+        ("smtp-data-timeout", "10m"),
+        ("pop3-timeout", "10m"),
+        ("imap-timeout", "30m"),
+    ] {
         let error = by_flag(name, "5s").expect_err(name).to_string();
         assert_eq!(
             error,
             format!(
-                "--{name}: 5s is shorter than the 10m that the protocol asks for; \
+                "--{name}: 5s is shorter than the {floor} that the protocol asks for; \
                  --allow-short-timeouts permits it"
             )
         );

@@ -46,6 +46,34 @@ impl Drop for SocketFile {
     }
 }
 
+impl Listener {
+    /// After so long a silence the kernel asks whether a TCP peer is still there, and then as often
+    /// again in a tenth of that [C5]. Zero: as the kernel is set. Nothing for a Unix socket.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn set_keepalive(&self, service: &str, after: Duration) -> Result<(), ListenError> {
+        let ListenAddress::Tcp(address) = &self.address else {
+            return Ok(());
+        };
+        if after.is_zero() {
+            return Ok(());
+        }
+        // Whole seconds, at least one.
+        let again = (after / 10).max(Duration::from_secs(1));
+        for socket in &self.sockets {
+            sockopt::set_tcp_keepidle(socket, after)
+                .and_then(|()| sockopt::set_tcp_keepintvl(socket, again))
+                .map_err(|error| ListenError {
+                    address: address.to_string(),
+                    flag: format!("--{service}"),
+                    reason: format!("--tcp-keepalive: {error}"),
+                })?;
+        }
+        Ok(())
+    }
+}
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} ({flag}): {reason}")]
@@ -263,8 +291,11 @@ mod tests {
     #[test]
     fn what_is_accepted_has_no_delay() {
         let listener = listen("pop3", &local(0), 1).expect("bound");
+        let silence = Duration::from_secs(300);
+        listener.set_keepalive("pop3", silence).expect("set");
         let _client = TcpStream::connect(tcp(&listener.address)).expect("connected");
         let accepted = rustix::net::accept(&listener.sockets[0]).expect("accepted");
+        assert_eq!(sockopt::tcp_keepidle(&accepted), Ok(silence));
         assert!(sockopt::tcp_nodelay(&accepted).expect("read"));
         assert!(sockopt::socket_keepalive(&accepted).expect("read"));
     }

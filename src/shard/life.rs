@@ -28,7 +28,7 @@ use crate::admin::FirstRun;
 use crate::config::{Config, SyncLevel};
 use crate::directory::{AuthCache, Verifier};
 use crate::limits;
-use crate::proto::{pop3, smtp};
+use crate::proto::{imap, pop3, smtp};
 use crate::queue::Queue;
 use crate::ring::{Options, Ring};
 use crate::store::layout::Layout;
@@ -220,6 +220,7 @@ fn make_shard(plan: Plan) -> Result<Rc<Shard>, String> {
         delivery: super::wait::Permits::new(config.delivery_processors),
         recipients: services::RecipientCache::default(),
         maildrops: services::Maildrops::default(),
+        desks: services::Desks::default(),
         streams: services::Streams::default(),
         auth_cache: RefCell::new(AuthCache::new(config.auth_cache_ttl, cached, key)),
         verifier: plan.verifier,
@@ -233,6 +234,7 @@ fn make_shard(plan: Plan) -> Result<Rc<Shard>, String> {
         site_log: OnceCell::new(),
         site: RefCell::default(),
         answers: RefCell::default(),
+        woken: RefCell::default(),
         spare_buffers: RefCell::default(),
         in_flight_bytes: Cell::new(0),
         now: Cell::new(Instant::now()),
@@ -274,6 +276,12 @@ fn session_settings(config: &Config) -> SessionSettings {
             default_domain: config.default_domain.clone().unwrap_or_default(),
             idle_timeout: config.pop3_timeout,
         })),
+        imap: RefCell::new(Arc::new(imap::Settings {
+            hostname: config.hostname.clone(),
+            default_domain: config.default_domain.clone().unwrap_or_default(),
+            idle_timeout: config.imap_timeout,
+            message_bytes_max: config.message_bytes_max,
+        })),
     }
 }
 
@@ -285,6 +293,7 @@ async fn open_partitions(shard: &Rc<Shard>, recovery: &Recovery) -> Result<(), S
             let (dir, identity) = (layout.partition_dir(number), layout.identity(number));
             let partition =
                 open_log(shard, &dir, identity, limits::SEGMENT_BYTES, recovery).await?;
+            spawn(services::watch(Rc::clone(shard), Rc::clone(&partition)));
             shard.partitions.borrow_mut()[usize::from(number)] = Some(partition);
         }
     }

@@ -9,7 +9,7 @@
 //! pump       the loop: completions, jobs, answers
 //! conn       one connection
 //! session    one type for the sessions of all services
-//! services   finds the answers: recipients, deliveries, maildrops, admin
+//! services   finds the answers: recipients, deliveries, maildrops, mailboxes, admin
 //! mesh       jobs between shards
 //! line       how a line of the log is written
 //! wait       waiting among the tasks of one shard
@@ -52,7 +52,7 @@ use crate::directory::{AuthCache, Site, Verifier};
 use crate::limits;
 use crate::mail::Address;
 use crate::net::DescriptorBudget;
-use crate::proto::{pop3, smtp};
+use crate::proto::{imap, pop3, smtp};
 use crate::queue::Queue;
 use crate::ring::Ring;
 use crate::store::layout::Layout;
@@ -79,6 +79,8 @@ struct SessionSettings {
     lmtp: Arc<smtp::Settings>,
     /// Made anew when the site is known: a bare user name needs its default domain.
     pop3: RefCell<Arc<pop3::Settings>>,
+    /// As `pop3`.
+    imap: RefCell<Arc<imap::Settings>>,
 }
 
 /// The few numbers that shards publish to each other: loads and counts for admission, each a
@@ -108,6 +110,7 @@ pub(crate) struct Shard {
     pub(crate) control: wait::Permits,
     pub(crate) recipients: services::RecipientCache,
     pub(crate) maildrops: services::Maildrops,
+    pub(crate) desks: services::Desks,
     pub(crate) streams: services::Streams,
     pub(crate) auth_cache: RefCell<AuthCache>,
     pub(crate) verifier: Verifier,
@@ -123,6 +126,8 @@ pub(crate) struct Shard {
     site_log: OnceCell<Rc<LocalPartition>>,
     site: RefCell<Arc<Site>>,
     answers: RefCell<VecDeque<(ConnKey, AnyAnswer)>>,
+    /// Sessions that have something to look at.
+    woken: RefCell<VecDeque<ConnKey>>,
     spare_buffers: RefCell<Vec<Vec<u8>>>,
     in_flight_bytes: Cell<i64>,
     /// The time, as of the pump's turn.
@@ -245,6 +250,12 @@ impl Shard {
             changed.default_domain = default.to_owned();
             *settings = Arc::new(changed);
         }
+        let mut settings = self.session_settings.imap.borrow_mut();
+        if settings.default_domain != default {
+            let mut changed = imap::Settings::clone(&settings);
+            changed.default_domain = default.to_owned();
+            *settings = Arc::new(changed);
+        }
         self.site.replace(site);
     }
 
@@ -259,7 +270,18 @@ impl Shard {
     }
 
     fn has_answers(&self) -> bool {
-        !self.answers.borrow().is_empty()
+        !self.answers.borrow().is_empty() || !self.woken.borrow().is_empty()
+    }
+
+    /// Tells a session that something has changed in what it has open; the pump does it in its next
+    /// turn.
+    pub(crate) fn wake_session(&self, key: ConnKey) {
+        self.woken.borrow_mut().push_back(key);
+        self.ring.nudge();
+    }
+
+    fn next_woken(&self) -> Option<ConnKey> {
+        self.woken.borrow_mut().pop_front()
     }
 
     /// An empty buffer, used before if there is one.
@@ -341,6 +363,7 @@ impl Shard {
             Service::Smtp => self.config.smtp_sessions_max,
             Service::Lmtp => self.config.lmtp_sessions_max,
             Service::Pop3 => self.config.pop3_sessions_max,
+            Service::Imap => self.config.imap_sessions_max,
             Service::Http | Service::Control => u32::MAX,
         };
         if self.memory_is_short(0) && !matches!(service, Service::Http | Service::Control) {

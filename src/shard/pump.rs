@@ -357,12 +357,20 @@ impl Pace {
     }
 }
 
+/// Answers of the services first, then who has something to look at: what a session asks for its
+/// news is answered at once.
 fn take_answers(shard: &Rc<Shard>) -> usize {
     let mut done = 0;
     while let Some((key, answer)) = shard.next_answer() {
         shard
             .connections
             .with(shard, key, |conn| conn.answer(answer, key, shard));
+        done += 1;
+    }
+    while let Some(key) = shard.next_woken() {
+        shard
+            .connections
+            .with(shard, key, |conn| conn.notify(Event::Changed, key, shard));
         done += 1;
     }
     done

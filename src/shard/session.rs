@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::probe::AskKind;
 use crate::admin;
-use crate::proto::{Event, Session, Step, http, pop3, smtp};
+use crate::proto::{Event, Session, Step, http, imap, pop3, smtp};
 
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub(crate) enum Service {
     Lmtp,
     /// RFC 1939.
     Pop3,
+    /// RFC 9051.
+    Imap,
     /// The admin address.
     Http,
     /// The control socket.
@@ -23,10 +25,11 @@ pub(crate) enum Service {
 
 impl Service {
     /// All of them, in the order of [`Service::index`].
-    pub(crate) const ALL: [Service; 5] = [
+    pub(crate) const ALL: [Service; 6] = [
         Service::Smtp,
         Service::Lmtp,
         Service::Pop3,
+        Service::Imap,
         Service::Http,
         Service::Control,
     ];
@@ -37,6 +40,7 @@ impl Service {
             Service::Smtp => "smtp",
             Service::Lmtp => "lmtp",
             Service::Pop3 => "pop3",
+            Service::Imap => "imap",
             Service::Http => "http",
             Service::Control => "control",
         }
@@ -52,6 +56,7 @@ impl Service {
         match self {
             Service::Smtp | Service::Lmtp => b"421 4.3.2 Too busy, try again later\r\n",
             Service::Pop3 => b"-ERR [SYS/TEMP] Too busy, try again later\r\n",
+            Service::Imap => b"* BYE [UNAVAILABLE] Too busy, try again later\r\n",
             Service::Http => {
                 b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             }
@@ -66,6 +71,8 @@ pub(crate) enum AnySession {
     Smtp(Box<smtp::Session>),
     /// POP3.
     Pop3(Box<pop3::Session>),
+    /// IMAP.
+    Imap(Box<imap::Session>),
     /// HTTP.
     Http(Box<http::Session>),
     /// The control socket.
@@ -79,6 +86,8 @@ pub(crate) enum AnyAsk {
     Smtp(smtp::Ask),
     /// POP3.
     Pop3(pop3::Ask),
+    /// IMAP.
+    Imap(imap::Ask),
     /// HTTP.
     Http(http::Ask),
     /// The control socket.
@@ -95,6 +104,7 @@ impl AnyAsk {
             AnyAsk::Pop3(pop3::Ask::Login(_)) => AskKind::Login,
             AnyAsk::Pop3(pop3::Ask::Read { .. }) => AskKind::Read,
             AnyAsk::Pop3(pop3::Ask::Expunge { .. }) => AskKind::Quit,
+            AnyAsk::Imap(ask) => imap_kind(ask),
             AnyAsk::Http(_) => AskKind::Http,
             AnyAsk::Control(_) => AskKind::Control,
         }
@@ -108,10 +118,31 @@ pub(crate) enum AnyAnswer {
     Smtp(smtp::Answer),
     /// POP3.
     Pop3(pop3::Answer),
+    /// IMAP.
+    Imap(imap::Answer),
     /// HTTP.
     Http(http::Answer),
     /// The control socket.
     Control(admin::Reply),
+}
+
+fn imap_kind(ask: &imap::Ask) -> AskKind {
+    use imap::Ask;
+    match ask {
+        Ask::Login(_) => AskKind::ImapLogin,
+        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time => AskKind::ImapList,
+        Ask::Manage(_) => AskKind::ImapManage,
+        Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
+        Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,
+        Ask::Rows { .. } => AskKind::ImapRows,
+        Ask::Summaries { .. } => AskKind::ImapSummary,
+        Ask::Read { .. } => AskKind::ImapRead,
+        Ask::Match { .. } => AskKind::ImapSearch,
+        Ask::Store(_) => AskKind::ImapStore,
+        Ask::Expunge { .. } => AskKind::ImapExpunge,
+        Ask::Copy { .. } => AskKind::ImapCopy,
+        Ask::Chunk { .. } | Ask::Abort | Ask::Append { .. } => AskKind::ImapAppend,
+    }
 }
 
 impl AnySession {
@@ -120,6 +151,7 @@ impl AnySession {
         match self {
             AnySession::Smtp(session) => session.held_bytes(),
             AnySession::Pop3(session) => session.held_bytes(),
+            AnySession::Imap(session) => session.held_bytes(),
             // A request at most, of an operator.
             AnySession::Http(_) | AnySession::Control(_) => 0,
         }
@@ -129,6 +161,7 @@ impl AnySession {
     pub(crate) fn shed(&mut self) -> bool {
         match self {
             AnySession::Smtp(session) => session.shed_body(),
+            AnySession::Imap(session) => session.shed(),
             AnySession::Pop3(_) | AnySession::Http(_) | AnySession::Control(_) => false,
         }
     }
@@ -151,6 +184,7 @@ impl Session for AnySession {
         match self {
             AnySession::Smtp(session) => lift(session.greet(now, out), AnyAsk::Smtp),
             AnySession::Pop3(session) => lift(session.greet(now, out), AnyAsk::Pop3),
+            AnySession::Imap(session) => lift(session.greet(now, out), AnyAsk::Imap),
             AnySession::Http(session) => lift(session.greet(now, out), AnyAsk::Http),
             AnySession::Control(session) => lift(session.greet(now, out), AnyAsk::Control),
         }
@@ -165,6 +199,10 @@ impl Session for AnySession {
             AnySession::Pop3(session) => {
                 let (used, step) = session.feed(input, now, out);
                 (used, lift(step, AnyAsk::Pop3))
+            }
+            AnySession::Imap(session) => {
+                let (used, step) = session.feed(input, now, out);
+                (used, lift(step, AnyAsk::Imap))
             }
             AnySession::Http(session) => {
                 let (used, step) = session.feed(input, now, out);
@@ -185,6 +223,9 @@ impl Session for AnySession {
             (AnySession::Pop3(session), AnyAnswer::Pop3(answer)) => {
                 lift(session.answer(answer, now, out), AnyAsk::Pop3)
             }
+            (AnySession::Imap(session), AnyAnswer::Imap(answer)) => {
+                lift(session.answer(answer, now, out), AnyAsk::Imap)
+            }
             (AnySession::Http(session), AnyAnswer::Http(answer)) => {
                 lift(session.answer(answer, now, out), AnyAsk::Http)
             }
@@ -199,6 +240,7 @@ impl Session for AnySession {
         match self {
             AnySession::Smtp(session) => lift(session.notify(event, now, out), AnyAsk::Smtp),
             AnySession::Pop3(session) => lift(session.notify(event, now, out), AnyAsk::Pop3),
+            AnySession::Imap(session) => lift(session.notify(event, now, out), AnyAsk::Imap),
             AnySession::Http(session) => lift(session.notify(event, now, out), AnyAsk::Http),
             AnySession::Control(session) => lift(session.notify(event, now, out), AnyAsk::Control),
         }
@@ -208,6 +250,7 @@ impl Session for AnySession {
         match self {
             AnySession::Smtp(session) => session.deadline(),
             AnySession::Pop3(session) => session.deadline(),
+            AnySession::Imap(session) => session.deadline(),
             AnySession::Http(session) => session.deadline(),
             AnySession::Control(session) => session.deadline(),
         }

@@ -220,11 +220,15 @@ fn bind_all(
         (Service::Smtp, &config.smtp),
         (Service::Lmtp, &config.lmtp),
         (Service::Pop3, &config.pop3),
+        (Service::Imap, &config.imap),
         (Service::Http, &config.http),
     ] {
         for address in wanted {
             let listener = net::listen(service.name(), address, shards);
-            bound.push((service, listener.map_err(ServeError::new)?));
+            let listener = listener.map_err(ServeError::new)?;
+            let kept = listener.set_keepalive(service.name(), config.tcp_keepalive);
+            kept.map_err(ServeError::new)?;
+            bound.push((service, listener));
         }
     }
     let control = layout.control_socket();

@@ -27,6 +27,7 @@ pub struct Server {
     pub smtp: SocketAddr,
     pub lmtp: SocketAddr,
     pub pop3: SocketAddr,
+    pub imap: SocketAddr,
     pub http: SocketAddr,
 }
 
@@ -83,7 +84,8 @@ impl Server {
             .arg("--data")
             .arg(data)
             .args(["--smtp", "127.0.0.1:0", "--lmtp", "127.0.0.1:0"])
-            .args(["--pop3", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--pop3", "127.0.0.1:0", "--imap", "127.0.0.1:0"])
+            .args(["--http", "127.0.0.1:0"])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -110,10 +112,11 @@ impl Server {
                 address("smtp")?,
                 address("lmtp")?,
                 address("pop3")?,
+                address("imap")?,
                 address("http")?,
             ))
         })();
-        let Some((smtp, lmtp, pop3, http)) = found else {
+        let Some((smtp, lmtp, pop3, imap, http)) = found else {
             let status = child.wait().expect("a status");
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             return Err(format!("{status}\n{printed}{said}"));
@@ -130,6 +133,7 @@ impl Server {
             smtp,
             lmtp,
             pop3,
+            imap,
             http,
         })
     }

@@ -6,6 +6,7 @@
 //! parse     the grammar; command: what comes of it
 //! view      message numbers and UIDs
 //! sets      sequence sets
+//! program   a search as it is carried out
 //! names     mailbox names and patterns
 //! write     the small parts of responses
 //! ```
@@ -25,6 +26,7 @@ pub mod command;
 pub mod frame;
 pub mod names;
 pub mod parse;
+mod program;
 mod session;
 pub mod sets;
 pub mod view;
@@ -37,6 +39,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 pub use command::{FlagList, Flags, StoreHow};
+pub use program::compare;
 pub use session::Session;
 pub use view::View;
 
@@ -117,11 +120,11 @@ pub enum Ask {
         /// The last one that the client knows of.
         since: u64,
     },
-    /// Summaries of messages (see [`crate::mail::mime::Summary`]), for each UID one. Answer:
+    /// Summaries of messages (see [`crate::mail::mime::Summary`]), for each one. Answer:
     /// [`Answer::Summaries`].
     Summaries {
-        /// Ascending.
-        uids: Vec<u32>,
+        /// UID and `email_id`, ascending.
+        messages: Vec<(u32, u64)>,
     },
     /// Bytes `offset..offset + length` of a message. Answer: [`Answer::Data`].
     Read {
@@ -134,13 +137,15 @@ pub enum Ask {
     },
     /// Which of these texts hold of messages. Answer: [`Answer::Matched`].
     Match {
-        /// Ascending.
-        uids: Vec<u32>,
+        /// UID and `email_id`, ascending.
+        messages: Vec<(u32, u64)>,
         /// At most `limits::IMAP_SEARCH_TEXTS_MAX`.
         texts: Arc<[TextKey]>,
         /// Only those of them whose bit is set are wanted.
         wanted: u64,
     },
+    /// What time is it? Answer: [`Answer::Time`].
+    Time,
     /// Changes flags. Answer: [`Answer::Stored`].
     Store(StoreFlags),
     /// Expunges messages, whatever their flags. Answer: [`Answer::Done`].
@@ -335,6 +340,8 @@ pub struct Stored {
     pub modseq: Option<u64>,
     /// Left alone, because they have changed since: ascending.
     pub modified: Vec<u32>,
+    /// Names of keywords, by bit, where the change has made one.
+    pub keywords: Option<Arc<[String]>>,
 }
 
 /// What was copied or moved.
@@ -393,12 +400,14 @@ pub enum Answer {
     Rows(Result<Vec<Row>, Refusal>),
     /// Ascending ranges.
     Vanished(Result<Vec<(u32, u32)>, Refusal>),
-    /// For each UID one, encoded.
+    /// For each message one, encoded.
     Summaries(Vec<Result<Vec<u8>, Refusal>>),
     /// The bytes.
     Data(Result<Vec<u8>, Refusal>),
-    /// For each UID the bits of the texts that hold.
+    /// For each message the bits of the texts that hold.
     Matched(Result<Vec<u64>, Refusal>),
+    /// Milliseconds since 1970.
+    Time(u64),
     /// Done and durable.
     Stored(Result<Stored, Refusal>),
     /// Done and durable.

@@ -65,12 +65,18 @@ impl View {
         let run = self.runs[index];
         let next = self.runs.get(index + 1);
         let next_number = next.map_or(self.exists + 1, |next| next.first_number);
-        (run.first_uid, run.first_uid + (next_number - run.first_number - 1))
+        (
+            run.first_uid,
+            run.first_uid + (next_number - run.first_number - 1),
+        )
     }
 
     /// The number of a UID; `None`: the client does not know it.
     pub fn number(&self, uid: u32) -> Option<u32> {
-        let index = self.runs.partition_point(|run| run.first_uid <= uid).checked_sub(1)?;
+        let index = self
+            .runs
+            .partition_point(|run| run.first_uid <= uid)
+            .checked_sub(1)?;
         let (first, last) = self.range(index);
         (uid <= last).then(|| self.runs[index].first_number + (uid - first))
     }
@@ -113,7 +119,10 @@ impl View {
     pub fn known(&self, uids: &[(u32, u32)]) -> Vec<(u32, u32)> {
         let mut known = Vec::new();
         for &(low, high) in uids {
-            let start = self.runs.partition_point(|run| run.first_uid <= low).saturating_sub(1);
+            let start = self
+                .runs
+                .partition_point(|run| run.first_uid <= low)
+                .saturating_sub(1);
             for index in start..self.runs.len() {
                 let (first, last) = self.range(index);
                 if first > high {

@@ -28,14 +28,25 @@ pub fn number(number: impl Into<u64>, out: &mut Vec<u8>) {
 /// `FLAGS (...)` of a message: system flags, then keywords by bit.
 pub fn flags(flags: Flags, keywords: u64, names: &[String], out: &mut Vec<u8>) {
     out.extend_from_slice(b"FLAGS ");
-    flag_list(flags, names.iter().enumerate().filter(|(bit, _)| keywords >> bit & 1 == 1).map(|(_, name)| name.as_str()), out);
+    flag_list(
+        flags,
+        names
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| keywords >> bit & 1 == 1)
+            .map(|(_, name)| name.as_str()),
+        out,
+    );
 }
 
 /// A list of flags in parentheses.
 pub fn flag_list<'a>(flags: Flags, keywords: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
     out.push(b'(');
     let start = out.len();
-    let system = Flags::ALL.iter().filter(|(flag, _)| flags.has(*flag)).map(|(_, name)| *name);
+    let system = Flags::ALL
+        .iter()
+        .filter(|(flag, _)| flags.has(*flag))
+        .map(|(_, name)| *name);
     for name in system.chain(keywords) {
         if out.len() > start {
             out.push(b' ');
@@ -108,7 +119,10 @@ mod tests {
             written(|out| date_time(837_596_665_999, out)),
             "\"17-Jul-1996 09:44:25 +0000\""
         );
-        assert_eq!(written(|out| date_time(0, out)), "\" 1-Jan-1970 00:00:00 +0000\"");
+        assert_eq!(
+            written(|out| date_time(0, out)),
+            "\" 1-Jan-1970 00:00:00 +0000\""
+        );
         date_time(u64::MAX, &mut Vec::new());
         assert_eq!(written(|out| text("a\r\n* OK é", out)), "a  * OK   ");
     }

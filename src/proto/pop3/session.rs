@@ -461,6 +461,7 @@ impl crate::proto::Session for Session {
         match event {
             Event::Shutdown => self.shutdown = true,
             Event::Timeout => self.timed_out = true,
+            Event::Changed => return Step::NeedInput,
         }
         if self.is_asking() {
             return Step::NeedInput;

@@ -5,8 +5,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,7 +12,7 @@ use super::super::Shard;
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
 use super::Asked;
-use crate::directory::password::{NOBODY, PasswordError};
+use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::pop3::{Answer, Ask, Credentials, Entry, LoginError, Maildrop};
 use crate::store::Uid;
@@ -72,79 +70,30 @@ pub(super) fn login(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Pop3(Ask::Login(credentials)));
     }
-    let hash = shard
-        .partition(number)
-        .and_then(|partition| partition.account(&address))
-        .map(|account| account.password_hash);
-    if let Some(hash) = &hash {
-        let mut cache = shard.auth_cache.borrow_mut();
-        if cache.knows(&address, hash, &credentials.password, Instant::now()) {
-            shard.probe.auth_cache_hits.add(1);
-            return Asked::Answer(wrap(open(shard, key, &address)));
-        }
+    let claim = Claim {
+        address,
+        password: credentials.password,
+        peer: credentials.peer,
+    };
+    let address = claim.address.clone();
+    let result = login::check(shard, claim, move |shard, address, result| {
+        shard.answer(key, wrap(enter(shard, key, address, result)));
+    });
+    match result {
+        Some(result) => Asked::Answer(wrap(enter(shard, key, &address, result))),
+        None => Asked::Later,
     }
-    shard.probe.auth_cache_misses.add(1);
-    verify_then_open(shard, key, address, hash, credentials)
 }
 
-/// Checks the password off the shard. An unknown account costs the same as a wrong password.
-fn verify_then_open(
-    shard: &Rc<Shard>,
-    key: ConnKey,
-    address: Address,
-    hash: Option<String>,
-    credentials: Credentials,
-) -> Asked {
-    let (ticket, slot) = shard.mesh.ticket::<Result<bool, PasswordError>>();
-    let links = Arc::clone(shard.mesh.links());
-    let home = shard.id;
-    let done = Box::new(move |outcome| {
-        let job = Box::new(move |shard: &Rc<Shard>| shard.mesh.redeem(ticket, outcome));
-        links.post(home, job);
-    });
-    let checked = hash.clone().unwrap_or_else(|| NOBODY.to_owned());
-    let password = credentials.password.to_vec();
-    if shard.verifier.submit(checked, password, done).is_err() {
-        shard.mesh.cancel(ticket);
-        let text = "too many logins at once, try again later".to_owned();
-        return Asked::Answer(wrap(Answer::Login(Err(LoginError::Temporary(text)))));
-    }
-    let shard = Rc::clone(shard);
-    super::super::spawn(async move {
-        let outcome = slot.take().await;
-        let answer = match (outcome, hash) {
-            (Ok(true), Some(hash)) if still_valid(&shard, &address, &hash) => {
-                shard.auth_cache.borrow_mut().insert(
-                    &address,
-                    &hash,
-                    &credentials.password,
-                    Instant::now(),
-                );
-                open(&shard, key, &address)
-            }
-            (Err(reason), Some(_)) => {
-                tracing::error!(account = %address, "stored password cannot be checked: {reason}");
-                Answer::Login(Err(LoginError::Permanent(
-                    "this account's password cannot be checked, tell the postmaster".to_owned(),
-                )))
-            }
-            _ => {
-                shard.probe.login_failures.add(1);
-                tracing::info!(user = %credentials.user, peer = %credentials.peer, "login refused");
-                Answer::Login(Err(LoginError::Credentials))
-            }
-        };
-        shard.answer(key, wrap(answer));
-    });
-    Asked::Later
-}
-
-/// The account still has the password that was checked: it may have changed meanwhile.
-fn still_valid(shard: &Shard, address: &Address, hash: &str) -> bool {
-    shard
-        .partition(shard.partition_of(address))
-        .and_then(|partition| partition.account(address))
-        .is_some_and(|account| account.password_hash == hash)
+/// What a checked password comes to.
+fn enter(shard: &Shard, key: ConnKey, address: &Address, result: Result<(), Denial>) -> Answer {
+    let error = match result {
+        Ok(()) => return open(shard, key, address),
+        Err(Denial::Credentials) => LoginError::Credentials,
+        Err(Denial::Temporary(text)) => LoginError::Temporary(text),
+        Err(Denial::Permanent(text)) => LoginError::Permanent(text),
+    };
+    Answer::Login(Err(error))
 }
 
 /// Takes the lock and lists the maildrop.

@@ -6,6 +6,8 @@
 
 mod control;
 mod deliver;
+mod imap;
+mod login;
 mod maildrop;
 mod recipient;
 mod retry;
@@ -17,9 +19,10 @@ use std::rc::Rc;
 use super::Shard;
 use super::conn::ConnKey;
 use super::session::{AnyAnswer, AnyAsk, AnySession, Service};
-use crate::proto::{pop3, smtp};
+use crate::proto::{imap as imap_proto, pop3, smtp};
 
 pub(crate) use deliver::Streams;
+pub(crate) use imap::{Desks, watch};
 pub(crate) use maildrop::Maildrops;
 pub(crate) use recipient::RecipientCache;
 pub(crate) use retry::run as run_queue;
@@ -55,15 +58,17 @@ pub(crate) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: AnyAsk) -> Asked {
             length,
         }) => maildrop::read(shard, key, index, offset, length),
         AnyAsk::Pop3(pop3::Ask::Expunge { indexes }) => maildrop::expunge(shard, key, &indexes),
+        AnyAsk::Imap(ask) => imap::ask(shard, key, ask),
         AnyAsk::Http(ask) => web::get(shard, key, ask),
         AnyAsk::Control(ask) => control::execute(shard, key, ask),
     }
 }
 
-/// Gives up what a connection held that has ended: maildrop lock, streams.
+/// Gives up what a connection held that has ended: maildrop lock, streams, open mailbox.
 pub(crate) fn release(shard: &Rc<Shard>, key: ConnKey) {
     deliver::abort(shard, key);
     shard.maildrops.release(key);
+    shard.desks.release(shard, key);
 }
 
 /// A session for a fresh connection; `None` when the peer is gone already.
@@ -88,6 +93,10 @@ pub(crate) fn new_session(
         }
         Service::Pop3 => AnySession::Pop3(Box::new(pop3::Session::new(
             settings.pop3.borrow().clone(),
+            tcp_peer()?,
+        ))),
+        Service::Imap => AnySession::Imap(Box::new(imap_proto::Session::new(
+            settings.imap.borrow().clone(),
             tcp_peer()?,
         ))),
         Service::Http => AnySession::Http(Box::default()),

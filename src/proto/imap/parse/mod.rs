@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::command::{Command, Modifier, StoreHow, Tagged};
 pub use append::{AppendPrefix, parse_append_again, parse_append_prefix};
 use token::{Parsed, Tokens};
-pub use token::{SyntaxError, month_name};
+pub use token::{SyntaxError, is_atom, month_name};
 
 /// A command that cannot be parsed.
 #[derive(Debug, PartialEq, Eq)]

@@ -127,13 +127,17 @@ impl List {
             nodes.entry(name).or_default().subscribed = true;
         }
         for mailbox in mailboxes.list {
-            nodes.entry(mailbox.name.clone()).or_default().mailbox = Some(mailbox);
+            let node = nodes.entry(mailbox.name.clone()).or_default();
+            node.mailbox = Some(mailbox);
         }
         let names: Vec<String> = nodes.keys().cloned().collect();
         for name in names {
             let node = &nodes[&name];
             let (exists, subscribed) = (node.mailbox.is_some(), node.subscribed);
-            let special = node.mailbox.as_ref().is_some_and(|m| m.special_use.is_some());
+            let special = node
+                .mailbox
+                .as_ref()
+                .is_some_and(|m| m.special_use.is_some());
             for (end, _) in name.match_indices(SEPARATOR) {
                 let above = nodes.entry(name[..end].to_owned()).or_default();
                 above.has_children |= exists;
@@ -154,10 +158,17 @@ impl List {
 
     fn line(&self, name: String, node: Node) -> Option<Line> {
         let command = &self.command;
-        if !self.patterns.iter().any(|pattern| names::matches(pattern, &name)) {
+        if !self
+            .patterns
+            .iter()
+            .any(|pattern| names::matches(pattern, &name))
+        {
             return None;
         }
-        let special_use = node.mailbox.as_ref().and_then(|mailbox| mailbox.special_use);
+        let special_use = node
+            .mailbox
+            .as_ref()
+            .and_then(|mailbox| mailbox.special_use);
         let by_itself = (!command.select_subscribed || node.subscribed)
             && (!command.select_special_use || special_use.is_some());
         let has_below = (command.select_subscribed && node.subscribed_below)
@@ -196,9 +207,14 @@ impl List {
         Some(Line {
             name,
             attributes,
-            child_info: command.recursive && !command.lsub && command.select_subscribed
+            child_info: command.recursive
+                && !command.lsub
+                && command.select_subscribed
                 && node.subscribed_below,
-            status: node.mailbox.filter(|_| command.status.is_some()).map(Box::new),
+            status: node
+                .mailbox
+                .filter(|_| command.status.is_some())
+                .map(Box::new),
         })
     }
 

@@ -25,14 +25,15 @@ pub(super) fn write_capabilities(settings: &Settings, out: &mut Vec<u8>) {
 }
 
 /// RFC 2971: who the client says it is goes to the log, who we are to the client.
-pub(super) fn identify(
-    pairs: &[(String, Option<String>)],
-    peer: SocketAddr,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn identify(pairs: &[(String, Option<String>)], peer: SocketAddr, out: &mut Vec<u8>) {
     let said = |name: &str| {
-        let mut found = pairs.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
-        found.next().and_then(|(_, value)| value.as_deref()).unwrap_or("-")
+        let mut found = pairs
+            .iter()
+            .filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        found
+            .next()
+            .and_then(|(_, value)| value.as_deref())
+            .unwrap_or("-")
     };
     tracing::debug!(%peer, name = said("name"), version = said("version"), "client says who it is");
     out.extend_from_slice(b"* ID (\"name\" \"Ringpost\" \"version\" ");
@@ -54,7 +55,11 @@ pub(super) fn enable(names: &[String], context: &mut Context<'_>, out: &mut Vec<
             _ => continue,
         }
         out.push(b' ');
-        let name = if name == "IMAP4REV2" { "IMAP4rev2" } else { name };
+        let name = if name == "IMAP4REV2" {
+            "IMAP4rev2"
+        } else {
+            name
+        };
         out.extend_from_slice(name.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
@@ -80,7 +85,10 @@ impl Login {
         peer: SocketAddr,
         settings: &Settings,
     ) -> Result<Login, Finish> {
-        match std::str::from_utf8(user).ok().and_then(|user| canonical(user, settings)) {
+        match std::str::from_utf8(user)
+            .ok()
+            .and_then(|user| canonical(user, settings))
+        {
             Some(user) => Ok(Login::Ready(Credentials {
                 user,
                 act_as: None,
@@ -128,7 +136,11 @@ impl Login {
         let Some(user) = canonical(&plain.authentication_id, settings) else {
             return Login::Done(wrong_credentials());
         };
-        let act_as = match plain.authorization_id.as_deref().map(|name| canonical(name, settings)) {
+        let act_as = match plain
+            .authorization_id
+            .as_deref()
+            .map(|name| canonical(name, settings))
+        {
             None => None,
             Some(Some(name)) => Some(name).filter(|name| *name != user),
             Some(None) => return Login::Done(wrong_credentials()),

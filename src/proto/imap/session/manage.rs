@@ -60,9 +60,12 @@ pub(super) fn begin(command: Command, context: &mut Context<'_>) -> Result<Manag
     let change = |change| Ok(Manage::new(What::Change, Ask::Manage(change)));
     match command {
         Command::Create { name, special_use } => {
-            let [] | [_] = &special_use[..] else {
-                return Err(Finish::no("USEATTR", "a mailbox has one special use at most"));
-            };
+            if special_use.len() > 1 {
+                return Err(Finish::no(
+                    "USEATTR",
+                    "a mailbox has one special use at most",
+                ));
+            }
             change(Change::Create {
                 name: without_end(decode(&name)?),
                 special_use: special_use.into_iter().next(),
@@ -85,7 +88,8 @@ pub(super) fn begin(command: Command, context: &mut Context<'_>) -> Result<Manag
         }),
         Command::Status(name, items) => {
             // RFC 7162 §3.1: a client that asks for it knows of it.
-            context.enabled.condstore |= items.has(super::super::command::StatusItem::HighestModSeq);
+            context.enabled.condstore |=
+                items.has(super::super::command::StatusItem::HighestModSeq);
             let name = decode(&name)?;
             Ok(Manage::new(What::Status(items), Ask::Mailbox { name }))
         }
@@ -132,7 +136,10 @@ pub(super) fn begin(command: Command, context: &mut Context<'_>) -> Result<Manag
 pub(super) fn writable<'a>(context: &'a mut Context<'_>) -> Result<&'a mut Selected, Finish> {
     match context.selected() {
         Some(selected) if !selected.read_only => Ok(selected),
-        Some(_) => Err(Finish::no("", "the mailbox is open for reading only (EXAMINE)")),
+        Some(_) => Err(Finish::no(
+            "",
+            "the mailbox is open for reading only (EXAMINE)",
+        )),
         None => Err(Finish::confused()),
     }
 }
@@ -231,7 +238,13 @@ impl Manage {
             }
             (What::Change, Answer::Done(Ok(()))) => done(),
             (What::Status(items), Answer::Mailbox(Ok(mailbox))) => {
-                write_status(&mailbox, *items, context.enabled.utf8, context.settings, out);
+                write_status(
+                    &mailbox,
+                    *items,
+                    context.enabled.utf8,
+                    context.settings,
+                    out,
+                );
                 done()
             }
             (What::Close, Answer::Done(Ok(()))) => {

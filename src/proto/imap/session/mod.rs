@@ -9,7 +9,7 @@
 //! announced end ends the session, for the client could take what follows for the message.
 
 mod append;
-mod binary;
+mod body;
 mod fetch;
 mod finish;
 mod list;
@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::command::Command;
-use super::frame::{Frame, Frames};
-use super::parse::{BadCommand, parse_command, parse_tag};
+use super::frame::{Frame, Frames, Literal};
+use super::parse::{AppendPrefix, BadCommand, parse_append_prefix, parse_command, parse_tag};
 use super::view::View;
 use super::{Answer, Ask, Settings, write};
 use crate::limits::{
@@ -85,7 +85,6 @@ struct Enabled {
 /// The open mailbox as the client knows it.
 struct Selected {
     read_only: bool,
-    validity: u32,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.
@@ -209,6 +208,17 @@ impl Session {
         self.deadline = now.checked_add(self.settings.idle_timeout);
     }
 
+    /// Something has moved for the client. What IDLE says by itself keeps no session alive.
+    fn progress(&mut self, now: Instant) {
+        let idles = self
+            .task
+            .as_ref()
+            .is_some_and(|task| matches!(task.job, Job::Idle(_)));
+        if !idles {
+            self.reset_deadline(now);
+        }
+    }
+
     fn bytes_max(&self) -> usize {
         match self.phase {
             Phase::NotAuthenticated => IMAP_LOGIN_BYTES_MAX,
@@ -240,7 +250,7 @@ impl Session {
                 return (used, Step::Drain);
             }
             if self.task.is_some() {
-                self.reset_deadline(now);
+                self.progress(now);
                 match self.run_task(out) {
                     Some(Step::NeedInput) => {}
                     Some(step) => return (used, step),
@@ -376,9 +386,20 @@ impl Session {
             Frame::Endless => Some(self.bye("Line too long, and no end of it", out)),
             Frame::TooLong(start) => {
                 let tag = parse_tag(&start).unwrap_or_default().to_vec();
-                self.refuse(&tag, &format!("command too long: at most {bytes_max} bytes"), out)
+                self.refuse(
+                    &tag,
+                    &format!("command too long: at most {bytes_max} bytes"),
+                    out,
+                )
             }
-            Frame::Refused => None,
+            Frame::Refused => {
+                if let Some(task) = &mut self.task
+                    && let Job::Append(append) = &mut task.job
+                {
+                    append.end();
+                }
+                None
+            }
             Frame::Literal(literal) => self.take_literal(literal, out),
             Frame::Command(text) => match &mut self.task {
                 Some(task) => {
@@ -430,18 +451,9 @@ impl Session {
             return self.refuse(&tagged.tag, text, out);
         }
         let name = tagged.command.name();
-        let turn = self.begin(tagged.command, out);
-        let begin = match turn {
-            Ok(job) => Ok(job),
-            Err(finish) => Err(finish),
-        };
-        match begin {
+        match self.begin(&tagged.tag, tagged.command, out) {
             Ok(job) => {
-                self.task = Some(Box::new(Task {
-                    tag: tagged.tag,
-                    name,
-                    job,
-                }));
+                self.start(tagged.tag, name, job);
                 None
             }
             Err(finish) if matches!(self.phase, Phase::Closed) => {
@@ -450,15 +462,66 @@ impl Session {
             }
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
-                let job = Job::Sync(sync::Sync::new(false), Finish::default());
-                self.task = Some(Box::new(Task {
-                    tag: tagged.tag,
-                    name,
-                    job,
-                }));
+                let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                self.start(tagged.tag, name, nothing);
                 self.finish(finish, out)
             }
         }
+    }
+
+    fn start(&mut self, tag: Box<[u8]>, name: &'static str, job: Job) {
+        self.task = Some(Box::new(Task { tag, name, job }));
+    }
+
+    /// A literal is announced: it becomes part of the command, or is a message, or is refused before
+    /// the client sends it.
+    fn take_literal(&mut self, literal: Literal, out: &mut Vec<u8>) -> Option<Step<Ask>> {
+        if let Some(task) = &mut self.task {
+            let Job::Append(append) = &mut task.job else {
+                // A response to a challenge, or the end of IDLE, has none.
+                self.frames.refuse_literal();
+                return Some(self.bye("A literal makes no sense here", out));
+            };
+            if append.take_literal(self.frames.text(), literal) {
+                self.frames.take_message();
+            } else if !self.frames.refuse_literal() {
+                // Read to its end before it is answered: see `Frame::Refused`.
+                append.await_end();
+            }
+            return None;
+        }
+        let bytes_max = self.bytes_max();
+        let tag = parse_tag(self.frames.text()).unwrap_or_default().to_vec();
+        let error = match parse_append_prefix(self.frames.text()) {
+            AppendPrefix::Other if tag.is_empty() => "a command begins with a tag".into(),
+            AppendPrefix::Other => {
+                if self.frames.keep_literal(bytes_max) {
+                    if literal.synchronising {
+                        out.extend_from_slice(b"+ Ready for the literal\r\n");
+                    }
+                    return None;
+                }
+                format!("command too long: at most {bytes_max} bytes").into()
+            }
+            AppendPrefix::Bad { error, .. } => error.0,
+            AppendPrefix::Message { .. } if matches!(self.phase, Phase::NotAuthenticated) => {
+                "log in first".into()
+            }
+            AppendPrefix::Message { tag, name, append } => {
+                let bytes_max = self.settings.message_bytes_max;
+                match super::names::decode(&name, self.enabled.utf8) {
+                    Ok(name) => {
+                        self.frames.take_message();
+                        let append = append::Append::new(name, append, literal, bytes_max);
+                        self.start(tag, "APPEND", Job::Append(append));
+                        return None;
+                    }
+                    Err(error) => error.to_string().into(),
+                }
+            }
+        };
+        self.frames.refuse_literal();
+        self.refuse(&tag, &error, out)
     }
 
     /// Is it the time for this command (RFC 9051 §6)?
@@ -488,7 +551,7 @@ impl Session {
     }
 
     /// Starts a command: what runs of it, or how it ended already.
-    fn begin(&mut self, command: Command, out: &mut Vec<u8>) -> Result<Job, Finish> {
+    fn begin(&mut self, tag: &[u8], command: Command, out: &mut Vec<u8>) -> Result<Job, Finish> {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
@@ -518,7 +581,8 @@ impl Session {
                     .map(Job::Login)
             }
             Command::Authenticate { mechanism, initial } => {
-                login::Login::begin(&mechanism, initial, self.peer, &mut context, out).map(Job::Login)
+                login::Login::begin(&mechanism, initial, self.peer, &mut context, out)
+                    .map(Job::Login)
             }
             Command::Unauthenticate => {
                 // RFC 8437 §3: what was enabled and selected is forgotten.
@@ -543,7 +607,9 @@ impl Session {
             Command::Idle => Ok(Job::Idle(sync::Idle::new(out))),
             Command::Select(select) => select::Select::new(select, &mut context).map(Job::Select),
             Command::List(list) => list::List::new(list, context.enabled.utf8).map(Job::List),
-            Command::Search(search) => search::Search::new(search, &mut context).map(Job::Search),
+            Command::Search(search) => {
+                search::Search::new(search, tag, &mut context).map(Job::Search)
+            }
             Command::Fetch(fetch) => fetch::Fetch::new(fetch, &mut context).map(Job::Fetch),
             Command::Store(store) => store::Store::new(store, &mut context).map(Job::Store),
             command => manage::begin(command, &mut context).map(Job::Manage),
@@ -574,7 +640,7 @@ impl crate::proto::Session for Session {
 
     fn answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
         self.asking = false;
-        self.reset_deadline(now);
+        self.progress(now);
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
             return self.close();
@@ -591,8 +657,8 @@ impl crate::proto::Session for Session {
             Job::List(job) => job.answer(answer),
             Job::Select(job) => job.answer(answer, &mut context, out),
             Job::Fetch(job) => job.answer(answer, &mut context, out),
-            Job::Store(job) => job.answer(answer, &mut context),
-            Job::Search(job) => job.answer(answer, &mut context),
+            Job::Store(job) => job.answer(answer, &mut context, out),
+            Job::Search(job) => job.answer(answer),
             Job::Append(job) => job.answer(answer),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),
@@ -617,13 +683,7 @@ impl crate::proto::Session for Session {
         }
         match event {
             Event::Changed => match &self.task {
-                Some(task) if matches!(task.job, Job::Idle(_)) => {
-                    // What the server says does not keep a client's session alive.
-                    let deadline = self.deadline;
-                    let step = self.advance(&[], now, out).1;
-                    self.deadline = deadline;
-                    step
-                }
+                Some(task) if matches!(task.job, Job::Idle(_)) => self.advance(&[], now, out).1,
                 _ => Step::NeedInput,
             },
             Event::Timeout => {

@@ -30,7 +30,10 @@ enum Stage {
 }
 
 impl Select {
-    pub(super) fn new(command: command::Select, context: &mut Context<'_>) -> Result<Select, Finish> {
+    pub(super) fn new(
+        command: command::Select,
+        context: &mut Context<'_>,
+    ) -> Result<Select, Finish> {
         if command.qresync.is_some() && !context.enabled.qresync {
             // RFC 7162 §3.2.5.
             return Err(Finish::bad("ENABLE QRESYNC first"));
@@ -59,12 +62,20 @@ impl Select {
             }
             Stage::AskVanished => {
                 self.stage = Stage::AskingVanished;
-                let since = self.command.qresync.as_ref().map_or(0, |known| known.modseq);
+                let since = self
+                    .command
+                    .qresync
+                    .as_ref()
+                    .map_or(0, |known| known.modseq);
                 Turn::Ask(Ask::Vanished { since })
             }
             Stage::AskRows(behind) => {
                 self.stage = Stage::AskingRows;
-                let since = self.command.qresync.as_ref().map_or(0, |known| known.modseq);
+                let since = self
+                    .command
+                    .qresync
+                    .as_ref()
+                    .map_or(0, |known| known.modseq);
                 Turn::Ask(Ask::Rows {
                     uids: vec![(behind.saturating_add(1), u32::MAX)],
                     changed_since: Some(since),
@@ -86,7 +97,11 @@ impl Select {
                             None => Turn::Finish(self.done()),
                         };
                     };
-                    let known = self.command.qresync.as_ref().and_then(|known| known.known.as_ref());
+                    let known = self
+                        .command
+                        .qresync
+                        .as_ref()
+                        .and_then(|known| known.known.as_ref());
                     let is_known = known.is_none_or(|set| {
                         sets::contains(&set.resolve(selected.view.last_uid()), row.uid)
                     });
@@ -146,7 +161,6 @@ impl Select {
         let mailbox = opened.mailbox;
         let selected = Selected {
             read_only: self.command.read_only,
-            validity: mailbox.validity,
             view: opened.view,
             newest: None,
             keywords: opened.keywords,
@@ -190,7 +204,11 @@ impl Select {
         let Some(selected) = context.selected() else {
             return;
         };
-        let known = self.command.qresync.as_ref().and_then(|known| known.known.as_ref());
+        let known = self
+            .command
+            .qresync
+            .as_ref()
+            .and_then(|known| known.known.as_ref());
         let uids = match known {
             None => vanished.to_vec(),
             Some(set) => {

@@ -167,9 +167,9 @@ fn adopt(selected: &mut Selected, newest: Arc<View>, qresync: bool, since: u64) 
     let gone = if qresync {
         uids
     } else {
-        let numbers = uids.iter().filter_map(|(first, last)| {
-            Some((before.number(*first)?, before.number(*last)?))
-        });
+        let numbers = uids
+            .iter()
+            .filter_map(|(first, last)| Some((before.number(*first)?, before.number(*last)?)));
         numbers.collect()
     };
     let exists = selected.view.exists();
@@ -212,7 +212,9 @@ impl Telling {
                 return false;
             }
             if enabled.qresync {
-                let rest = self.gone.split_off(self.gone.len().min(VANISHED_RANGES_MAX));
+                let rest = self
+                    .gone
+                    .split_off(self.gone.len().min(VANISHED_RANGES_MAX));
                 write_vanished(&std::mem::replace(&mut self.gone, rest), false, out);
             } else if let Some((low, high)) = self.gone.pop() {
                 // From the highest number down: none of them changes another.

@@ -1,0 +1,693 @@
+//! FETCH (RFC 9051 §6.4.5): messages in slices, each item in its turn, bodies in pieces.
+//!
+//! Guarantees: at most one slice of rows and one piece of a message are held; a literal is announced
+//! when its first bytes are there.
+//! On failure: before its first byte a body that cannot be read is `NIL` and the command ends with
+//! NO; later the session ends, for the announced bytes cannot be sent.
+
+use std::collections::VecDeque;
+
+use super::super::command::{self, Item, Section, SectionText, Shape};
+use super::super::view::View;
+use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, StoreHow, sets, write};
+use super::body::{Body, Piece};
+use super::finish::{Finish, SyncMode};
+use super::manage::{behind, resolve};
+use super::sync::{write_modseq, write_vanished};
+use super::{Context, Enabled, Selected, Turn};
+use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
+use crate::mail::mime::{Parts, Strings, Summary};
+
+/// Messages of one slice whose inside is looked at.
+const SLICE_INSIDE: usize = 16;
+
+/// A FETCH that runs.
+pub(super) struct Fetch {
+    items: Vec<Item>,
+    by_uid: bool,
+    changed_since: Option<u64>,
+    /// UIDs of which the client wants to know whether they have gone.
+    vanished: Option<Vec<(u32, u32)>>,
+    /// Not asked for yet.
+    left: Vec<(u32, u32)>,
+    /// Messages wanted, and seen.
+    wanted: u64,
+    found: u64,
+    needs_summary: bool,
+    slice_max: usize,
+    /// A body is read and its message has to be marked as seen.
+    marks_seen: bool,
+    strings: Strings,
+    stage: Stage,
+    rows: VecDeque<Row>,
+    summaries: VecDeque<Option<Vec<u8>>>,
+    /// UIDs of this slice that this command has marked.
+    marked: Vec<u32>,
+    current: Option<Box<Current>>,
+    failure: Option<Finish>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Vanished,
+    Rows,
+    Mark,
+    Summaries,
+    Write,
+    Asking(Asked),
+    End,
+    Broken,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Vanished,
+    Rows,
+    Mark,
+    Summaries,
+    Read,
+}
+
+/// The message that is being written.
+struct Current {
+    row: Row,
+    number: u32,
+    /// Flags are written because this command has changed them.
+    tells_flags: bool,
+    summary: Option<Vec<u8>>,
+    parts: Option<Parts>,
+    /// The next item, and whether something is written already.
+    item: usize,
+    is_open: bool,
+    body: Option<Body>,
+}
+
+impl Fetch {
+    pub(super) fn new(command: command::Fetch, context: &mut Context<'_>) -> Result<Fetch, Finish> {
+        let enabled = &mut *context.enabled;
+        if command.vanished && !enabled.qresync {
+            // RFC 7162 §3.2.6.
+            return Err(Finish::bad("ENABLE QRESYNC first"));
+        }
+        let mut items = command.items;
+        // RFC 7162 §3.1: a client that asks for MODSEQ knows of it.
+        if command.changed_since.is_some() && !items.contains(&Item::ModSeq) {
+            items.push(Item::ModSeq);
+        }
+        enabled.condstore |= items.contains(&Item::ModSeq);
+        let strings = if enabled.utf8 {
+            Strings::Utf8
+        } else {
+            Strings::Ascii
+        };
+        let selected = context.selected().ok_or_else(Finish::confused)?;
+        let uids = resolve(&command.set, command.by_uid, selected)?;
+        let inside = items.iter().any(looks_inside);
+        let marks_seen = !selected.read_only && items.iter().any(sets_seen);
+        let vanished = command.vanished.then(|| command.set.resolve(u32::MAX));
+        Ok(Fetch {
+            by_uid: command.by_uid,
+            changed_since: command.changed_since,
+            wanted: uids
+                .iter()
+                .map(|range| u64::from(range.1 - range.0) + 1)
+                .sum(),
+            found: 0,
+            left: uids,
+            needs_summary: items.iter().any(needs_summary),
+            slice_max: if inside {
+                SLICE_INSIDE
+            } else {
+                IMAP_SLICE_MESSAGES
+            },
+            marks_seen,
+            strings,
+            stage: if vanished.is_some() {
+                Stage::Vanished
+            } else {
+                Stage::Rows
+            },
+            vanished,
+            rows: VecDeque::new(),
+            summaries: VecDeque::new(),
+            marked: Vec::new(),
+            current: None,
+            failure: None,
+            items,
+        })
+    }
+
+    /// Bytes of memory held beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        let summaries = self
+            .summaries
+            .iter()
+            .flatten()
+            .map(Vec::capacity)
+            .sum::<usize>();
+        self.rows.capacity() * size_of::<Row>() + self.left.capacity() * 8 + summaries
+    }
+
+    pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        let enabled = *context.enabled;
+        let Some(selected) = context.selected() else {
+            return Turn::Finish(Finish::confused());
+        };
+        loop {
+            match self.stage {
+                Stage::Vanished => {
+                    self.stage = Stage::Asking(Asked::Vanished);
+                    return Turn::Ask(Ask::Vanished {
+                        since: self.changed_since.unwrap_or(0),
+                    });
+                }
+                Stage::Rows if self.left.is_empty() => self.stage = Stage::End,
+                Stage::Rows => {
+                    self.stage = Stage::Asking(Asked::Rows);
+                    return Turn::Ask(Ask::Rows {
+                        uids: self.left.clone(),
+                        changed_since: self.changed_since,
+                        count_max: self.slice_max,
+                    });
+                }
+                Stage::Mark => {
+                    let mut uids = Vec::new();
+                    for row in self.rows.iter().filter(|row| !row.flags.has(Flags::SEEN)) {
+                        sets::push(&mut uids, row.uid);
+                    }
+                    if !self.marks_seen || uids.is_empty() {
+                        self.stage = Stage::Summaries;
+                        continue;
+                    }
+                    self.stage = Stage::Asking(Asked::Mark);
+                    return Turn::Ask(Ask::Store(StoreFlags {
+                        uids,
+                        how: StoreHow::Add,
+                        flags: FlagList {
+                            system: Flags::SEEN,
+                            keywords: Vec::new(),
+                        },
+                        unchanged_since: None,
+                    }));
+                }
+                Stage::Summaries if !self.needs_summary || self.rows.is_empty() => {
+                    self.stage = Stage::Write;
+                }
+                Stage::Summaries => {
+                    self.stage = Stage::Asking(Asked::Summaries);
+                    let messages = self
+                        .rows
+                        .iter()
+                        .map(|row| (row.uid, row.email_id))
+                        .collect();
+                    return Turn::Ask(Ask::Summaries { messages });
+                }
+                Stage::Write => match self.write(selected, enabled, out) {
+                    Some(turn) => return turn,
+                    None => self.stage = Stage::Rows,
+                },
+                Stage::End => return Turn::Finish(self.end()),
+                Stage::Broken => {
+                    return Turn::Bye("A message could not be read to its end".to_owned());
+                }
+                Stage::Asking(_) => return Turn::Finish(Finish::confused()),
+            }
+        }
+    }
+
+    fn end(&mut self) -> Finish {
+        // RFC 9051 §6.4.9: UID commands may tell which messages have gone.
+        let sync = if self.by_uid {
+            SyncMode::Whole
+        } else {
+            SyncMode::NoExpunge
+        };
+        let is_short = self.found < self.wanted && self.changed_since.is_none() && !self.by_uid;
+        let finish = match self.failure.take() {
+            Some(failure) => failure,
+            None if is_short => Finish::no("EXPUNGEISSUED", "some of these messages are gone"),
+            None => Finish::ok(),
+        };
+        finish.with_sync(sync)
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
+        let Stage::Asking(asked) = self.stage else {
+            self.stage = Stage::Broken;
+            return;
+        };
+        self.stage = match (asked, answer) {
+            (Asked::Vanished, Answer::Vanished(Ok(gone))) => {
+                let wanted = self.vanished.take().unwrap_or_default();
+                write_vanished(&View::new(gone).known(&wanted), true, out);
+                Stage::Rows
+            }
+            (Asked::Rows, Answer::Rows(Ok(rows))) => {
+                self.found += rows.len() as u64;
+                self.left = match rows.last().filter(|_| rows.len() >= self.slice_max) {
+                    Some(last) => behind(&self.left, last.uid),
+                    None => Vec::new(),
+                };
+                self.rows = rows.into();
+                self.marked.clear();
+                Stage::Mark
+            }
+            (Asked::Mark, Answer::Stored(stored)) => {
+                // A mark that cannot be made is no reason not to show the message.
+                if let Ok(stored) = stored
+                    && let Some(modseq) = stored.modseq
+                {
+                    for row in self
+                        .rows
+                        .iter_mut()
+                        .filter(|row| !row.flags.has(Flags::SEEN))
+                    {
+                        row.flags = row.flags.with(Flags::SEEN);
+                        row.modseq = row.modseq.max(modseq);
+                        self.marked.push(row.uid);
+                    }
+                    if let Some(selected) = context.selected() {
+                        selected.own.push(modseq);
+                    }
+                }
+                Stage::Summaries
+            }
+            (Asked::Summaries, Answer::Summaries(summaries)) => {
+                for summary in summaries {
+                    let summary = summary.map_err(|refusal| {
+                        self.failure = Some(Finish::refused(refusal, false));
+                    });
+                    self.summaries.push_back(summary.ok());
+                }
+                Stage::Write
+            }
+            (Asked::Read, Answer::Data(data)) => {
+                let body = self
+                    .current
+                    .as_mut()
+                    .and_then(|current| current.body.as_mut());
+                let Some(body) = body else {
+                    self.stage = Stage::Broken;
+                    return;
+                };
+                let damaged = || Refusal::Unavailable("message is damaged".to_owned());
+                let refusal = match data {
+                    Ok(data) => (!body.take(data)).then(damaged),
+
+                    Err(refusal) => Some(refusal),
+                };
+                match refusal {
+                    None => Stage::Write,
+                    Some(_) if body.is_announced() => Stage::Broken,
+                    Some(refusal) => {
+                        body.fail();
+                        self.failure = Some(Finish::refused(refusal, false));
+                        Stage::Write
+                    }
+                }
+            }
+            (_, Answer::Vanished(Err(refusal)) | Answer::Rows(Err(refusal))) => {
+                self.failure = Some(Finish::refused(refusal, false));
+                Stage::End
+            }
+            _ => Stage::Broken,
+        };
+    }
+
+    /// Writes the rows of this slice; `None`: they are written.
+    fn write(&mut self, selected: &Selected, enabled: Enabled, out: &mut Vec<u8>) -> Option<Turn> {
+        loop {
+            let mut current = match self.current.take() {
+                Some(current) => current,
+                None => {
+                    let row = self.rows.pop_front()?;
+                    match self.begin(row, selected) {
+                        Some(current) => current,
+                        None => continue,
+                    }
+                }
+            };
+            loop {
+                if out.len() >= OUTPUT_BYTES_MAX {
+                    self.current = Some(current);
+                    return Some(Turn::Drain);
+                }
+                if let Some(body) = &mut current.body {
+                    match body.go(out) {
+                        Piece::Written => {}
+                        Piece::Done => current.body = None,
+                        Piece::Read { offset, length } => {
+                            let uid = current.row.uid;
+                            self.current = Some(current);
+                            self.stage = Stage::Asking(Asked::Read);
+                            return Some(Turn::Ask(Ask::Read {
+                                uid,
+                                offset,
+                                length,
+                            }));
+                        }
+                        Piece::Broken => {
+                            self.stage = Stage::Broken;
+                            return Some(Turn::Bye(
+                                "A message could not be read to its end".to_owned(),
+                            ));
+                        }
+                    }
+                    continue;
+                }
+                let Some(item) = self.items.get(current.item) else {
+                    break;
+                };
+                current.item += 1;
+                if let Err(failure) = current.write(item, selected, self.strings, out) {
+                    self.failure = Some(failure);
+                }
+            }
+            if current.tells_flags {
+                current.open(out);
+                write::flags(
+                    current.row.flags,
+                    current.row.keywords,
+                    &selected.keywords,
+                    out,
+                );
+                if enabled.condstore && !self.items.contains(&Item::ModSeq) {
+                    current.open(out);
+                    write_modseq(current.row.modseq, out);
+                }
+            }
+            out.extend_from_slice(b")\r\n");
+        }
+    }
+
+    /// Starts the response for a message; `None`: there is nothing to say of it.
+    fn begin(&mut self, row: Row, selected: &Selected) -> Option<Box<Current>> {
+        let summary = if self.needs_summary {
+            Some(self.summaries.pop_front().flatten()?)
+        } else {
+            None
+        };
+        let number = selected.view.number(row.uid)?;
+        let is_marked = self.marked.binary_search(&row.uid).is_ok();
+        Some(Box::new(Current {
+            row,
+            number,
+            tells_flags: is_marked && !self.items.contains(&Item::Flags),
+            summary,
+            parts: None,
+            item: 0,
+            is_open: false,
+            body: None,
+        }))
+    }
+}
+
+impl Current {
+    /// Starts the response, or the next item.
+    fn open(&mut self, out: &mut Vec<u8>) {
+        if self.is_open {
+            out.push(b' ');
+            return;
+        }
+        self.is_open = true;
+        out.extend_from_slice(b"* ");
+        write::number(self.number, out);
+        out.extend_from_slice(b" FETCH (");
+    }
+
+    /// The parts of the message, decoded once.
+    fn parts(&mut self) -> Result<&Parts, Finish> {
+        if self.parts.is_none() {
+            let parts = self
+                .summary
+                .as_deref()
+                .and_then(|bytes| Summary::decode(bytes).ok())
+                .and_then(|summary| summary.parts().ok())
+                .ok_or_else(Finish::confused)?;
+            self.parts = Some(parts);
+        }
+        self.parts.as_ref().ok_or_else(Finish::confused)
+    }
+
+    /// Writes an item, or prepares the reading of its bytes.
+    fn write(
+        &mut self,
+        item: &Item,
+        selected: &Selected,
+        strings: Strings,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Finish> {
+        self.open(out);
+        let row = self.row;
+        match item {
+            Item::Flags => write::flags(row.flags, row.keywords, &selected.keywords, out),
+            Item::Uid => {
+                out.extend_from_slice(b"UID ");
+                write::number(row.uid, out);
+            }
+            Item::InternalDate => {
+                out.extend_from_slice(b"INTERNALDATE ");
+                write::date_time(row.date_ms, out);
+            }
+            Item::Size => {
+                out.extend_from_slice(b"RFC822.SIZE ");
+                write::number(row.bytes, out);
+            }
+            Item::ModSeq => write_modseq(row.modseq, out),
+            Item::EmailId => {
+                out.extend_from_slice(b"EMAILID (M");
+                write::number(row.email_id, out);
+                out.push(b')');
+            }
+            // RFC 8474 §5.2: NIL where a server does not thread.
+            Item::ThreadId => out.extend_from_slice(b"THREADID NIL"),
+            Item::SaveDate => {
+                out.extend_from_slice(b"SAVEDATE ");
+                write::date_time(row.saved_ms, out);
+            }
+            Item::Envelope | Item::Structure { .. } => {
+                let bytes = self.summary.as_deref().unwrap_or_default();
+                let summary = Summary::decode(bytes).map_err(|_| Finish::confused());
+                match (item, &summary) {
+                    (Item::Envelope, Ok(summary)) => {
+                        out.extend_from_slice(b"ENVELOPE ");
+                        out.extend_from_slice(summary.envelope(strings));
+                    }
+                    (Item::Structure { extended: true }, Ok(summary)) => {
+                        out.extend_from_slice(b"BODYSTRUCTURE ");
+                        out.extend_from_slice(summary.body_structure(strings));
+                    }
+                    (_, Ok(summary)) => {
+                        out.extend_from_slice(b"BODY ");
+                        summary.write_body(strings, out);
+                    }
+                    (Item::Envelope, Err(_)) => out.extend_from_slice(b"ENVELOPE NIL"),
+                    (_, Err(_)) => out.extend_from_slice(b"BODYSTRUCTURE NIL"),
+                }
+                summary?;
+            }
+            Item::Preview(_) => {
+                out.extend_from_slice(b"PREVIEW ");
+                let parts = self.parts()?;
+                match parts.preview_part() {
+                    None => out.extend_from_slice(b"\"\""),
+                    Some(index) => {
+                        let part = parts.as_slice()[index].clone();
+                        self.body = Some(Body::preview(part, strings));
+                    }
+                }
+            }
+            Item::Body {
+                section,
+                partial,
+                shape,
+                ..
+            } => self.write_body(section, *partial, *shape, out)?,
+            Item::Binary { part, partial, .. } => {
+                let mut name = b"BINARY[".to_vec();
+                write_part(part, &mut name);
+                name.push(b']');
+                if let Some((origin, _)) = partial {
+                    write_origin(*origin, &mut name);
+                }
+                self.write_binary(part, *partial, name, false, out)?;
+            }
+            Item::BinarySize(part) => {
+                let mut name = b"BINARY.SIZE[".to_vec();
+                write_part(part, &mut name);
+                name.push(b']');
+                self.write_binary(part, None, name, true, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_body(
+        &mut self,
+        section: &Section,
+        partial: Option<(u64, u64)>,
+        shape: Shape,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Finish> {
+        let mut name = match shape {
+            Shape::Body => {
+                let mut name = b"BODY".to_vec();
+                write_section(section, &mut name);
+                name
+            }
+            Shape::Rfc822 => b"RFC822".to_vec(),
+            Shape::Rfc822Header => b"RFC822.HEADER".to_vec(),
+            Shape::Rfc822Text => b"RFC822.TEXT".to_vec(),
+        };
+        if let Some((origin, _)) = partial {
+            write_origin(origin, &mut name);
+        }
+        name.push(b' ');
+        let range = if section.part.is_empty() && section.text == SectionText::All {
+            Some(0..self.row.bytes)
+        } else {
+            use crate::mail::mime::SectionText as Of;
+            let of = match section.text {
+                SectionText::All => Of::Whole,
+                SectionText::Header | SectionText::Fields { .. } => Of::Header,
+                SectionText::Text => Of::Text,
+                SectionText::Mime => Of::Mime,
+            };
+            let range = self.parts()?.section(&section.part, of);
+            range.map(|range| u64::from(range.start)..u64::from(range.end))
+        };
+        let Some(range) = range else {
+            out.extend_from_slice(&name);
+            out.extend_from_slice(b"NIL");
+            return Ok(());
+        };
+        self.body = Some(match &section.text {
+            SectionText::Fields { names, not } => {
+                Body::fields(name, range, names.clone(), *not, partial)
+            }
+            _ => Body::stream(name, range, partial),
+        });
+        Ok(())
+    }
+
+    fn write_binary(
+        &mut self,
+        part: &[u32],
+        partial: Option<(u64, u64)>,
+        mut name: Vec<u8>,
+        size_only: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Finish> {
+        use crate::mail::mime::{Encoding, Kind};
+        name.push(b' ');
+        let bytes = self.row.bytes;
+        let parts = self.parts()?;
+        let found = parts.find(part).map(|index| &parts.as_slice()[index]);
+        let (range, encoding) = match found {
+            None => {
+                out.extend_from_slice(&name);
+                out.extend_from_slice(if size_only { b"0" } else { b"NIL" });
+                return Ok(());
+            }
+            Some(_) if part.is_empty() => (0..bytes, Encoding::Identity),
+            Some(part) => {
+                let range = u64::from(part.body.start)..u64::from(part.body.end);
+                // RFC 3516 §4.2: of a multipart there is nothing to decode.
+                let is_leaf = !matches!(part.kind, Kind::Multipart | Kind::Message);
+                (
+                    range,
+                    if is_leaf {
+                        part.encoding
+                    } else {
+                        Encoding::Identity
+                    },
+                )
+            }
+        };
+        if encoding == Encoding::Unknown {
+            out.extend_from_slice(&name);
+            out.extend_from_slice(if size_only { b"0" } else { b"NIL" });
+            return Err(Finish::no(
+                "UNKNOWN-CTE",
+                "a part's transfer encoding is not known",
+            ));
+        }
+        self.body = Some(Body::binary(name, range, encoding, partial, size_only));
+        Ok(())
+    }
+}
+
+/// The item is about more than what is listed.
+fn looks_inside(item: &Item) -> bool {
+    needs_summary(item) || matches!(item, Item::Body { .. })
+}
+
+fn needs_summary(item: &Item) -> bool {
+    match item {
+        Item::Envelope
+        | Item::Structure { .. }
+        | Item::Preview(_)
+        | Item::Binary { .. }
+        | Item::BinarySize(_) => true,
+        Item::Body { section, .. } => !section.part.is_empty() || section.text != SectionText::All,
+        _ => false,
+    }
+}
+
+fn sets_seen(item: &Item) -> bool {
+    matches!(
+        item,
+        Item::Body { peek: false, .. } | Item::Binary { peek: false, .. }
+    )
+}
+
+fn write_part(part: &[u32], out: &mut Vec<u8>) {
+    for (index, number) in part.iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        write::number(*number, out);
+    }
+}
+
+/// `<origin>`
+fn write_origin(origin: u64, out: &mut Vec<u8>) {
+    out.push(b'<');
+    write::number(origin, out);
+    out.push(b'>');
+}
+
+fn write_section(section: &Section, out: &mut Vec<u8>) {
+    out.push(b'[');
+    write_part(&section.part, out);
+    if !section.part.is_empty() && section.text != SectionText::All {
+        out.push(b'.');
+    }
+    match &section.text {
+        SectionText::All => {}
+        SectionText::Header => out.extend_from_slice(b"HEADER"),
+        SectionText::Text => out.extend_from_slice(b"TEXT"),
+        SectionText::Mime => out.extend_from_slice(b"MIME"),
+        SectionText::Fields { names, not } => {
+            out.extend_from_slice(if *not {
+                b"HEADER.FIELDS.NOT ("
+            } else {
+                b"HEADER.FIELDS ("
+            });
+            for (index, name) in names.iter().enumerate() {
+                if index > 0 {
+                    out.push(b' ');
+                }
+                // Graphic characters only: see the parser.
+                let name = String::from_utf8_lossy(name);
+                if name.bytes().all(super::super::parse::is_atom) {
+                    out.extend_from_slice(name.as_bytes());
+                } else {
+                    write::quoted(&name, out);
+                }
+            }
+            out.push(b')');
+        }
+    }
+    out.push(b']');
+}

@@ -1,0 +1,438 @@
+//! SEARCH (RFC 9051 §6.4.4; ESEARCH RFC 4731, SEARCHRES RFC 5182, PARTIAL RFC 9394).
+//!
+//! What the listing tells is looked at first; only messages about which that leaves a doubt are
+//! looked into: headers first, bodies last. All in slices, and in order.
+
+use std::sync::Arc;
+
+use super::super::command::{self, Results};
+use super::super::program::{Program, Verdict};
+use super::super::{Answer, Ask, Row, sets, write};
+use super::finish::{Finish, SyncMode};
+use super::manage::behind;
+use super::{Context, Selected, Turn};
+use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
+
+/// Messages that are looked into at once.
+const SLICE_INSIDE: usize = 16;
+
+/// A SEARCH that runs.
+pub(super) struct Search {
+    tag: Box<[u8]>,
+    by_uid: bool,
+    extended: bool,
+    results: Results,
+    program: Program,
+    /// Not looked at yet.
+    left: Vec<(u32, u32)>,
+    /// Of this slice, with what is known of each.
+    slice: Vec<(Row, Verdict)>,
+    stage: Stage,
+    /// UIDs found.
+    hits: Vec<(u32, u32)>,
+    hit_count: u64,
+    modseq_first: u64,
+    modseq_last: u64,
+    modseq_max: u64,
+}
+
+enum Stage {
+    AskTime,
+    AskRows,
+    /// Who is in doubt is looked into.
+    Doubt,
+    Asking,
+    /// These of the slice are being looked into, for these texts.
+    Matching(Vec<usize>, u64),
+    Write(Output),
+    Done(Finish),
+}
+
+/// A response on its way out.
+struct Output {
+    /// What is left of the ranges: the last ones first.
+    ranges: Vec<(u32, u32)>,
+    /// Numbers one by one (SEARCH); else as a set (ESEARCH).
+    plain: bool,
+    is_first: bool,
+    end: Vec<u8>,
+}
+
+impl Search {
+    pub(super) fn new(
+        command: command::Search,
+        tag: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<Search, Finish> {
+        let mut results = command.results;
+        // RFC 9051 §6.4.4: its clients know ESEARCH only.
+        let extended = command.extended || context.enabled.rev2;
+        if extended && !results.min && !results.max && !results.count && results.partial.is_none() {
+            results.all |= !results.save;
+        }
+        let failed = |selected: &mut Selected, finish| {
+            // RFC 5182 §2.1: a search that fails leaves nothing.
+            if results.save {
+                selected.saved = Vec::new();
+            }
+            Err(finish)
+        };
+        let selected = context.selected().ok_or_else(Finish::confused)?;
+        if command.bad_charset {
+            let code = "BADCHARSET (UTF-8 US-ASCII)";
+            return failed(selected, Finish::no(code, "texts are taken in UTF-8"));
+        }
+        let compiled = Program::compile(
+            &command.keys,
+            &selected.view,
+            &selected.saved,
+            &selected.keywords,
+        );
+        let program = match compiled {
+            Ok(program) => program,
+            Err(text) => return failed(selected, Finish::no("LIMIT", text)),
+        };
+        if program.asks_modseq() {
+            context.enabled.condstore = true;
+        }
+        Ok(Search {
+            tag: tag.into(),
+            by_uid: command.by_uid,
+            extended,
+            results,
+            left: program.candidates().to_vec(),
+            stage: if program.asks_time() {
+                Stage::AskTime
+            } else {
+                Stage::AskRows
+            },
+            program,
+            slice: Vec::new(),
+            hits: Vec::new(),
+            hit_count: 0,
+            modseq_first: 0,
+            modseq_last: 0,
+            modseq_max: 0,
+        })
+    }
+
+    pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        loop {
+            match std::mem::replace(&mut self.stage, Stage::Asking) {
+                Stage::AskTime => return Turn::Ask(Ask::Time),
+                Stage::AskRows if self.left.is_empty() => {
+                    let Some(selected) = context.selected() else {
+                        return Turn::Finish(Finish::confused());
+                    };
+                    self.stage = self.answer_with_hits(selected, out);
+                }
+                Stage::AskRows => {
+                    return Turn::Ask(Ask::Rows {
+                        uids: self.left.clone(),
+                        changed_since: None,
+                        count_max: IMAP_SLICE_MESSAGES,
+                    });
+                }
+                Stage::Doubt => match self.next_doubt() {
+                    Some((indexes, wanted)) => {
+                        let message = |index: &usize| {
+                            let row = &self.slice[*index].0;
+                            (row.uid, row.email_id)
+                        };
+                        let messages = indexes.iter().map(message).collect();
+                        self.stage = Stage::Matching(indexes, wanted);
+                        let texts = Arc::clone(self.program.texts());
+                        return Turn::Ask(Ask::Match {
+                            messages,
+                            texts,
+                            wanted,
+                        });
+                    }
+                    None => {
+                        self.collect();
+                        self.stage = Stage::AskRows;
+                    }
+                },
+                Stage::Write(mut output) => {
+                    if output.write(out) {
+                        return Turn::Finish(self.end());
+                    }
+                    self.stage = Stage::Write(output);
+                    return Turn::Drain;
+                }
+                Stage::Done(finish) => {
+                    if self.results.save
+                        && let Some(selected) = context.selected()
+                    {
+                        selected.saved = Vec::new();
+                    }
+                    return Turn::Finish(finish);
+                }
+                Stage::Asking | Stage::Matching(..) => return Turn::Finish(Finish::confused()),
+            }
+        }
+    }
+
+    fn end(&self) -> Finish {
+        Finish::ok().with_sync(if self.by_uid {
+            SyncMode::Whole
+        } else {
+            SyncMode::NoExpunge
+        })
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Asking);
+        self.stage = match (stage, answer) {
+            (Stage::Asking, Answer::Time(now_ms)) => {
+                self.program.set_time(now_ms);
+                Stage::AskRows
+            }
+            (Stage::Asking, Answer::Rows(Ok(rows))) => {
+                self.left = match rows.last().filter(|_| rows.len() >= IMAP_SLICE_MESSAGES) {
+                    Some(last) => behind(&self.left, last.uid),
+                    None => Vec::new(),
+                };
+                self.slice = rows
+                    .into_iter()
+                    .map(|row| {
+                        let verdict = self.program.judge(&row);
+                        (row, verdict)
+                    })
+                    .collect();
+                Stage::Doubt
+            }
+            (Stage::Matching(indexes, wanted), Answer::Matched(Ok(found))) => {
+                for (index, found) in indexes.into_iter().zip(found) {
+                    let (row, verdict) = &mut self.slice[index];
+                    *verdict = self.program.judge_again(row, verdict, wanted, found);
+                }
+                Stage::Doubt
+            }
+            (_, Answer::Rows(Err(refusal)) | Answer::Matched(Err(refusal))) => {
+                Stage::Done(Finish::refused(refusal, false))
+            }
+            _ => Stage::Done(Finish::confused()),
+        };
+    }
+
+    /// Messages in doubt, and which texts to look for in them.
+    fn next_doubt(&self) -> Option<(Vec<usize>, u64)> {
+        let doubts = self
+            .slice
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (_, verdict))| {
+                let wanted = self.program.next_texts(verdict)?;
+                Some((index, wanted))
+            });
+        let mut doubts = doubts.peekable();
+        let (_, wanted) = *doubts.peek()?;
+        let alike = doubts.filter(|doubt| doubt.1 == wanted).take(SLICE_INSIDE);
+        Some((alike.map(|doubt| doubt.0).collect(), wanted))
+    }
+
+    /// Notes what was found in this slice.
+    fn collect(&mut self) {
+        for (row, verdict) in self.slice.drain(..) {
+            if !verdict.is_hit() {
+                continue;
+            }
+            sets::push(&mut self.hits, row.uid);
+            self.modseq_max = self.modseq_max.max(row.modseq);
+            if self.hit_count == 0 {
+                self.modseq_first = row.modseq;
+            }
+            self.modseq_last = row.modseq;
+            self.hit_count += 1;
+        }
+    }
+
+    /// Everything is found: the response.
+    fn answer_with_hits(&mut self, selected: &mut Selected, out: &mut Vec<u8>) -> Stage {
+        let results = self.results;
+        let uids = std::mem::take(&mut self.hits);
+        let ends = || {
+            let first = uids.first().map(|range| range.0);
+            let last = uids.last().map(|range| range.1);
+            (first, last)
+        };
+        let only_ends = !results.all && !results.count && results.partial.is_none();
+        let picks_ends = only_ends && (results.min || results.max);
+        if results.save {
+            // RFC 5182 §2.4: with MIN or MAX alone, only these.
+            selected.saved = if picks_ends {
+                let (first, last) = ends();
+                let mut saved: Vec<(u32, u32)> = Vec::new();
+                saved.extend(first.filter(|_| results.min).map(|uid| (uid, uid)));
+                saved.extend(last.filter(|_| results.max).map(|uid| (uid, uid)));
+                sets::normalise(&mut saved);
+                saved
+            } else {
+                uids.clone()
+            };
+        }
+        let numbers = if self.by_uid {
+            uids
+        } else {
+            let number = |uid| selected.view.number(uid).unwrap_or(0);
+            let mut numbers: Vec<(u32, u32)> = uids
+                .iter()
+                .map(|(first, last)| (number(*first), number(*last)))
+                .collect();
+            sets::normalise(&mut numbers);
+            numbers
+        };
+        // RFC 7162 §3.1.5.
+        let modseq = if !self.program.asks_modseq() || self.hit_count == 0 {
+            None
+        } else if picks_ends {
+            let first = if results.min { self.modseq_first } else { 0 };
+            let last = if results.max { self.modseq_last } else { 0 };
+            Some(first.max(last))
+        } else {
+            Some(self.modseq_max)
+        };
+        if !self.extended {
+            out.extend_from_slice(b"* SEARCH");
+            let mut end = Vec::new();
+            if let Some(modseq) = modseq {
+                end.extend_from_slice(b" (MODSEQ ");
+                write::number(modseq, &mut end);
+                end.push(b')');
+            }
+            return Stage::Write(Output::new(numbers, true, end));
+        }
+        if !(results.min
+            || results.max
+            || results.all
+            || results.count
+            || results.partial.is_some())
+        {
+            // RFC 5182 §2.1: SAVE alone says nothing.
+            return Stage::Write(Output::nothing());
+        }
+        self.write_extended(numbers, modseq, out)
+    }
+
+    /// ```text
+    /// esearch-response = "ESEARCH" [search-correlator] [SP "UID"] *(SP search-return-data)
+    /// ```
+    fn write_extended(
+        &self,
+        numbers: Vec<(u32, u32)>,
+        modseq: Option<u64>,
+        out: &mut Vec<u8>,
+    ) -> Stage {
+        let results = self.results;
+        out.extend_from_slice(b"* ESEARCH (TAG ");
+        write::quoted(&String::from_utf8_lossy(&self.tag), out);
+        out.push(b')');
+        if self.by_uid {
+            out.extend_from_slice(b" UID");
+        }
+        let item = |name: &[u8], number: Option<u64>, out: &mut Vec<u8>| {
+            if let Some(number) = number {
+                out.push(b' ');
+                out.extend_from_slice(name);
+                out.push(b' ');
+                write::number(number, out);
+            }
+        };
+        let first = numbers.first().map(|range| u64::from(range.0));
+        let last = numbers.last().map(|range| u64::from(range.1));
+        item(b"MIN", first.filter(|_| results.min), out);
+        item(b"MAX", last.filter(|_| results.max), out);
+        item(
+            b"COUNT",
+            Some(self.hit_count).filter(|_| results.count),
+            out,
+        );
+        item(b"MODSEQ", modseq, out);
+        if let Some((from, to)) = results.partial {
+            use std::io::Write as _;
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, " PARTIAL ({from}:{to} ");
+            let part = pick(&numbers, self.hit_count, from, to);
+            if part.is_empty() {
+                out.extend_from_slice(b"NIL");
+            }
+            return Stage::Write(Output::new(part, false, b")".to_vec()));
+        }
+        if results.all && !numbers.is_empty() {
+            out.extend_from_slice(b" ALL ");
+            return Stage::Write(Output::new(numbers, false, Vec::new()));
+        }
+        Stage::Write(Output::new(Vec::new(), false, Vec::new()))
+    }
+}
+
+/// The `from`-th to the `to`-th number; from the end, and backwards, where they are negative.
+fn pick(numbers: &[(u32, u32)], count: u64, from: i64, to: i64) -> Vec<(u32, u32)> {
+    let (low, high) = if from > 0 {
+        (from.unsigned_abs(), to.unsigned_abs())
+    } else {
+        let from_end = |place: i64| (count + 1).saturating_sub(place.unsigned_abs());
+        (from_end(to).max(1), from_end(from))
+    };
+    let mut part = Vec::new();
+    let mut place: u64 = 1;
+    for (first, last) in numbers {
+        let length = u64::from(last - first) + 1;
+        let start = low.max(place);
+        let end = high.min(place + length - 1);
+        if start <= end {
+            // Both lie within the range.
+            part.push((first + (start - place) as u32, first + (end - place) as u32));
+        }
+        place += length;
+    }
+    part
+}
+
+impl Output {
+    fn new(mut ranges: Vec<(u32, u32)>, plain: bool, mut end: Vec<u8>) -> Output {
+        ranges.reverse();
+        end.extend_from_slice(b"\r\n");
+        Output {
+            ranges,
+            plain,
+            is_first: true,
+            end,
+        }
+    }
+
+    fn nothing() -> Output {
+        Output {
+            ranges: Vec::new(),
+            plain: true,
+            is_first: true,
+            end: Vec::new(),
+        }
+    }
+
+    /// Writes as much as `out` takes; `true`: that was all.
+    fn write(&mut self, out: &mut Vec<u8>) -> bool {
+        while let Some((low, high)) = self.ranges.pop() {
+            if out.len() >= OUTPUT_BYTES_MAX {
+                self.ranges.push((low, high));
+                return false;
+            }
+            if self.plain {
+                out.push(b' ');
+                write::number(low, out);
+                if low < high {
+                    self.ranges.push((low + 1, high));
+                }
+                continue;
+            }
+            if !self.is_first {
+                out.push(b',');
+            }
+            self.is_first = false;
+            sets::write(&[(low, high)], out);
+        }
+        out.append(&mut self.end);
+        true
+    }
+}

@@ -1,0 +1,207 @@
+//! Mailboxes: which there are, what is in them, how they are made, and what is new in the open one.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::super::Shard;
+use super::super::super::conn::ConnKey;
+use super::super::Asked;
+use super::messages::row;
+use super::{Desk, Open, at_once, later, refusal};
+use crate::limits::IMAP_SLICE_MESSAGES;
+use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, View};
+use crate::store::{Flags, INBOX_NAME, MailboxInfo, SpecialUse, View as StoreView, canonical_name};
+
+/// Messages that are looked through for the first one without `\Seen`: opening a mailbox must not
+/// depend on its size.
+const UNSEEN_LOOKS_MAX: usize = 2000;
+
+fn attribute(special_use: SpecialUse) -> &'static str {
+    match special_use {
+        SpecialUse::Drafts => "\\Drafts",
+        SpecialUse::Sent => "\\Sent",
+        SpecialUse::Trash => "\\Trash",
+        SpecialUse::Junk => "\\Junk",
+        SpecialUse::Archive => "\\Archive",
+    }
+}
+
+fn mailbox(info: MailboxInfo) -> Mailbox {
+    Mailbox {
+        special_use: info.special_use.map(attribute),
+        validity: info.validity,
+        uid_next: info.uid_next,
+        exists: info.exists,
+        unseen: info.unseen,
+        deleted: info.deleted,
+        bytes: info.bytes,
+        modseq: info.highest_modseq,
+        object_id: format!("F{}", info.object_id),
+        name: info.name,
+    }
+}
+
+/// All of an account.
+pub(super) fn list(shard: &Shard, desk: &Desk) -> Result<Mailboxes, Refusal> {
+    let partition = desk.partition(shard)?;
+    let list = partition.mailboxes(&desk.address);
+    let list = list.map_err(|error| refusal(error, &desk.address))?;
+    Ok(Mailboxes {
+        list: list.into_iter().map(mailbox).collect(),
+        subscribed: partition.subscriptions(&desk.address),
+    })
+}
+
+/// One of them.
+pub(super) fn find(shard: &Shard, desk: &Desk, name: &str) -> Result<Mailbox, Refusal> {
+    let found = desk.partition(shard)?.mailbox(&desk.address, name);
+    found
+        .map(mailbox)
+        .map_err(|error| refusal(error, &desk.address))
+}
+
+/// Makes, removes, renames, subscribes to a mailbox.
+pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Manage) -> Asked {
+    let partition = match desk.partition(shard) {
+        Ok(partition) => partition,
+        Err(refusal) => return at_once(Answer::Done(Err(refusal))),
+    };
+    later(shard, key, async move {
+        let address = &desk.address;
+        let failed = |error| refusal(error, address);
+        let result = match change {
+            Manage::Create { name, special_use } => {
+                let wanted = match special_use.as_deref().map(special_use_named) {
+                    None => None,
+                    Some(Some(special_use)) => Some(special_use),
+                    Some(None) => {
+                        let text =
+                            "special uses here: Drafts, Sent, Trash, Junk, Archive".to_owned();
+                        return Answer::Mailbox(Err(Refusal::Cannot(text)));
+                    }
+                };
+                let made = partition.create_mailbox(address, &name, wanted).await;
+                let made = made.map(|info| Box::new(mailbox(info))).map_err(failed);
+                return Answer::Mailbox(made);
+            }
+            Manage::Delete { name } => match partition.mailbox(address, &name) {
+                Ok(info) if info.id.is_inbox() => {
+                    return Answer::Done(Err(Refusal::Cannot("INBOX stays".to_owned())));
+                }
+                Ok(info) => partition.delete_mailbox(address, info.id).await,
+                Err(error) => Err(error),
+            },
+            Manage::Rename { from, to } => {
+                if canonical_name(&from).is_ok_and(|name| name == INBOX_NAME) {
+                    rename_inbox(&partition, address, &to).await
+                } else {
+                    partition.rename_mailbox(address, &from, &to).await
+                }
+            }
+            Manage::Subscribe { name, on } => partition.set_subscribed(address, &name, on).await,
+        };
+        Answer::Done(result.map_err(failed))
+    })
+}
+
+/// RFC 9051 §6.3.6: INBOX stays, and all its messages go to a new mailbox.
+async fn rename_inbox(
+    partition: &super::super::super::LocalPartition,
+    address: &crate::mail::Address,
+    to: &str,
+) -> Result<(), crate::store::StoreError> {
+    let inbox = crate::store::MailboxId::INBOX;
+    let target = partition.create_mailbox(address, to, None).await?;
+    let runs = partition.view(address, inbox)?.runs;
+    let uids: Vec<u32> = runs.iter().flat_map(|run| run.first..=run.last).collect();
+    let now_ms = super::super::super::now_ms();
+    partition
+        .move_to(address, (inbox, target.id), &uids, now_ms)
+        .await?;
+    Ok(())
+}
+
+fn special_use_named(name: &str) -> Option<SpecialUse> {
+    let named = |special_use: &SpecialUse| attribute(*special_use)[1..].eq_ignore_ascii_case(name);
+    SpecialUse::ALL.into_iter().find(named)
+}
+
+/// The view of a session, shared with others that see the same.
+fn view_of(shard: &Shard, desk: &Desk, view: &StoreView) -> Arc<View> {
+    let runs = view.runs.iter().map(|run| (run.first, run.last));
+    shard
+        .desks
+        .share(&desk.address, view.info.id, View::new(runs))
+}
+
+/// Opens a mailbox; from now on the session is woken when something happens in it.
+pub(super) fn open(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    desk: &Desk,
+    name: &str,
+) -> Result<Opened, Refusal> {
+    desk.open.replace(None);
+    let partition = desk.partition(shard)?;
+    let address = &desk.address;
+    let failed = |error| refusal(error, address);
+    let id = partition.mailbox(address, name).map_err(failed)?.id;
+    // The watch comes first: what happens after it is told, what happened before is in the view.
+    let watch = partition
+        .watch(address, Some(id), key.token().0)
+        .map_err(failed)?;
+    let view = partition.view(address, id).map_err(failed)?;
+    let mut first_unseen = None;
+    if view.info.unseen > 0 {
+        let mut number = 0;
+        let look = |info: &crate::store::MessageInfo| {
+            number += 1;
+            if !info.flags.has(Flags::SEEN) {
+                first_unseen = Some(number);
+            }
+            if first_unseen.is_some() || number as usize >= UNSEEN_LOOKS_MAX {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        partition
+            .for_each_message(address, id, (1, u32::MAX), look)
+            .map_err(failed)?;
+    }
+    let opened = Opened {
+        view: view_of(shard, desk, &view),
+        keywords: view.keywords.into(),
+        first_unseen,
+        mailbox: mailbox(view.info),
+    };
+    desk.open.replace(Some(Open {
+        id,
+        _watch: watch,
+        changed: None,
+    }));
+    Ok(opened)
+}
+
+/// What has changed in the open mailbox.
+pub(super) fn look(shard: &Shard, desk: &Desk, since: u64) -> Result<Option<Box<News>>, Refusal> {
+    let partition = desk.partition(shard)?;
+    let id = desk.open_id()?;
+    let address = &desk.address;
+    let failed = |error| refusal(error, address);
+    let info = partition.mailbox_info(address, id).map_err(failed)?;
+    if info.highest_modseq <= since {
+        return Ok(None);
+    }
+    let view = partition.view(address, id).map_err(failed)?;
+    let changed = partition
+        .changed_since(address, id, since)
+        .map_err(failed)?;
+    Ok(Some(Box::new(News {
+        modseq: view.info.highest_modseq,
+        view: view_of(shard, desk, &view),
+        changed: changed.iter().take(IMAP_SLICE_MESSAGES).map(row).collect(),
+        keywords: view.keywords.into(),
+    })))
+}

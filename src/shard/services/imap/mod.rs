@@ -1,0 +1,283 @@
+//! IMAP: login at the owner of the account, mailboxes and messages from its partition.
+//!
+//! ```text
+//! mailboxes  LIST, STATUS, CREATE and its like, opening, what is new
+//! messages   rows, flags, copies, bytes
+//! inside     summaries, searches in messages
+//! append     messages that come in
+//! ```
+//!
+//! The connection moves to the shard that owns the account before the password is looked at, as with
+//! POP3. What the index tells is answered at once; what needs the disk, or goes on for long, runs as
+//! a task. A session that has a mailbox open has a watch in its partition: one task a partition
+//! fetches the notices and wakes the sessions concerned, nobody polls.
+
+mod append;
+mod inside;
+mod mailboxes;
+mod messages;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+
+use rustc_hash::FxHashMap;
+
+use super::super::conn::ConnKey;
+use super::super::session::{AnyAnswer, AnyAsk};
+use super::super::{LocalPartition, Shard};
+use super::Asked;
+use super::login::{self, Claim, Denial};
+use crate::mail::Address;
+use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Refusal, View};
+use crate::ring::Token;
+use crate::store::{MailboxId, Sequence, StoreError, StreamId, Watch};
+
+/// What the IMAP connections of this shard have here.
+#[derive(Default)]
+pub(crate) struct Desks {
+    by_conn: RefCell<FxHashMap<ConnKey, Rc<Desk>>>,
+    views: RefCell<Views>,
+}
+
+/// What one logged-in connection has.
+struct Desk {
+    address: Address,
+    partition: u16,
+    open: RefCell<Option<Open>>,
+    /// Streams of the APPEND that is coming in, by message.
+    streams: RefCell<Vec<(u32, StreamId)>>,
+}
+
+/// An open mailbox.
+struct Open {
+    id: MailboxId,
+    /// Ends when this is dropped.
+    _watch: Watch,
+    /// What has changed since, while a session asks for it slice by slice.
+    changed: Option<(Sequence, Rc<[crate::store::MessageInfo]>)>,
+}
+
+/// Views that sessions have, so that those who see the same share one.
+#[derive(Default)]
+struct Views {
+    by_mailbox: FxHashMap<(Address, MailboxId), Weak<View>>,
+    swept_len: usize,
+}
+
+/// Views beyond twice as many as were alive at the last look are looked through again.
+const VIEWS_MIN: usize = 64;
+
+impl Desks {
+    fn of(&self, key: ConnKey) -> Option<Rc<Desk>> {
+        self.by_conn.borrow().get(&key).cloned()
+    }
+
+    /// The connection has ended, moves away, or logs in anew.
+    pub(crate) fn release(&self, shard: &Rc<Shard>, key: ConnKey) {
+        let desk = self.by_conn.borrow_mut().remove(&key);
+        if let Some(desk) = desk {
+            append::abort(shard, &desk);
+        }
+    }
+
+    /// The view of these runs: the one that others have, if it is the same.
+    fn share(&self, address: &Address, id: MailboxId, view: View) -> Arc<View> {
+        let mut views = self.views.borrow_mut();
+        if views.by_mailbox.len() > VIEWS_MIN.max(2 * views.swept_len) {
+            views.by_mailbox.retain(|_, view| view.strong_count() > 0);
+            views.swept_len = views.by_mailbox.len();
+        }
+        let key = (address.clone(), id);
+        let known = views.by_mailbox.get(&key).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| **known == view) {
+            return known;
+        }
+        let view = Arc::new(view);
+        views.by_mailbox.insert(key, Arc::downgrade(&view));
+        view
+    }
+}
+
+impl Desk {
+    fn open_id(&self) -> Result<MailboxId, Refusal> {
+        let open = self.open.borrow();
+        open.as_ref().map(|open| open.id).ok_or(Refusal::Missing)
+    }
+
+    fn partition(&self, shard: &Shard) -> Result<Rc<LocalPartition>, Refusal> {
+        let partition = shard.partition(self.partition);
+        partition.ok_or_else(|| Refusal::Unavailable("shutting down".to_owned()))
+    }
+}
+
+fn wrap(answer: Answer) -> AnyAnswer {
+    AnyAnswer::Imap(answer)
+}
+
+fn at_once(answer: Answer) -> Asked {
+    Asked::Answer(wrap(answer))
+}
+
+/// Lets a task answer.
+fn later(shard: &Rc<Shard>, key: ConnKey, work: impl Future<Output = Answer> + 'static) -> Asked {
+    let shard = Rc::clone(shard);
+    super::super::spawn(async move {
+        let answer = work.await;
+        shard.answer(key, wrap(answer));
+    });
+    Asked::Later
+}
+
+/// Why the store cannot do it, for the client; what is the server's trouble goes to the log.
+fn refusal(error: StoreError, address: &Address) -> Refusal {
+    match error {
+        StoreError::Missing => Refusal::Missing,
+        StoreError::Exists => Refusal::Exists,
+        StoreError::OverQuota => Refusal::OverQuota,
+        StoreError::Name(error) => Refusal::Cannot(error.to_string()),
+        StoreError::TooMany(_) | StoreError::TooLarge => Refusal::Limit(error.to_string()),
+        StoreError::Closing => Refusal::Unavailable("shutting down".to_owned()),
+        StoreError::Full => Refusal::Unavailable(error.to_string()),
+        StoreError::ReadOnly(_) | StoreError::Damaged(_) | StoreError::Read(_) => {
+            tracing::error!(account = %address, "IMAP command failed: {error}");
+            Refusal::Unavailable(error.to_string())
+        }
+    }
+}
+
+/// Answers an ask.
+pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
+    if let Ask::Login(credentials) = ask {
+        return log_in(shard, key, credentials);
+    }
+    let Some(desk) = shard.desks.of(key) else {
+        // A session that has not logged in asks for nothing else.
+        return at_once(Answer::Done(Err(Refusal::Unavailable(
+            "log in first".to_owned(),
+        ))));
+    };
+    match ask {
+        Ask::Login(credentials) => log_in(shard, key, credentials),
+        Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
+        Ask::Mailbox { name } => {
+            let mailbox = mailboxes::find(shard, &desk, &name);
+            at_once(Answer::Mailbox(mailbox.map(Box::new)))
+        }
+        Ask::Manage(change) => mailboxes::manage(shard, key, desk, change),
+        Ask::Open { name } => {
+            let opened = mailboxes::open(shard, key, &desk, &name);
+            at_once(Answer::Opened(opened.map(Box::new)))
+        }
+        Ask::Close => {
+            desk.open.replace(None);
+            at_once(Answer::Done(Ok(())))
+        }
+        Ask::Look { since } => at_once(Answer::News(mailboxes::look(shard, &desk, since))),
+        Ask::Rows {
+            uids,
+            changed_since,
+            count_max,
+        } => messages::rows(shard, key, &desk, &uids, changed_since, count_max),
+        Ask::Vanished { since } => {
+            at_once(Answer::Vanished(messages::vanished(shard, &desk, since)))
+        }
+        Ask::Summaries { messages } => inside::summaries(shard, key, desk, messages),
+        Ask::Read {
+            uid,
+            offset,
+            length,
+        } => messages::read(shard, key, desk, uid, offset, length),
+        Ask::Match {
+            messages,
+            texts,
+            wanted,
+        } => inside::search(shard, key, desk, messages, texts, wanted),
+        Ask::Time => at_once(Answer::Time(super::super::now_ms())),
+        Ask::Store(change) => messages::store(shard, key, desk, change),
+        Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
+        Ask::Copy { uids, name, moves } => messages::copy(shard, key, desk, uids, name, moves),
+        Ask::Chunk { message, bytes } => append::chunk(shard, key, desk, message, bytes),
+        Ask::Abort => {
+            append::abort(shard, &desk);
+            at_once(Answer::Done(Ok(())))
+        }
+        Ask::Append { name, messages } => append::append(shard, key, desk, name, messages),
+    }
+}
+
+/// LOGIN and AUTHENTICATE.
+fn log_in(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -> Asked {
+    // After UNAUTHENTICATE somebody else may come.
+    shard.desks.release(shard, key);
+    let refuse = |error| at_once(Answer::Login(Err(error)));
+    let Ok(address) = Address::parse(&credentials.user).map(|address| address.account_key()) else {
+        return refuse(LoginError::Credentials);
+    };
+    if shard.memory_is_short(0) {
+        shard.probe.memory_refusals.add(1);
+        return refuse(LoginError::Temporary(
+            "too busy, try again later".to_owned(),
+        ));
+    }
+    let owner = shard.owner_of(shard.partition_of(&address));
+    if owner != shard.id {
+        return Asked::Elsewhere(owner, AnyAsk::Imap(Ask::Login(credentials)));
+    }
+    let acts = credentials.act_as.is_some();
+    let claim = Claim {
+        address,
+        password: credentials.password,
+        peer: credentials.peer,
+    };
+    let address = claim.address.clone();
+    let result = login::check(shard, claim, move |shard, address, result| {
+        shard.answer(key, wrap(enter(shard, key, address, acts, result)));
+    });
+    match result {
+        Some(result) => at_once(enter(shard, key, &address, acts, result)),
+        None => Asked::Later,
+    }
+}
+
+/// What a checked password comes to.
+fn enter(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    address: &Address,
+    acts: bool,
+    result: Result<(), Denial>,
+) -> Answer {
+    let error = match result {
+        // There are no administrators yet who may act for others [N34].
+        Ok(()) if acts => LoginError::Authorization,
+        Ok(()) => {
+            shard.probe.logins.add(1);
+            let desk = Desk {
+                address: address.clone(),
+                partition: shard.partition_of(address),
+                open: RefCell::new(None),
+                streams: RefCell::default(),
+            };
+            shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));
+            return Answer::Login(Ok(()));
+        }
+        Err(Denial::Credentials) => LoginError::Credentials,
+        Err(Denial::Temporary(text)) => LoginError::Temporary(text),
+        Err(Denial::Permanent(text)) => LoginError::Permanent(text),
+    };
+    Answer::Login(Err(error))
+}
+
+/// Wakes the sessions for which a partition has notices, until it closes.
+pub(crate) async fn watch(shard: Rc<Shard>, partition: Rc<LocalPartition>) {
+    loop {
+        let tokens = partition.notices().await;
+        if tokens.is_empty() {
+            return;
+        }
+        for token in tokens {
+            shard.wake_session(ConnKey::from_token(Token(token)));
+        }
+    }
+}

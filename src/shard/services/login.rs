@@ -1,0 +1,115 @@
+//! Whether a password is right, for every protocol with a login: at the owner of the account, from
+//! the cache where it has been seen lately, else by a password worker off the shard.
+//!
+//! Guarantees: an unknown account costs the same as a wrong password; a password that was changed
+//! while it was being checked does not let anybody in.
+//! Does not know: what a login opens.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use zeroize::Zeroizing;
+
+use super::super::Shard;
+use crate::directory::password::{NOBODY, PasswordError};
+use crate::mail::Address;
+
+/// Who wants to come in.
+pub(super) struct Claim {
+    /// Canonical; this shard owns its partition.
+    pub(super) address: Address,
+    pub(super) password: Zeroizing<Vec<u8>>,
+    /// For the log.
+    pub(super) peer: SocketAddr,
+}
+
+/// Why somebody does not.
+pub(super) enum Denial {
+    /// Wrong name or password.
+    Credentials,
+    /// Cannot be decided now.
+    Temporary(String),
+    /// Will not work later either.
+    Permanent(String),
+}
+
+/// Checks a password. Returns what is known at once; else `later` is called, in a task.
+pub(super) fn check(
+    shard: &Rc<Shard>,
+    claim: Claim,
+    later: impl FnOnce(&Rc<Shard>, &Address, Result<(), Denial>) + 'static,
+) -> Option<Result<(), Denial>> {
+    let hash = shard
+        .partition(shard.partition_of(&claim.address))
+        .and_then(|partition| partition.account(&claim.address))
+        .map(|account| account.password_hash);
+    if let Some(hash) = &hash {
+        let mut cache = shard.auth_cache.borrow_mut();
+        if cache.knows(&claim.address, hash, &claim.password, Instant::now()) {
+            shard.probe.auth_cache_hits.add(1);
+            return Some(Ok(()));
+        }
+    }
+    shard.probe.auth_cache_misses.add(1);
+    let (ticket, slot) = shard.mesh.ticket::<Result<bool, PasswordError>>();
+    let links = Arc::clone(shard.mesh.links());
+    let home = shard.id;
+    let done = Box::new(move |outcome| {
+        let job = Box::new(move |shard: &Rc<Shard>| shard.mesh.redeem(ticket, outcome));
+        links.post(home, job);
+    });
+    let checked = hash.clone().unwrap_or_else(|| NOBODY.to_owned());
+    let password = claim.password.to_vec();
+    if shard.verifier.submit(checked, password, done).is_err() {
+        shard.mesh.cancel(ticket);
+        let text = "too many logins at once, try again later".to_owned();
+        return Some(Err(Denial::Temporary(text)));
+    }
+    let shard = Rc::clone(shard);
+    super::super::spawn(async move {
+        let outcome = slot.take().await;
+        let result = judge(&shard, &claim, outcome, hash);
+        later(&shard, &claim.address, result);
+    });
+    None
+}
+
+fn judge(
+    shard: &Shard,
+    claim: &Claim,
+    outcome: Result<bool, PasswordError>,
+    hash: Option<String>,
+) -> Result<(), Denial> {
+    let Claim {
+        address,
+        password,
+        peer,
+    } = claim;
+    match (outcome, hash) {
+        (Ok(true), Some(hash)) if still_valid(shard, address, &hash) => {
+            let mut cache = shard.auth_cache.borrow_mut();
+            cache.insert(address, &hash, password, Instant::now());
+            Ok(())
+        }
+        (Err(reason), Some(_)) => {
+            tracing::error!(account = %address, "stored password cannot be checked: {reason}");
+            let text = "this account's password cannot be checked, tell the postmaster".to_owned();
+            Err(Denial::Permanent(text))
+        }
+        _ => {
+            shard.probe.login_failures.add(1);
+            tracing::info!(user = %address, %peer, "login refused");
+            Err(Denial::Credentials)
+        }
+    }
+}
+
+/// The account still has the password that was checked: it may have changed meanwhile.
+fn still_valid(shard: &Shard, address: &Address, hash: &str) -> bool {
+    shard
+        .partition(shard.partition_of(address))
+        .and_then(|partition| partition.account(address))
+        .is_some_and(|account| account.password_hash == hash)
+}

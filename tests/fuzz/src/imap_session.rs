@@ -1,0 +1,89 @@
+//! IMAP: any bytes in any pieces, with failing asks and events in between.
+
+use ringpost::proto::Event;
+use ringpost::proto::imap::{Answer, Ask, LoginError, Refusal};
+
+use crate::imap_world::{Desk, World, session};
+use crate::shard::{self, Outcome};
+
+/// Words that lead somewhere, for inputs made by chance.
+pub const WORDS: &[&[u8]] = &[
+    b"a LOGIN u secret\r\n",
+    b"a LOGIN u secret\r\nb SELECT INBOX\r\n",
+    b"a AUTHENTICATE PLAIN\r\n",
+    b"AHUAc2VjcmV0\r\n",
+    b"a ENABLE QRESYNC UTF8=ACCEPT\r\n",
+    b"a ENABLE IMAP4rev2\r\n",
+    b"a SELECT INBOX (QRESYNC (101 3 1:4))\r\n",
+    b"a EXAMINE Sent\r\n",
+    b"a CREATE x/y\r\n",
+    b"a DELETE INBOX\r\n",
+    b"a RENAME x/y z\r\n",
+    b"a LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (* %) RETURN (CHILDREN STATUS (MESSAGES))\r\n",
+    b"a LSUB \"\" %\r\n",
+    b"a SUBSCRIBE x/y\r\n",
+    b"a STATUS INBOX (MESSAGES UNSEEN SIZE)\r\n",
+    b"a APPEND INBOX (\\Seen k) {9}\r\n",
+    b"A: b\r\n\r\nx",
+    b"a APPEND INBOX {3+}\r\nabc {3+}\r\nabc\r\n",
+    b"a APPEND nowhere {3+}\r\nabc\r\n",
+    b"a FETCH 1:* (FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)\r\n",
+    b"a FETCH 1 (BODY[] BODY[1] BODY[HEADER.FIELDS (A)]<1.2> BINARY[1] PREVIEW)\r\n",
+    b"a UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\n",
+    b"a STORE 1 +FLAGS (\\Deleted $k)\r\n",
+    b"a UID STORE 1:* (UNCHANGEDSINCE 12) -FLAGS.SILENT \\Seen\r\n",
+    b"a SEARCH RETURN (SAVE MIN COUNT) OR TEXT x NOT SUBJECT b\r\n",
+    b"a UID SEARCH 1:3 UNSEEN SENTSINCE 1-Jan-2000 YOUNGER 100\r\n",
+    b"a COPY $ Sent\r\n",
+    b"a UID MOVE 1:2 Sent\r\n",
+    b"a EXPUNGE\r\n",
+    b"a IDLE\r\n",
+    b"DONE\r\n",
+    b"a CLOSE\r\n",
+    b"a UNAUTHENTICATE\r\n",
+    b"a NOOP\r\n",
+    b"a LOGOUT\r\n",
+    b"{5}\r\n",
+    b"{4294967296+}\r\n",
+    b"\r",
+    b"\n",
+    b" ",
+];
+
+/// The first bytes choose pieces, faults and the event; the rest is the conversation, which must
+/// come out the same in one piece (unless an event cuts it at a piece's end).
+pub fn imap_session(data: &[u8]) {
+    shard::in_any_pieces(data, converse);
+}
+
+fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event)>) -> Outcome {
+    let world = World::new();
+    for number in 0..3 {
+        let body = format!("Subject: b{number}\r\nA: b\r\n\r\nx\r\n");
+        world.borrow_mut().deliver("INBOX", body.as_bytes());
+    }
+    let mut desk = Desk::default();
+    let mut asks = 0u32;
+    let answer = |ask| {
+        asks += 1;
+        let fails = faults & 0x80 != 0 && asks % (u32::from(faults & 7) + 2) == 0;
+        let refusal = || Refusal::Unavailable("disk\r\n".to_owned());
+        match ask {
+            Ask::Login(_) if fails => Answer::Login(Err(LoginError::Temporary("busy".to_owned()))),
+            Ask::Read { .. } if fails => Answer::Data(Err(refusal())),
+            Ask::Rows { .. } if fails => Answer::Rows(Err(refusal())),
+            Ask::Look { .. } if fails => Answer::News(Err(refusal())),
+            Ask::Store(_) if fails => Answer::Stored(Err(refusal())),
+            Ask::Chunk { .. } if fails => {
+                desk = Desk::default();
+                Answer::Done(Err(refusal()))
+            }
+            Ask::Append { .. } if fails => Answer::Appended(Err(refusal())),
+            Ask::Summaries { messages } if fails => {
+                Answer::Summaries(messages.iter().map(|_| Err(refusal())).collect())
+            }
+            ask => world.borrow_mut().answer(ask, &mut desk),
+        }
+    };
+    shard::run(session(), answer, input, pieces, event)
+}

@@ -1,0 +1,516 @@
+//! Mailboxes in memory that answer what IMAP sessions ask: simple enough to be right.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringpost::mail::mime::{Structure, Summary};
+use ringpost::proto::imap::{
+    Answer, Ask, Copied, Flags, Incoming, LoginError, Mailbox, Mailboxes, Manage, News, Opened,
+    Refusal, Row, Session, Settings, StoreFlags, StoreHow, Stored, TextKey, View, compare,
+};
+
+/// The password of everybody.
+pub const PASSWORD: &[u8] = b"secret";
+/// The time of day.
+pub const NOW_MS: u64 = 1_000_000_000_000;
+const DAY_MS: u64 = 86_400_000;
+
+/// One message.
+#[derive(Debug, Clone)]
+pub struct Message {
+    row: Row,
+    keywords: Vec<String>,
+    body: Rc<[u8]>,
+}
+
+/// One mailbox.
+#[derive(Debug, Default)]
+pub struct Folder {
+    id: u64,
+    validity: u32,
+    uid_next: u32,
+    modseq: u64,
+    special_use: Option<&'static str>,
+    keywords: Vec<String>,
+    messages: Vec<Message>,
+    vanished: Vec<(u64, u32)>,
+}
+
+/// All mailboxes of one account.
+#[derive(Debug, Default)]
+pub struct World {
+    folders: BTreeMap<String, Folder>,
+    subscribed: Vec<String>,
+    modseq: u64,
+    ids: u64,
+}
+
+/// What one connection has at the shard.
+#[derive(Debug, Default)]
+pub struct Desk {
+    open: Option<u64>,
+    chunks: BTreeMap<u32, Vec<u8>>,
+}
+
+/// Settings of the sessions here.
+pub fn settings() -> Arc<Settings> {
+    Arc::new(Settings {
+        hostname: "mx.example.org".to_owned(),
+        default_domain: "example.org".to_owned(),
+        idle_timeout: Duration::from_secs(1800),
+        message_bytes_max: 1_000_000,
+    })
+}
+
+/// A session that has not greeted yet.
+pub fn session() -> Session {
+    Session::new(settings(), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
+}
+
+impl World {
+    /// INBOX and Sent, with nothing in them.
+    pub fn new() -> Rc<RefCell<World>> {
+        let mut world = World {
+            modseq: 10,
+            ..World::default()
+        };
+        world.make("INBOX", None);
+        world.make("Sent", Some("\\Sent"));
+        Rc::new(RefCell::new(world))
+    }
+
+    fn make(&mut self, name: &str, special_use: Option<&'static str>) {
+        self.ids += 1;
+        self.modseq += 1;
+        let folder = Folder {
+            id: self.ids,
+            validity: 100 + self.ids as u32,
+            uid_next: 1,
+            modseq: self.modseq,
+            special_use,
+            ..Folder::default()
+        };
+        self.folders.insert(name.to_owned(), folder);
+    }
+
+    /// Puts a message into a mailbox, as a delivery does.
+    pub fn deliver(&mut self, name: &str, body: &[u8]) {
+        let message = Incoming {
+            body: body.to_vec(),
+            ..Incoming::default()
+        };
+        let _ = self.append(name, vec![message], &mut Desk::default());
+    }
+
+    fn append(
+        &mut self,
+        name: &str,
+        messages: Vec<Incoming>,
+        desk: &mut Desk,
+    ) -> Result<(u32, Vec<u32>), Refusal> {
+        let folder = self.folders.get_mut(name).ok_or(Refusal::Missing)?;
+        let mut uids = Vec::new();
+        for (index, message) in (0u32..).zip(messages) {
+            let mut body = desk.chunks.remove(&index).unwrap_or_default();
+            assert_eq!(
+                body.len() as u64,
+                message.streamed_bytes,
+                "chunks of message {index}"
+            );
+            body.extend_from_slice(&message.body);
+            self.modseq += 1;
+            folder.modseq = self.modseq;
+            let uid = folder.uid_next;
+            folder.uid_next += 1;
+            uids.push(uid);
+            let mut added = Message {
+                row: Row {
+                    uid,
+                    flags: message.flags.system,
+                    keywords: 0,
+                    modseq: self.modseq,
+                    bytes: body.len() as u64,
+                    date_ms: message.date_ms.unwrap_or(NOW_MS),
+                    saved_ms: NOW_MS,
+                    email_id: self.modseq,
+                },
+                keywords: message.flags.keywords,
+                body: body.into(),
+            };
+            folder.note_keywords(&mut added);
+            folder.messages.push(added);
+        }
+        desk.chunks.clear();
+        Ok((folder.validity, uids))
+    }
+
+    fn by_id(&mut self, desk: &Desk) -> Result<&mut Folder, Refusal> {
+        let id = desk.open.ok_or(Refusal::Missing)?;
+        let mut folders = self.folders.values_mut();
+        folders
+            .find(|folder| folder.id == id)
+            .ok_or(Refusal::Missing)
+    }
+
+    fn info(&self, name: &str) -> Result<Mailbox, Refusal> {
+        let folder = self.folders.get(name).ok_or(Refusal::Missing)?;
+        let count = |flag, set| {
+            let messages = folder.messages.iter();
+            messages
+                .filter(|message| message.row.flags.has(flag) == set)
+                .count() as u32
+        };
+        Ok(Mailbox {
+            name: name.to_owned(),
+            special_use: folder.special_use,
+            validity: folder.validity,
+            uid_next: folder.uid_next,
+            exists: folder.messages.len() as u32,
+            unseen: count(Flags::SEEN, false),
+            deleted: count(Flags::DELETED, true),
+            bytes: folder
+                .messages
+                .iter()
+                .map(|message| message.row.bytes)
+                .sum(),
+            modseq: folder.modseq,
+            object_id: format!("F{}", folder.id),
+        })
+    }
+
+    /// Answers an ask of a connection.
+    ///
+    /// # Panics
+    /// When the ask breaks the contract.
+    pub fn answer(&mut self, ask: Ask, desk: &mut Desk) -> Answer {
+        match ask {
+            Ask::Login(credentials) => Answer::Login(if credentials.password[..] != *PASSWORD {
+                Err(LoginError::Credentials)
+            } else if credentials.act_as.is_some() {
+                Err(LoginError::Authorization)
+            } else {
+                assert!(credentials.user.contains('@'));
+                Ok(())
+            }),
+            Ask::Mailboxes => {
+                let names: Vec<String> = self.folders.keys().cloned().collect();
+                Answer::Mailboxes(Ok(Mailboxes {
+                    list: names
+                        .iter()
+                        .filter_map(|name| self.info(name).ok())
+                        .collect(),
+                    subscribed: self.subscribed.clone(),
+                }))
+            }
+            Ask::Mailbox { name } => Answer::Mailbox(self.info(&name).map(Box::new)),
+            Ask::Manage(change) => self.manage(change),
+            Ask::Open { name } => {
+                desk.open = None;
+                Answer::Opened(self.info(&name).map(|mailbox| {
+                    let folder = &self.folders[&name];
+                    desk.open = Some(folder.id);
+                    let mut rows = folder.messages.iter().map(|message| message.row);
+                    let unseen = rows.position(|row| !row.flags.has(Flags::SEEN));
+                    Box::new(Opened {
+                        mailbox,
+                        view: folder.view(),
+                        keywords: folder.keywords.clone().into(),
+                        first_unseen: unseen.map(|index| index as u32 + 1),
+                    })
+                }))
+            }
+            Ask::Close => {
+                desk.open = None;
+                Answer::Done(Ok(()))
+            }
+            Ask::Look { since } => Answer::News(self.by_id(desk).map(|folder| {
+                (folder.modseq > since).then(|| {
+                    let changed = folder.rows(&[(1, u32::MAX)], Some(since), 1024);
+                    Box::new(News {
+                        modseq: folder.modseq,
+                        view: folder.view(),
+                        keywords: folder.keywords.clone().into(),
+                        changed,
+                    })
+                })
+            })),
+            Ask::Rows {
+                uids,
+                changed_since,
+                count_max,
+            } => {
+                assert!(uids.is_sorted() && count_max <= 1024);
+                Answer::Rows(
+                    self.by_id(desk)
+                        .map(|folder| folder.rows(&uids, changed_since, count_max)),
+                )
+            }
+            Ask::Vanished { since } => Answer::Vanished(self.by_id(desk).map(|folder| {
+                let gone = folder.vanished.iter().filter(|gone| gone.0 > since);
+                let mut uids: Vec<(u32, u32)> = gone.map(|gone| (gone.1, gone.1)).collect();
+                uids.sort_unstable();
+                uids
+            })),
+            Ask::Summaries { messages } => {
+                let summary = |(uid, email_id): &(u32, u64)| {
+                    let message = self.by_id(desk)?.find(*uid)?;
+                    assert_eq!(message.row.email_id, *email_id);
+                    Ok(Summary::encode(&Structure::parse(&message.body)))
+                };
+                Answer::Summaries(messages.iter().map(summary).collect())
+            }
+            Ask::Read {
+                uid,
+                offset,
+                length,
+            } => Answer::Data(self.by_id(desk).and_then(|folder| {
+                let message = folder.find(uid)?;
+                // Within the message, by the contract; a slice out of bounds panics.
+                let start = offset as usize;
+                Ok(message.body[start..start + length as usize].to_vec())
+            })),
+            Ask::Match {
+                messages,
+                texts,
+                wanted,
+            } => Answer::Matched(self.by_id(desk).map(|folder| {
+                assert!(wanted != 0);
+                let found = |(uid, _): &(u32, u64)| folder.matches(*uid, &texts, wanted);
+                messages.iter().map(found).collect()
+            })),
+            Ask::Time => Answer::Time(NOW_MS),
+            Ask::Store(change) => {
+                self.modseq += 1;
+                let modseq = self.modseq;
+                Answer::Stored(self.by_id(desk).map(|folder| folder.store(&change, modseq)))
+            }
+            Ask::Expunge { uids } => {
+                self.modseq += 1;
+                let modseq = self.modseq;
+                Answer::Done(self.by_id(desk).map(|folder| folder.expunge(&uids, modseq)))
+            }
+            Ask::Copy { uids, name, moves } => self.copy(&uids, &name, moves, desk),
+            Ask::Chunk { message, bytes } => {
+                assert!(!bytes.is_empty());
+                desk.chunks.entry(message).or_default().extend(bytes);
+                Answer::Done(Ok(()))
+            }
+            Ask::Abort => {
+                desk.chunks.clear();
+                Answer::Done(Ok(()))
+            }
+            Ask::Append { name, messages } => {
+                assert!(!messages.is_empty());
+                Answer::Appended(self.append(&name, messages, desk))
+            }
+        }
+    }
+
+    fn manage(&mut self, change: Manage) -> Answer {
+        match change {
+            Manage::Create { name, .. } => {
+                if self.folders.contains_key(&name) {
+                    return Answer::Mailbox(Err(Refusal::Exists));
+                }
+                if name.is_empty() || name.chars().any(char::is_control) {
+                    let text = "a mailbox cannot be named so".to_owned();
+                    return Answer::Mailbox(Err(Refusal::Cannot(text)));
+                }
+                self.make(&name, None);
+                Answer::Mailbox(self.info(&name).map(Box::new))
+            }
+            Manage::Delete { name } => {
+                let removed = self.folders.remove(&name);
+                Answer::Done(removed.map(drop).ok_or(Refusal::Missing))
+            }
+            Manage::Rename { from, to } => {
+                if self.folders.contains_key(&to) {
+                    return Answer::Done(Err(Refusal::Exists));
+                }
+                match self.folders.remove(&from) {
+                    None => Answer::Done(Err(Refusal::Missing)),
+                    Some(folder) => {
+                        self.folders.insert(to, folder);
+                        Answer::Done(Ok(()))
+                    }
+                }
+            }
+            Manage::Subscribe { name, on } => {
+                self.subscribed.retain(|known| *known != name);
+                if on {
+                    self.subscribed.push(name);
+                }
+                Answer::Done(Ok(()))
+            }
+        }
+    }
+
+    fn copy(&mut self, uids: &[(u32, u32)], name: &str, moves: bool, desk: &Desk) -> Answer {
+        if !self.folders.contains_key(name) {
+            return Answer::Copied(Err(Refusal::Missing));
+        }
+        let source = match self.by_id(desk) {
+            Ok(folder) => folder,
+            Err(refusal) => return Answer::Copied(Err(refusal)),
+        };
+        let wanted = |uid: u32| uids.iter().any(|(low, high)| (*low..=*high).contains(&uid));
+        let chosen: Vec<Message> = source
+            .messages
+            .iter()
+            .filter(|message| wanted(message.row.uid))
+            .cloned()
+            .collect();
+        let gone: Vec<u32> = chosen.iter().map(|message| message.row.uid).collect();
+        let mut copied = Copied::default();
+        for mut message in chosen {
+            self.modseq += 1;
+            let Some(target) = self.folders.get_mut(name) else {
+                continue;
+            };
+            target.modseq = self.modseq;
+            copied.validity = target.validity;
+            copied.pairs.push((message.row.uid, target.uid_next));
+            message.row.uid = target.uid_next;
+            message.row.modseq = self.modseq;
+            target.uid_next += 1;
+            target.note_keywords(&mut message);
+            target.messages.push(message);
+        }
+        if moves && !gone.is_empty() {
+            self.modseq += 1;
+            let modseq = self.modseq;
+            if let Ok(source) = self.by_id(desk) {
+                source.expunge(&gone, modseq);
+            }
+        }
+        Answer::Copied(Ok(copied))
+    }
+}
+
+impl Folder {
+    fn view(&self) -> Arc<View> {
+        let uids = self.messages.iter().map(|message| message.row.uid);
+        Arc::new(View::new(uids.map(|uid| (uid, uid))))
+    }
+
+    fn find(&self, uid: u32) -> Result<&Message, Refusal> {
+        let mut messages = self.messages.iter();
+        messages
+            .find(|message| message.row.uid == uid)
+            .ok_or(Refusal::Missing)
+    }
+
+    fn rows(&self, uids: &[(u32, u32)], since: Option<u64>, count_max: usize) -> Vec<Row> {
+        let wanted = |uid: u32| uids.iter().any(|(low, high)| (*low..=*high).contains(&uid));
+        self.messages
+            .iter()
+            .map(|message| message.row)
+            .filter(|row| wanted(row.uid) && since.is_none_or(|since| row.modseq > since))
+            .take(count_max)
+            .collect()
+    }
+
+    fn note_keywords(&mut self, message: &mut Message) {
+        message.row.keywords = 0;
+        for name in &message.keywords {
+            let known = self
+                .keywords
+                .iter()
+                .position(|known| known.eq_ignore_ascii_case(name));
+            let bit = known.unwrap_or_else(|| {
+                self.keywords.push(name.clone());
+                self.keywords.len() - 1
+            });
+            message.row.keywords |= 1 << (bit % 64);
+        }
+    }
+
+    fn store(&mut self, change: &StoreFlags, modseq: u64) -> Stored {
+        let mut stored = Stored::default();
+        let mut messages = std::mem::take(&mut self.messages);
+        for message in &mut messages {
+            let uid = message.row.uid;
+            if !change
+                .uids
+                .iter()
+                .any(|(low, high)| (*low..=*high).contains(&uid))
+            {
+                continue;
+            }
+            if change
+                .unchanged_since
+                .is_some_and(|since| message.row.modseq > since)
+            {
+                stored.modified.push(uid);
+                continue;
+            }
+            let before = (message.row.flags, message.row.keywords);
+            let (new, keywords) = (change.flags.system, &change.flags.keywords);
+            let named =
+                |known: &String| keywords.iter().any(|name| name.eq_ignore_ascii_case(known));
+            match change.how {
+                StoreHow::Replace => {
+                    message.row.flags = new;
+                    message.keywords = keywords.clone();
+                }
+                StoreHow::Add => {
+                    message.row.flags = message.row.flags.with(new);
+                    message.keywords.extend(keywords.iter().cloned());
+                }
+                StoreHow::Remove => {
+                    message.row.flags = Flags(message.row.flags.0 & !new.0);
+                    message.keywords.retain(|known| !named(known));
+                }
+            }
+            self.note_keywords(message);
+            if before != (message.row.flags, message.row.keywords) {
+                message.row.modseq = modseq;
+                self.modseq = modseq;
+                stored.modseq = Some(modseq);
+            }
+        }
+        self.messages = messages;
+        stored.keywords = Some(self.keywords.clone().into());
+        stored
+    }
+
+    fn expunge(&mut self, uids: &[u32], modseq: u64) {
+        assert!(uids.is_sorted());
+        let before = self.messages.len();
+        self.messages
+            .retain(|message| !uids.contains(&message.row.uid));
+        if self.messages.len() < before {
+            self.modseq = modseq;
+            self.vanished.extend(uids.iter().map(|uid| (modseq, *uid)));
+        }
+    }
+
+    fn matches(&self, uid: u32, texts: &[TextKey], wanted: u64) -> u64 {
+        let Ok(message) = self.find(uid) else {
+            return 0;
+        };
+        let text = String::from_utf8_lossy(&message.body).to_lowercase();
+        let (header, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let mut found = 0;
+        for (bit, key) in texts.iter().enumerate() {
+            let holds = match key {
+                TextKey::Header(name, value) => header.lines().any(|line| {
+                    let prefix = format!("{}:", name.to_lowercase());
+                    line.strip_prefix(&prefix)
+                        .is_some_and(|is| is.contains(&value.to_lowercase()))
+                }),
+                TextKey::Body(value) => body.contains(&value.to_lowercase()),
+                TextKey::Text(value) => text.contains(&value.to_lowercase()),
+                TextKey::Sent(comparison, day) => {
+                    compare((message.row.date_ms / DAY_MS) as i64, *comparison, *day)
+                }
+            };
+            found |= u64::from(holds) << bit;
+        }
+        found & wanted
+    }
+}

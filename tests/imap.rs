@@ -1,0 +1,263 @@
+//! IMAP through the whole program: sessions that see each other and deliveries, restarts, bounds.
+
+mod support;
+
+use support::{Client, Server, send_message};
+
+/// A server with u0 to u3 of bench.test, all with the password `pw`.
+fn server(flags: &[&str]) -> Server {
+    let server = Server::start(flags);
+    server.generate(4);
+    server
+}
+
+/// A session of u0.
+struct Imap(Client);
+
+impl Imap {
+    fn new(server: &Server) -> Imap {
+        let mut client = Client::silent(server.imap);
+        let greeting = client.line();
+        assert!(
+            greeting.starts_with("* OK [CAPABILITY IMAP4rev1 "),
+            "{greeting}"
+        );
+        let mut imap = Imap(client);
+        imap.ok("LOGIN u0@bench.test pw");
+        imap
+    }
+
+    /// Sends a command; the lines of its answer, the tagged one last.
+    fn say(&mut self, command: &str) -> Vec<String> {
+        self.0.send(format!("t {command}\r\n").as_bytes());
+        let mut lines = Vec::new();
+        loop {
+            let line = self.0.line();
+            let ends = line.starts_with("t ") || line.is_empty();
+            lines.push(line);
+            if ends {
+                return lines;
+            }
+        }
+    }
+
+    /// The same; it must be OK. Returns the untagged lines.
+    fn ok(&mut self, command: &str) -> Vec<String> {
+        let mut lines = self.say(command);
+        let tagged = lines.pop().unwrap_or_default();
+        assert!(tagged.starts_with("t OK "), "{command}: {lines:?} {tagged}");
+        lines
+    }
+
+    fn line(&mut self) -> String {
+        self.0.line()
+    }
+}
+
+fn deliver(server: &Server, subject: &str) {
+    let mut smtp = Client::new(server.smtp);
+    smtp.expect("EHLO client.example", "250");
+    let body = format!("Subject: {subject}\r\n\r\nbody\r\n");
+    let replies = send_message(&mut smtp, &["u0@bench.test"], &body, false);
+    assert!(replies[0].starts_with("250"), "{replies:?}");
+}
+
+#[test]
+fn idle_tells_of_what_happens_elsewhere() {
+    let server = server(&[]);
+    let (mut one, mut two) = (Imap::new(&server), Imap::new(&server));
+    one.ok("SELECT INBOX");
+    two.ok("SELECT INBOX");
+    one.0.send(b"t IDLE\r\n");
+    assert_eq!(one.line(), "+ idling");
+    deliver(&server, "first");
+    assert_eq!(one.line(), "* 1 EXISTS");
+    assert_eq!(two.ok("NOOP"), ["* 1 EXISTS"]);
+    assert_eq!(
+        two.ok("STORE 1 +FLAGS (\\Flagged $New)"),
+        [
+            "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $New)",
+            "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $New \\*)] Flags that stay",
+            "* 1 FETCH (FLAGS (\\Flagged $New))"
+        ]
+    );
+    assert_eq!(
+        one.line(),
+        "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $New)"
+    );
+    assert!(one.line().contains("$New \\*)]"));
+    assert_eq!(one.line(), "* 1 FETCH (FLAGS (\\Flagged $New))");
+    // POP3 takes the message away.
+    let mut pop3 = support::log_in(server.pop3, "u0@bench.test", "pw");
+    pop3.expect("DELE 1", "+OK");
+    pop3.expect("QUIT", "+OK");
+    assert_eq!(one.line(), "* 1 EXPUNGE");
+    one.0.send(b"DONE\r\n");
+    assert_eq!(one.line(), "t OK IDLE completed");
+    assert_eq!(two.ok("NOOP"), ["* 1 EXPUNGE"]);
+    server.stop();
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_kill() {
+    let mut server = server(&[]);
+    let mut one = Imap::new(&server);
+    one.ok("CREATE a/b");
+    one.ok("SUBSCRIBE a/b");
+    one.0
+        .send(b"t APPEND a/b (\\Seen k) {10+}\r\nSubject: x {3+}\r\ntwo\r\n");
+    assert!(one.line().contains("[APPENDUID "));
+    one.ok("SELECT a/b");
+    one.ok("STORE 2 FLAGS (\\Draft)");
+    one.ok("COPY 1:2 Archive");
+    one.ok("STORE 1 +FLAGS.SILENT (\\Deleted)");
+    one.ok("EXPUNGE");
+    one.ok("RENAME a c/d");
+    let before = one.ok("STATUS c/d/b (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ MAILBOXID)");
+    server.kill();
+    server.restart();
+    let mut one = Imap::new(&server);
+    let after = one.ok("STATUS c/d/b (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ MAILBOXID)");
+    assert_eq!(before, after);
+    assert!(before[0].contains("MESSAGES 1 UIDNEXT 3 "), "{before:?}");
+    one.ok("SELECT c/d/b");
+    assert_eq!(
+        one.ok("FETCH 1:* (UID FLAGS BODY.PEEK[])"),
+        ["* 1 FETCH (UID 2 FLAGS (\\Draft) BODY[] {3}", "two)"]
+    );
+    one.ok("EXAMINE Archive");
+    let copies = one.ok("FETCH 1:* (UID FLAGS)");
+    assert_eq!(
+        copies,
+        [
+            "* 1 FETCH (UID 1 FLAGS (\\Seen k))",
+            "* 2 FETCH (UID 2 FLAGS (\\Draft))"
+        ]
+    );
+    assert_eq!(one.ok("LSUB \"\" *"), ["* LSUB () \"/\" \"a/b\""]);
+    server.stop();
+}
+
+#[test]
+fn hostile_commands_are_answered() {
+    let server = server(&[]);
+    let mut one = Imap::new(&server);
+    deliver(&server, "x");
+    one.ok("SELECT INBOX");
+    for (command, start) in [
+        (
+            "FETCH 1:4294967295 FLAGS".to_owned(),
+            "t BAD no such message number",
+        ),
+        ("UID FETCH 1:4294967295 UID".to_owned(), "* 1 FETCH (UID 1)"),
+        (
+            format!("SEARCH {}ALL{}", "(".repeat(5000), ")".repeat(5000)),
+            "t BAD search keys nest",
+        ),
+        (
+            format!("SEARCH {}ALL", "OR ALL ".repeat(60)),
+            "t BAD search keys nest",
+        ),
+        (
+            format!("FETCH 1 ({}UID)", "BODY[] ".repeat(9000)),
+            "t BAD too many items",
+        ),
+        (
+            format!("FETCH 1 BODY[{}1]", "1.".repeat(1000)),
+            "t BAD part number",
+        ),
+        (
+            "FETCH 1 BODY[1.2.3.4.5.6.7.8.9]".to_owned(),
+            "* 1 FETCH (BODY[1.2.3.4.5.6.7.8.9] NIL",
+        ),
+        (format!("CREATE {}", "x/".repeat(600)), "t NO [CANNOT]"),
+        (format!("CREATE \"{}\"", "x".repeat(5000)), "t NO [CANNOT]"),
+        ("CREATE \"a\u{7}b\"".to_owned(), "t NO [CANNOT]"),
+        ("CREATE INBOX".to_owned(), "t NO [ALREADYEXISTS]"),
+        ("DELETE inbox".to_owned(), "t NO [CANNOT]"),
+        (format!("LIST \"\" \"{}\"", "*%".repeat(2000)), "* LIST"),
+        (
+            format!("SELECT {}", "x".repeat(70_000)),
+            "t BAD command too long",
+        ),
+        ("CREATE {4294967296}".to_owned(), "t BAD command too long"),
+        ("APPEND INBOX {4294967296}".to_owned(), "t NO [TOOBIG]"),
+        (
+            "STORE 1 +FLAGS (\\Recent \\Foo)".to_owned(),
+            "t BAD expected a flag",
+        ),
+    ] {
+        let lines = one.say(&command);
+        let short: String = command.chars().take(60).collect();
+        assert!(lines[0].starts_with(start), "{short}: {:?}", lines[0]);
+        one.ok("NOOP");
+    }
+    one.0
+        .send(&vec![b'x'; ringpost::limits::ENDLESS_LINE_BYTES + 70_000]);
+    assert!(one.line().starts_with("* BYE Line too long"));
+    assert_eq!(one.line(), "");
+    server.stop();
+}
+
+#[test]
+fn sessions_have_their_bounds() {
+    let server = server(&["--imap-sessions-max", "1"]);
+    let one = Imap::new(&server);
+    let said = Client::silent(server.imap).line();
+    assert!(said.starts_with("* BYE [UNAVAILABLE]"), "{said}");
+    drop(one);
+    server.stop();
+}
+
+#[test]
+fn a_shutdown_says_bye() {
+    let server = server(&[]);
+    let mut one = Imap::new(&server);
+    one.ok("SELECT INBOX");
+    one.0.send(b"t IDLE\r\n");
+    assert_eq!(one.line(), "+ idling");
+    server.stop();
+    assert_eq!(one.line(), "* BYE Server is shutting down");
+    assert_eq!(one.line(), "");
+}
+
+#[test]
+fn loadgen_works_against_it() {
+    let server = server(&[]);
+    let imap = server.imap.to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let ledger = folder.path().join("ledger");
+    let smtp = server.smtp.to_string();
+    let run = |words: &[&str]| {
+        let mut command = support::loadgen();
+        let output = command.args(words).output().expect("loadgen");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {said}{errors}");
+        said
+    };
+    let ledger = ledger.to_str().expect("a path in UTF-8");
+    let users = ["--users", "4"];
+    let _ = users;
+    run(&[
+        "smtp",
+        &smtp,
+        "--messages",
+        "100",
+        "--ledger",
+        ledger,
+        "--pool",
+        "4",
+    ]);
+    let said = run(&[
+        "verify",
+        "--imap",
+        &imap,
+        "--password",
+        "pw",
+        "--ledger",
+        ledger,
+    ]);
+    assert!(said.contains("100"), "{said}");
+    server.stop();
+}

@@ -323,6 +323,8 @@ pub struct Fetch {
     pub changed_since: Option<u64>,
     /// And which have gone since (RFC 7162 §3.2.6).
     pub vanished: bool,
+    /// Only so many of them (RFC 9394 §3.3): places as in [`Results::partial`].
+    pub partial: Option<(i64, i64)>,
 }
 
 /// What of a message (RFC 9051 §6.4.5).

@@ -138,6 +138,39 @@ pub fn contains(ranges: &[(u32, u32)], number: u32) -> bool {
     ranges.get(at).is_some_and(|range| range.0 <= number)
 }
 
+/// How many numbers ranges hold.
+pub fn len(ranges: &[(u32, u32)]) -> u64 {
+    ranges
+        .iter()
+        .map(|range| u64::from(range.1 - range.0) + 1)
+        .sum()
+}
+
+/// The `from`-th to the `to`-th number of sorted ranges, from 1 on; from the end, and backwards, where
+/// they are negative (RFC 9394 §3.1).
+pub fn pick(numbers: &[(u32, u32)], from: i64, to: i64) -> Vec<(u32, u32)> {
+    let count = len(numbers);
+    let (low, high) = if from > 0 {
+        (from.unsigned_abs(), to.unsigned_abs())
+    } else {
+        let from_end = |place: i64| (count + 1).saturating_sub(place.unsigned_abs());
+        (from_end(to).max(1), from_end(from))
+    };
+    let mut part = Vec::new();
+    let mut place: u64 = 1;
+    for (first, last) in numbers {
+        let length = u64::from(last - first) + 1;
+        let start = low.max(place);
+        let end = high.min(place + length - 1);
+        if start <= end {
+            // Both lie within the range.
+            part.push((first + (start - place) as u32, first + (end - place) as u32));
+        }
+        place += length;
+    }
+    part
+}
+
 /// Writes sorted ranges as a set; nothing where there are none.
 pub fn write(ranges: &[(u32, u32)], out: &mut Vec<u8>) {
     use std::io::Write as _;
@@ -207,6 +240,25 @@ mod tests {
             assert_eq!(Set::parse(text.as_bytes()), None, "{text}");
         }
         assert!(Set::parse(b"$").is_some_and(|set| set.is_saved()));
+    }
+
+    #[test]
+    fn places_from_both_ends() {
+        let ranges = [(1, 3), (10, 12)];
+        for (from, to, wanted) in [
+            (1, 2, "1:2"),
+            (3, 4, "3,10"),
+            (5, 900, "11:12"),
+            (7, 9, ""),
+            (-1, -2, "11:12"),
+            (-4, -900, "1:3"),
+            (-7, -8, ""),
+        ] {
+            let mut out = Vec::new();
+            write(&pick(&ranges, from, to), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), wanted, "{from}:{to}");
+        }
+        assert_eq!(len(&ranges), 6);
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use crate::limits::{IMAP_FETCH_ITEMS_MAX, MIME_DEPTH_MAX};
 /// fetch     = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att /
 ///             "(" fetch-att *(SP fetch-att) ")") [SP fetch-modifiers]
 /// fetch-modifier = "CHANGEDSINCE" SP mod-sequence-value / "VANISHED"     RFC 7162 §7
+///                / "PARTIAL" SP partial-range                             RFC 9394 §3.3
 /// ```
 pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Fetch> {
     tokens.space()?;
@@ -40,7 +41,7 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Fetch> {
     } else {
         items.push(parse_item(tokens)?);
     }
-    let (mut changed_since, mut vanished) = (None, false);
+    let (mut changed_since, mut vanished, mut partial) = (None, false, None);
     if tokens.take(b' ') && !tokens.is_end() {
         tokens.modifiers(|name, tokens| {
             match name {
@@ -49,6 +50,10 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Fetch> {
                     changed_since = Some(tokens.number64()?);
                 }
                 "VANISHED" => vanished = true,
+                "PARTIAL" if by_uid => {
+                    tokens.space()?;
+                    partial = Some(tokens.partial_range()?);
+                }
                 _ => return Ok(Modifier::Unknown),
             }
             Ok(Modifier::Known)
@@ -68,6 +73,7 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Fetch> {
         items,
         changed_since,
         vanished,
+        partial,
     })
 }
 

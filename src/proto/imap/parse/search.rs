@@ -64,7 +64,7 @@ fn parse_results(tokens: &mut Tokens<'_>) -> Parsed<Results> {
             "SAVE" => results.save = true,
             "PARTIAL" => {
                 tokens.space()?;
-                results.partial = Some(parse_range(tokens)?);
+                results.partial = Some(tokens.partial_range()?);
             }
             _ => return Ok(Modifier::Unknown),
         }
@@ -75,22 +75,6 @@ fn parse_results(tokens: &mut Tokens<'_>) -> Parsed<Results> {
         return Err("ALL and PARTIAL do not go together".into());
     }
     Ok(results)
-}
-
-/// ```text
-/// partial-range-first = nz-number ":" nz-number
-/// partial-range-last  = "-" nz-number ":" "-" nz-number
-/// ```
-fn parse_range(tokens: &mut Tokens<'_>) -> Parsed<(i64, i64)> {
-    let from_end = tokens.take(b'-');
-    let first = i64::from(tokens.nz_number()?);
-    tokens.expect(b':')?;
-    if from_end {
-        tokens.expect(b'-')?;
-    }
-    let second = i64::from(tokens.nz_number()?);
-    let (low, high) = (first.min(second), first.max(second));
-    Ok(if from_end { (-low, -high) } else { (low, high) })
 }
 
 /// Keys up to the end of the command, or to a closing parenthesis. Lists and NOT and OR nest on a
@@ -234,6 +218,11 @@ fn parse_key(tokens: &mut Tokens<'_>) -> Parsed<Key> {
         "TEXT" => Key::Text(text(tokens)?),
         "MODSEQ" => parse_modseq(tokens)?,
         "EMAILID" => Key::EmailId(text(tokens)?),
+        // RFC 8474 §5.2: no message has one here.
+        "THREADID" => {
+            text(tokens)?;
+            not(Key::All)
+        }
         _ => return start.expected("a search key"),
     })
 }

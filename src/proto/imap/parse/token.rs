@@ -215,6 +215,24 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    /// A range of places (RFC 9394 §3.1); negative from the end.
+    ///
+    /// ```text
+    /// partial-range-first = nz-number ":" nz-number
+    /// partial-range-last  = "-" nz-number ":" "-" nz-number
+    /// ```
+    pub fn partial_range(&mut self) -> Parsed<(i64, i64)> {
+        let from_end = self.take(b'-');
+        let first = i64::from(self.nz_number()?);
+        self.expect(b':')?;
+        if from_end {
+            self.expect(b'-')?;
+        }
+        let second = i64::from(self.nz_number()?);
+        let (low, high) = (first.min(second), first.max(second));
+        Ok(if from_end { (-low, -high) } else { (low, high) })
+    }
+
     /// `string = quoted / literal`, and `literal8`.
     pub fn string(&mut self) -> Parsed<Cow<'a, [u8]>> {
         match self.peek() {

@@ -101,17 +101,17 @@ impl Fetch {
             Strings::Ascii
         };
         let selected = context.selected().ok_or_else(Finish::confused)?;
-        let uids = resolve(&command.set, command.by_uid, selected)?;
+        let mut uids = resolve(&command.set, command.by_uid, selected)?;
+        if let Some((from, to)) = command.partial {
+            uids = sets::pick(&uids, from, to);
+        }
         let inside = items.iter().any(looks_inside);
         let marks_seen = !selected.read_only && items.iter().any(sets_seen);
         let vanished = command.vanished.then(|| command.set.resolve(u32::MAX));
         Ok(Fetch {
             by_uid: command.by_uid,
             changed_since: command.changed_since,
-            wanted: uids
-                .iter()
-                .map(|range| u64::from(range.1 - range.0) + 1)
-                .sum(),
+            wanted: sets::len(&uids),
             found: 0,
             left: uids,
             needs_summary: items.iter().any(needs_summary),

@@ -353,7 +353,7 @@ impl Search {
             use std::io::Write as _;
             // Writing to a Vec cannot fail.
             let _ = write!(out, " PARTIAL ({from}:{to} ");
-            let part = pick(&numbers, self.hit_count, from, to);
+            let part = sets::pick(&numbers, from, to);
             if part.is_empty() {
                 out.extend_from_slice(b"NIL");
             }
@@ -365,29 +365,6 @@ impl Search {
         }
         Stage::Write(Output::new(Vec::new(), false, Vec::new()))
     }
-}
-
-/// The `from`-th to the `to`-th number; from the end, and backwards, where they are negative.
-fn pick(numbers: &[(u32, u32)], count: u64, from: i64, to: i64) -> Vec<(u32, u32)> {
-    let (low, high) = if from > 0 {
-        (from.unsigned_abs(), to.unsigned_abs())
-    } else {
-        let from_end = |place: i64| (count + 1).saturating_sub(place.unsigned_abs());
-        (from_end(to).max(1), from_end(from))
-    };
-    let mut part = Vec::new();
-    let mut place: u64 = 1;
-    for (first, last) in numbers {
-        let length = u64::from(last - first) + 1;
-        let start = low.max(place);
-        let end = high.min(place + length - 1);
-        if start <= end {
-            // Both lie within the range.
-            part.push((first + (start - place) as u32, first + (end - place) as u32));
-        }
-        place += length;
-    }
-    part
 }
 
 impl Output {

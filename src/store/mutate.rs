@@ -9,8 +9,8 @@ use super::partition::{Partition, PendingAccount};
 use super::record::{self, encode};
 use super::wait::Done;
 use super::{
-    Account, AccountChange, Delivery, QUEUE_PARTITION, RecipientResult, SITE_PARTITION, Sequence,
-    StoreError, StreamId, Uid, UidValidity,
+    Account, AccountChange, Delivery, Flags, MailboxId, QUEUE_PARTITION, RecipientResult,
+    SITE_PARTITION, Sequence, StoreError, StreamId, Uid, UidValidity,
 };
 use crate::config::SyncLevel;
 use crate::mail::Address;
@@ -202,12 +202,12 @@ impl<D: Disk> Partition<D> {
         self.mutate(bytes, level, Space::Gives, |this, pending| {
             let (state, account) = {
                 let index = this.index.borrow();
-                (index.inbox_state(address), index.account(address))
+                (index.account_validity(address), index.account(address))
             };
             // An account that is not durable yet is not visible yet; and what is visible is not the
             // one that will be there while its end, and perhaps another one, are on their way.
             let is_changing = this.accounts.borrow().get(address).and_then(|a| a.exists);
-            let (None, Some((validity, ..)), Some(mut account)) = (is_changing, state, account)
+            let (None, Some(validity), Some(mut account)) = (is_changing, state, account)
             else {
                 return Err(StoreError::Missing);
             };
@@ -464,14 +464,26 @@ impl<D: Disk> Partition<D> {
                 let Ok(uid) = *result else { continue };
                 let (seq, offset) = (self.next_seq(), pending.bytes.len());
                 let date_ms = delivery.now_ms;
-                let out = &mut pending.bytes;
-                encode::append(out, seq, address.as_str(), uid, body_seq, bytes, date_ms);
-                let change = Pended::Append {
-                    address,
+                let message = encode::Append {
+                    address: address.as_str(),
+                    mailbox: MailboxId::INBOX,
                     uid,
                     body_seq,
                     bytes,
                     date_ms,
+                    saved_ms: date_ms,
+                    flags: Flags::NONE,
+                    keywords: &[],
+                };
+                encode::append(&mut pending.bytes, seq, &message);
+                let change = Pended::Append {
+                    address,
+                    mailbox: MailboxId::INBOX,
+                    uid,
+                    body_seq,
+                    bytes,
+                    date_ms,
+                    extra: None,
                 };
                 // Its account was noted when the UID was given.
                 pending.push(seq, offset, change);
@@ -534,7 +546,7 @@ impl<D: Disk> Partition<D> {
                 let uids: Vec<Uid> = {
                     let index = this.index.borrow();
                     let part = part.iter().copied();
-                    part.filter(|uid| index.find(address, *uid).is_some())
+                    part.filter(|uid| index.find(address, MailboxId::INBOX, *uid).is_some())
                         .collect()
                 };
                 if uids.is_empty() {
@@ -542,11 +554,13 @@ impl<D: Disk> Partition<D> {
                 }
                 let change = Pended::Expunge {
                     address: address.clone(),
+                    mailbox: MailboxId::INBOX,
                     uids: uids.clone(),
                     now_ms,
                 };
                 this.add(pending, change, |out, seq| {
-                    encode::expunge(out, seq, address.as_str(), &uids, now_ms);
+                    let mailbox = MailboxId::INBOX;
+                    encode::expunge(out, seq, address.as_str(), mailbox, &uids, now_ms);
                 });
                 Ok(())
             })

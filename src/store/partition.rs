@@ -21,7 +21,7 @@ use super::segment::{Position, Segment};
 use super::spare::{Reads, Spare};
 use super::wait::{Done, Line, Lock, Notify};
 use super::{
-    Account, Health, Identity, MessageInfo, OpenError, Probe, Progress, RecoveryReport, Settings,
+    Account, Health, Identity, MailboxId, MessageInfo, OpenError, Probe, Progress, RecoveryReport, Settings,
     StoreError, StreamId, Uid, UidValidity,
 };
 use crate::mail::Address;
@@ -234,8 +234,7 @@ impl<D: Disk> Partition<D> {
 
     /// Bytes of all messages of this account, which its quota bounds; 0 where there is none.
     pub fn used_bytes(&self, address: &Address) -> u64 {
-        let state = self.index.borrow().inbox_state(address);
-        state.map_or(0, |(_, _, used)| used)
+        self.index.borrow().used_bytes(address).unwrap_or(0)
     }
 
     /// The value of a key.
@@ -255,8 +254,9 @@ impl<D: Disk> Partition<D> {
     /// `Missing`.
     pub fn inbox(&self, address: &Address) -> Result<(UidValidity, Vec<MessageInfo>), StoreError> {
         let index = self.index.borrow();
-        match (index.inbox_state(address), index.inbox(address)) {
-            (Some((validity, ..)), Some(messages)) => Ok((validity, messages)),
+        let id = MailboxId::INBOX;
+        match (index.room(address, id), index.messages_in(address, id)) {
+            (Some((_, validity, ..)), Some(messages)) => Ok((validity, messages)),
             _ => Err(StoreError::Missing),
         }
     }

@@ -8,7 +8,7 @@ use super::index::{Found, Location};
 use super::partition::Partition;
 use super::record::{self, Body, Payload};
 use super::segment;
-use super::{Sequence, StoreError, Uid};
+use super::{MailboxId, Sequence, StoreError, Uid};
 use crate::limits::BLOCK_BYTES;
 use crate::mail::Address;
 
@@ -89,7 +89,7 @@ impl<D: Disk> Partition<D> {
         let _reading = self.reading();
         let mut failure = StoreError::Missing;
         for _ in 0..ATTEMPTS {
-            let found = self.index.borrow().find(address, uid);
+            let found = self.index.borrow().find(address, MailboxId::INBOX, uid);
             let found = found.ok_or(StoreError::Missing)?;
             match self.read_found(found, offset, length).await {
                 Ok(bytes) => return Ok(bytes),
@@ -99,7 +99,7 @@ impl<D: Disk> Partition<D> {
                 }
                 Err(Failure::Other(error)) => {
                     // Compaction may have reused the file under a path opened too late.
-                    let now = self.index.borrow().find(address, uid);
+                    let now = self.index.borrow().find(address, MailboxId::INBOX, uid);
                     failure = error;
                     if now.is_some_and(|now| now.location == found.location) {
                         break;

@@ -37,10 +37,10 @@ fn ask(index: &mut Index) {
     for number in 0..4 {
         let address = address(number);
         index.account(&address);
-        index.inbox(&address);
-        index.inbox_state(&address);
+        index.messages_in(&address, INBOX);
+        inbox_state(&index, &address);
         for uid in 0..4 {
-            index.find(&address, uid);
+            index.find(&address, INBOX, uid);
         }
     }
     for seq in 0..20 {
@@ -54,7 +54,7 @@ fn a_sound_file_is_taken() {
     let (index, covers, position) = Index::open(Rc::new(sample()), IDENTITY).unwrap();
     assert_eq!((covers, position), (12, (4, 4096)));
     assert_eq!(index.messages(), 3);
-    assert_eq!(index.find(&address(2), 2).unwrap().location, at(3, 10));
+    assert_eq!(index.find(&address(2), INBOX, 2).unwrap().location, at(3, 10));
     assert_eq!(index.account(&address(2)), Some(account(2)));
 }
 
@@ -200,7 +200,7 @@ fn a_written_file_is_compared() {
     let (mut writer, bytes) = written(&mut index);
     while !writer.compare(&bytes).unwrap() {}
     index.finish_seal(Rc::new(bytes)).unwrap();
-    assert_eq!(index.find(&address(1), 1).unwrap().location, at(1, 500));
+    assert_eq!(index.find(&address(1), INBOX, 1).unwrap().location, at(1, 500));
     assert!(index.finish_seal(Rc::new(Vec::new())).is_err());
 }
 
@@ -253,9 +253,9 @@ fn large_mailboxes_and_tables_go_through_many_pieces() {
     assert!(pieces > 5, "{pieces}");
     index.finish_seal(Rc::new(bytes)).unwrap();
     assert_eq!(index.messages(), 15_000);
-    assert_eq!(index.inbox(&address(1)).unwrap().len(), 15_000);
-    assert!(index.find(&address(1), 2).is_none());
-    assert_eq!(index.find(&address(1), 29_999).unwrap().info.uid, 29_999);
+    assert_eq!(index.messages_in(&address(1), INBOX).unwrap().len(), 15_000);
+    assert!(index.find(&address(1), INBOX, 2).is_none());
+    assert_eq!(index.find(&address(1), INBOX, 29_999).unwrap().info.uid, 29_999);
     assert!(!index.has_account(&address(2)) && index.has_account(&address(2999)));
     let (overlay, _) = index.bytes();
     assert!(overlay < 10_000, "{overlay}");

@@ -55,20 +55,25 @@ fn with_change<T>(
         Record::Remove(_) => Change::RemoveAccount { address },
         Record::Append(_, uid, body_seq, bytes) => Change::Append {
             address,
+            mailbox: INBOX,
             uid: *uid,
             body_seq: *body_seq,
             bytes: *bytes,
             date_ms: seq * 10,
+            saved_ms: seq * 10,
+            flags: Flags::NONE,
+            keywords: &[],
         },
         Record::Expunge(_, uids, now_ms) => Change::Expunge {
             address,
+            mailbox: INBOX,
             uids,
             now_ms: *now_ms,
         },
         Record::Reserve(_, uid_next, validity) => Change::Reserve {
             address,
-            uid_next: *uid_next,
-            validity: *validity,
+            mailbox: INBOX,
+            reserved: reserved(*uid_next, *validity),
         },
         Record::Key(key, value) => Change::Key {
             key,
@@ -337,9 +342,9 @@ impl World {
             let Some(account) = self.accounts.get(&number) else {
                 assert!(!index.has_account(&own), "{context}");
                 assert_eq!(index.account(&own), None, "{context}");
-                assert_eq!(index.inbox(&own), None, "{context}");
-                assert_eq!(index.inbox_state(&own), None, "{context}");
-                assert_eq!(index.find(&own, 1), None, "{context}");
+                assert_eq!(index.messages_in(&own, INBOX), None, "{context}");
+                assert_eq!(inbox_state(&index, &own), None, "{context}");
+                assert_eq!(index.find(&own, INBOX, 1), None, "{context}");
                 continue;
             };
             let (seq, _, Record::Put(_, _, hash)) = &self.log[account.put] else {
@@ -366,13 +371,17 @@ impl World {
                     modseq: seq,
                     bytes,
                     date_ms: seq * 10,
+                    saved_ms: seq * 10,
+                    flags: Flags::NONE,
+                    keywords: 0,
+                    body_seq,
                 };
                 let found = Found {
                     info,
                     body_seq,
                     location: self.location(self.bodies[&body_seq]),
                 };
-                assert_eq!(index.find(&own, *uid), Some(found), "{context}");
+                assert_eq!(index.find(&own, INBOX, *uid), Some(found), "{context}");
                 expected.push(info);
                 total += bytes;
                 use_bytes(*place, 128);
@@ -380,13 +389,13 @@ impl World {
             messages += expected.len() as u64;
             for uid in 0..account.uid_next + 2 {
                 if !account.messages.contains_key(&uid) {
-                    assert_eq!(index.find(&own, uid), None, "{context}: {uid}");
+                    assert_eq!(index.find(&own, INBOX, uid), None, "{context}: {uid}");
                 }
             }
-            assert_eq!(index.inbox(&own), Some(expected), "{context}");
+            assert_eq!(index.messages_in(&own, INBOX), Some(expected), "{context}");
             let state = (account.validity, account.uid_next, total);
             assert_eq!(
-                index.inbox_state(&own),
+                inbox_state(&index, &own),
                 Some(state),
                 "{context}: account {number}"
             );

@@ -262,6 +262,9 @@ pub enum NameError {
     /// Too many levels.
     #[error("a mailbox name has at most {MAILBOX_DEPTH_MAX} levels")]
     TooDeep,
+    /// A mailbox would be below itself.
+    #[error("a mailbox cannot be moved below itself")]
+    Inside,
     /// Control characters and what no list could show (RFC 5198 §2).
     #[error("a mailbox name has no control characters, `%` or `*`")]
     Character,

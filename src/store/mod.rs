@@ -34,6 +34,7 @@
 
 mod background;
 pub mod batch;
+mod cache;
 mod change;
 mod checkpoint;
 mod commit;
@@ -42,9 +43,12 @@ pub mod disk;
 pub mod index;
 pub mod layout;
 mod mailbox;
+mod mailboxes;
 pub mod manifest;
 mod mapped;
+mod messages;
 mod mutate;
+mod notice;
 mod partition;
 mod probe;
 mod read;
@@ -55,6 +59,7 @@ pub mod segment;
 pub mod sim;
 mod spare;
 mod wait;
+mod waiting;
 
 use std::io;
 use std::path::PathBuf;
@@ -68,6 +73,7 @@ pub use mailbox::{
     NameError, NewMessage, SEPARATOR, SpecialUse, Stored, UidRun, View, canonical_name,
     same_keyword,
 };
+pub use notice::Watch;
 pub use partition::Partition;
 pub use probe::Probe;
 

@@ -91,12 +91,6 @@ impl Entry {
         self.place(id).ok().map(|place| &self.others[place].1)
     }
 
-    /// All mailboxes that it knows of.
-    pub(super) fn mailboxes(&self) -> impl Iterator<Item = (MailboxId, &Mailbox)> {
-        std::iter::once((MailboxId::INBOX, &self.inbox))
-            .chain(self.others.iter().map(|(id, mailbox)| (*id, mailbox)))
-    }
-
     /// Takes in what a later layer says.
     pub(super) fn merge(&mut self, later: Entry) {
         if later.password_hash.is_some() {

@@ -78,7 +78,9 @@ impl<'a> Stack<'a> {
         visit: &mut dyn FnMut(&Message, Option<Mark>) -> ControlFlow<()>,
     ) {
         let mut own: [Own<'_>; 2] = self.upper.map(|own| Own::from(own, first));
-        let mut base = self.base.map(|(base, row)| BaseRows::from(base, row, first));
+        let mut base = self
+            .base
+            .map(|(base, row)| BaseRows::from(base, row, first));
         loop {
             // The lowest UID; of equal ones the newest layer's.
             let mut next: Option<(usize, Message)> = None;
@@ -139,7 +141,9 @@ impl<'a> Own<'a> {
         let messages = own.messages.partition_point(|m| m.uid < first);
         let dead = own.dead.partition_point(|uid| *uid < first);
         let mut marks = own.rare.as_ref().map(|rare| rare.marks.from(first));
-        let mark = marks.as_mut().and_then(|marks| marks.next().map(|(_, m)| *m));
+        let mark = marks
+            .as_mut()
+            .and_then(|marks| marks.next().map(|(_, m)| *m));
         Own {
             messages: &own.messages[messages..],
             dead: &own.dead[dead..],

@@ -45,9 +45,7 @@ use self::lookup::over;
 use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
 use super::record::{NewMark, Reserved};
-use super::{
-    Account, Flags, Identity, MailboxId, MessageInfo, Sequence, Uid, UidValidity,
-};
+use super::{Account, Flags, Identity, MailboxId, MessageInfo, Sequence, Uid, UidValidity};
 use crate::mail::Address;
 
 /// Where a record with a body is.

@@ -56,7 +56,11 @@ pub(super) fn join(a: Vec<UidRun>, b: &[UidRun]) -> Vec<UidRun> {
         return all;
     };
     for run in from_both {
-        if last.last.checked_add(1).is_none_or(|next| run.first <= next) {
+        if last
+            .last
+            .checked_add(1)
+            .is_none_or(|next| run.first <= next)
+        {
             last.last = last.last.max(run.last);
         } else {
             all.push(last);
@@ -128,7 +132,8 @@ mod tests {
         for _ in 0..2000 {
             let most = 1 + random.below(60) as Uid;
             let chance = 1 + random.below(6);
-            let mut draw = || -> Vec<Uid> { (1..most).filter(|_| !random.one_in(chance)).collect() };
+            let mut draw =
+                || -> Vec<Uid> { (1..most).filter(|_| !random.one_in(chance)).collect() };
             let (a, b) = (draw(), draw());
             assert_eq!(all(&runs(&a)), a);
             let gaps = runs(&a);

@@ -346,9 +346,7 @@ impl SealWriter {
         let mut upper = self.frozen.caches.range((from, Bound::Unbounded));
         let upper = upper.next().map(|(seq, entry)| (*seq, *entry));
         let lower = match &self.base {
-            Some(base) if self.walk.base < base.rows(CACHES) => {
-                Some(base.cache_at(self.walk.base))
-            }
+            Some(base) if self.walk.base < base.rows(CACHES) => Some(base.cache_at(self.walk.base)),
             _ => None,
         };
         let (seq, entry, is_upper) = match (upper, lower) {

@@ -190,7 +190,11 @@ impl Sealed {
                 return Err(wrong("ACCOUNTS", index, "more mailboxes than there are"));
             }
             let mut ids = (first..end).map(|row| self.box_id(row as usize).0);
-            if ids.next() != Some(0) || !(first..end).map(|row| self.box_id(row as usize)).is_sorted_by(|a, b| a < b) {
+            if ids.next() != Some(0)
+                || !(first..end)
+                    .map(|row| self.box_id(row as usize))
+                    .is_sorted_by(|a, b| a < b)
+            {
                 return Err(wrong("ACCOUNTS", index, "its mailboxes are not in order"));
             }
             first = end;
@@ -210,9 +214,17 @@ impl Sealed {
         let mut ends = [0; PARTS.len()];
         for (index, row) in self.all(MAILBOXES).enumerate() {
             let own = format::mailbox(row, &[]);
-            let strings = self.text(NAMES, own.text_offset, own.name_length + own.keywords_length);
+            let strings = self.text(
+                NAMES,
+                own.text_offset,
+                own.name_length + own.keywords_length,
+            );
             if own.text_offset != text || std::str::from_utf8(strings).is_err() {
-                return Err(wrong("MAILBOXES", index, "its name is out of place or none"));
+                return Err(wrong(
+                    "MAILBOXES",
+                    index,
+                    "its name is out of place or none",
+                ));
             }
             let name = self.text(NAMES, own.text_offset, own.name_length);
             if std::str::from_utf8(name).is_err() {
@@ -233,7 +245,10 @@ impl Sealed {
                 let width = if is_by_seq { 6 } else { 4 };
                 let mut before = None;
                 for (row_index, row) in (part.first as usize..).zip(rows) {
-                    let key = (number(row, 0, width), if is_by_seq { number(row, 6, 4) } else { 0 });
+                    let key = (
+                        number(row, 0, width),
+                        if is_by_seq { number(row, 6, 4) } else { 0 },
+                    );
                     if before.is_some_and(|before| key <= before) {
                         return Err(wrong("a mailbox's rows", row_index, "not in order"));
                     }
@@ -249,7 +264,9 @@ impl Sealed {
         }
         for (end, section) in ends.into_iter().zip(PARTS) {
             if end != self.rows(section) as u64 {
-                return Err(IndexError(format!("section {section}: not as many as counted")));
+                return Err(IndexError(format!(
+                    "section {section}: not as many as counted"
+                )));
             }
         }
         if ends[0] != self.messages {

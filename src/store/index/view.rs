@@ -13,8 +13,7 @@ use super::{Found, Index, Location, runs};
 use crate::mail::Address;
 use crate::store::record::Reserved;
 use crate::store::{
-    INBOX_NAME, MailboxId, MailboxInfo, MessageInfo, Sequence, SpecialUse, Uid, UidRun,
-    UidValidity,
+    INBOX_NAME, MailboxId, MailboxInfo, MessageInfo, Sequence, SpecialUse, Uid, UidRun, UidValidity,
 };
 
 /// What a mailbox without a record of its name is called.
@@ -186,6 +185,17 @@ impl Index {
             deleted: fields.deleted,
             bytes: fields.bytes,
         })
+    }
+
+    /// UIDVALIDITY and special use as a record must say them that gives a mailbox another name.
+    pub fn put_again(&self, address: &Address, id: MailboxId) -> Option<(UidValidity, u8)> {
+        let fields = self.shown(address, id)?.fields()?;
+        // What had a record of its own said; of one that was lost, what its number makes it.
+        let validity = match fields.put_validity {
+            0 => (id.0 as UidValidity).max(1),
+            validity => validity,
+        };
+        Some((validity, fields.special_use))
     }
 
     /// Names of a mailbox's keywords, by bits.

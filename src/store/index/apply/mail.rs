@@ -281,7 +281,11 @@ impl Index {
                 segment,
                 seq,
                 saved_ms: before.map_or(0, |old| old.saved_ms),
-                keywords: bits.iter().enumerate().map(set).fold(0, |all, bit| all | bit),
+                keywords: bits
+                    .iter()
+                    .enumerate()
+                    .map(set)
+                    .fold(0, |all, bit| all | bit),
                 flags: new.flags,
             };
             self.put_mark(target.slot, mark);

@@ -410,6 +410,14 @@ type Range3 = (Uid, Uid, Sequence);
 fn forget_oldest(ranges: &mut Vec<Range3>) -> Sequence {
     let by_seq = |range: &Range3| (range.2, range.0);
     ranges.sort_unstable_by_key(by_seq);
+    // A record that came again while the file with it was being written.
+    ranges.dedup_by(|b, a| {
+        let is_same = by_seq(a) == by_seq(b);
+        if is_same {
+            a.1 = a.1.max(b.1);
+        }
+        is_same
+    });
     if ranges.len() <= VANISHED_RANGES_MAX {
         return 0;
     }

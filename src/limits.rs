@@ -131,8 +131,34 @@ pub const MESSAGE_BYTES_MAX: u64 = 1 << 31;
 
 /// Bytes of a mailbox's name in UTF-8, all levels and separators included.
 pub const MAILBOX_NAME_BYTES_MAX: usize = 512;
+/// Levels of a mailbox's name.
+pub const MAILBOX_DEPTH_MAX: usize = 32;
+/// Mailboxes of one account. Those under a name can all be renamed in one batch of the log.
+pub const MAILBOXES_MAX: usize = 1000;
+/// Different keywords of one mailbox, over its life.
+pub const KEYWORDS_MAX: usize = 64;
+/// Bytes of one keyword.
+pub const KEYWORD_BYTES_MAX: usize = 128;
+/// Ranges of expunged UIDs that a mailbox remembers with their MODSEQ. Ranges that touch are joined
+/// first, then the oldest are forgotten: a client that was away for longer is told of every UID that
+/// is not there (RFC 7162 §3.2.5.1 allows it).
+pub const VANISHED_RANGES_MAX: usize = 128;
+/// Bytes of what is kept of one body beside it (its ENVELOPE, structure and sort keys).
+pub const CACHE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of such that a partition keeps in memory.
+pub const CACHE_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Watches of one partition: a few for each connection.
+pub const WATCHES_MAX: usize = 4 * CONNECTIONS_MAX;
+/// Bytes of a small value kept with an account or mailbox: an access list, an annotation.
+pub const ACCOUNT_VALUE_BYTES_MAX: usize = 64 * 1024;
 
 const _: () = assert!(BODY_CHUNK_BYTES <= BODY_INLINE_BYTES_MAX);
+const _: () =
+    assert!(MAILBOXES_MAX * (MAILBOX_NAME_BYTES_MAX + ADDRESS_BYTES_MAX + 128) < BATCH_BYTES_MAX);
+const _: () = assert!(KEYWORDS_MAX <= u64::BITS as usize);
+const _: () = assert!(KEYWORDS_MAX * KEYWORD_BYTES_MAX < u16::MAX as usize);
+const _: () = assert!(CACHE_BYTES_MAX * 4 <= CACHE_MEMORY_BYTES_MAX);
+const _: () = assert!(CACHE_BYTES_MAX * 8 <= BATCH_BYTES_MAX);
 const _: () = assert!(BODY_INLINE_BYTES_MAX * 4 <= BATCH_BYTES_MAX);
 const _: () = assert!((BATCH_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES);
 const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
@@ -152,6 +178,9 @@ const _: () = assert!(IMAP_COMMAND_BYTES_MAX < ENDLESS_LINE_BYTES);
 const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
 const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
 const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
+const _: () = assert!(IMAP_KEYWORD_BYTES_MAX <= KEYWORD_BYTES_MAX);
+const _: () = assert!(IMAP_KEYWORDS_MAX <= KEYWORDS_MAX);
+const _: () = assert!(SUMMARY_BYTES_MAX <= CACHE_BYTES_MAX);
 const _: () = assert!(POP3_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
 const _: () = assert!(POP3_TOP_READ_BYTES <= POP3_READ_BYTES);
 const _: () = assert!(MIME_FIELD_BYTES_MAX <= MIME_FIELDS_BYTES_MAX);

@@ -64,7 +64,7 @@ fn deliver(server: &Server, subject: &str) {
 
 #[test]
 fn idle_tells_of_what_happens_elsewhere() {
-    let server = server(&[]);
+    let mut server = server(&[]);
     let (mut one, mut two) = (Imap::new(&server), Imap::new(&server));
     one.ok("SELECT INBOX");
     two.ok("SELECT INBOX");
@@ -140,7 +140,7 @@ fn what_was_acknowledged_outlives_a_kill() {
 
 #[test]
 fn hostile_commands_are_answered() {
-    let server = server(&[]);
+    let mut server = server(&[]);
     let mut one = Imap::new(&server);
     deliver(&server, "x");
     one.ok("SELECT INBOX");
@@ -201,7 +201,7 @@ fn hostile_commands_are_answered() {
 
 #[test]
 fn sessions_have_their_bounds() {
-    let server = server(&["--imap-sessions-max", "1"]);
+    let mut server = server(&["--imap-sessions-max", "1"]);
     let one = Imap::new(&server);
     let said = Client::silent(server.imap).line();
     assert!(said.starts_with("* BYE [UNAVAILABLE]"), "{said}");
@@ -211,7 +211,7 @@ fn sessions_have_their_bounds() {
 
 #[test]
 fn a_shutdown_says_bye() {
-    let server = server(&[]);
+    let mut server = server(&[]);
     let mut one = Imap::new(&server);
     one.ok("SELECT INBOX");
     one.0.send(b"t IDLE\r\n");
@@ -223,11 +223,13 @@ fn a_shutdown_says_bye() {
 
 #[test]
 fn loadgen_works_against_it() {
-    let server = server(&[]);
-    let imap = server.imap.to_string();
+    let mut server = server(&[]);
+    let (imap, smtp) = (server.imap.to_string(), server.smtp.to_string());
     let folder = tempfile::tempdir().expect("a folder");
-    let ledger = folder.path().join("ledger");
-    let smtp = server.smtp.to_string();
+    let path = |name: &str| {
+        let path = folder.path().join(name);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
     let run = |words: &[&str]| {
         let mut command = support::loadgen();
         let output = command.args(words).output().expect("loadgen");
@@ -236,28 +238,14 @@ fn loadgen_works_against_it() {
         assert!(output.status.success(), "{words:?}: {said}{errors}");
         said
     };
-    let ledger = ledger.to_str().expect("a path in UTF-8");
-    let users = ["--users", "4"];
-    let _ = users;
-    run(&[
-        "smtp",
-        &smtp,
-        "--messages",
-        "100",
-        "--ledger",
-        ledger,
-        "--pool",
-        "4",
-    ]);
-    let said = run(&[
-        "verify",
-        "--imap",
-        &imap,
-        "--password",
-        "pw",
-        "--ledger",
-        ledger,
-    ]);
-    assert!(said.contains("100"), "{said}");
+    let (sent, appended) = (path("sent"), path("appended"));
+    let users = ["--users", "4", "--connections", "4", "--quiet"];
+    let words = ["smtp", "--target", &smtp, "--count", "100", "--ledger", &sent];
+    run(&[&words[..], &users].concat());
+    let mix = "fetch-flags:3,fetch-envelope:3,fetch-body:3,store:3,search:3,status:3,append:3,noop:3";
+    let words = ["imap", "--target", &imap, "--password", "pw", "--mix", mix, "--count", "400"];
+    run(&[&words[..], &users, &["--ledger", &appended]].concat());
+    let words = ["verify", "--imap", &imap, "--password", "pw"];
+    run(&[&words[..], &["--ledger", &sent, "--ledger", &appended]].concat());
     server.stop();
 }

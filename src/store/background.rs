@@ -292,6 +292,7 @@ impl<D: Disk> Partition<D> {
         }
         self.closed.set(true);
         self.work.notify();
+        self.watches.end();
         result
     }
 

@@ -172,7 +172,18 @@ mod tests {
         let mut bytes = Vec::new();
         begin(&mut bytes);
         encode::body(&mut bytes, 7, b"", &[], &vec![b'x'; body_bytes]);
-        encode::append(&mut bytes, 8, "a@b", 1, 7, body_bytes as u64, 5);
+        let message = encode::Append {
+            address: "a@b",
+            mailbox: crate::store::MailboxId::INBOX,
+            uid: 1,
+            body_seq: 7,
+            bytes: body_bytes as u64,
+            date_ms: 5,
+            saved_ms: 5,
+            flags: crate::store::Flags::NONE,
+            keywords: &[],
+        };
+        encode::append(&mut bytes, 8, &message);
         let head = Head {
             len: bytes.len() as u32,
             records: 2,

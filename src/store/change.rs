@@ -1,9 +1,17 @@
 //! A change that waits for its batch, and how a record of the log becomes a change of the index.
 
 use super::index::{Change, Index, Location};
-use super::record::{Payload, Record};
-use super::{Account, Sequence, StreamId, Uid, UidValidity};
+use super::record::{NewMark, Payload, Record, Reserved};
+use super::{Account, Flags, MailboxId, Sequence, StreamId, Uid, UidValidity};
 use crate::mail::Address;
+
+/// What an appended message has that one does not that was delivered.
+#[derive(Debug, Clone)]
+pub struct Extra {
+    pub saved_ms: u64,
+    pub flags: Flags,
+    pub keywords: Vec<Box<str>>,
+}
 
 /// A change as it waits in memory, with what it needs to be applied once it is durable.
 #[derive(Debug)]
@@ -15,22 +23,46 @@ pub enum Pended {
     RemoveAccount {
         address: Address,
     },
+    PutMailbox {
+        address: Address,
+        mailbox: MailboxId,
+        validity: UidValidity,
+        special_use: u8,
+        name: String,
+    },
+    RemoveMailbox {
+        address: Address,
+        mailbox: MailboxId,
+    },
     Append {
         address: Address,
+        mailbox: MailboxId,
         uid: Uid,
         body_seq: Sequence,
         bytes: u64,
         date_ms: u64,
+        /// What most messages do not have.
+        extra: Option<Box<Extra>>,
+    },
+    Flags {
+        address: Address,
+        mailbox: MailboxId,
+        keywords: Vec<Box<str>>,
+        marks: Vec<NewMark>,
     },
     Expunge {
         address: Address,
+        mailbox: MailboxId,
         uids: Vec<Uid>,
         now_ms: u64,
     },
     Reserve {
         address: Address,
-        uid_next: Uid,
-        validity: UidValidity,
+        mailbox: MailboxId,
+        reserved: Reserved,
+    },
+    Cache {
+        body_seq: Sequence,
     },
     Key {
         key: Vec<u8>,
@@ -58,7 +90,10 @@ impl Pended {
         match self {
             Pended::PutAccount { account, .. } => Some(&account.address),
             Pended::RemoveAccount { address }
+            | Pended::PutMailbox { address, .. }
+            | Pended::RemoveMailbox { address, .. }
             | Pended::Append { address, .. }
+            | Pended::Flags { address, .. }
             | Pended::Expunge { address, .. }
             | Pended::Reserve { address, .. } => Some(address),
             _ => None,
@@ -73,36 +108,91 @@ impl Pended {
                 validity: *validity,
             },
             Pended::RemoveAccount { address } => Change::RemoveAccount { address },
+            Pended::PutMailbox {
+                address,
+                mailbox,
+                validity,
+                special_use,
+                name,
+            } => Change::PutMailbox {
+                address,
+                mailbox: *mailbox,
+                validity: *validity,
+                special_use: *special_use,
+                name,
+            },
+            Pended::RemoveMailbox { address, mailbox } => Change::RemoveMailbox {
+                address,
+                mailbox: *mailbox,
+            },
             Pended::Append {
                 address,
+                mailbox,
                 uid,
                 body_seq,
                 bytes,
                 date_ms,
-            } => Change::Append {
+                extra,
+            } => {
+                let words;
+                let (saved_ms, flags, keywords) = match extra {
+                    None => (*date_ms, Flags::NONE, &[][..]),
+                    Some(extra) => {
+                        words = texts(&extra.keywords);
+                        (extra.saved_ms, extra.flags, &words[..])
+                    }
+                };
+                let change = Change::Append {
+                    address,
+                    mailbox: *mailbox,
+                    uid: *uid,
+                    body_seq: *body_seq,
+                    bytes: *bytes,
+                    date_ms: *date_ms,
+                    saved_ms,
+                    flags,
+                    keywords,
+                };
+                index.apply(seq, at, change);
+                return;
+            }
+            Pended::Flags {
                 address,
-                uid: *uid,
-                body_seq: *body_seq,
-                bytes: *bytes,
-                date_ms: *date_ms,
-            },
+                mailbox,
+                keywords,
+                marks,
+            } => {
+                let change = Change::Flags {
+                    address,
+                    mailbox: *mailbox,
+                    keywords: &texts(keywords),
+                    marks,
+                };
+                index.apply(seq, at, change);
+                return;
+            }
             Pended::Expunge {
                 address,
+                mailbox,
                 uids,
                 now_ms,
             } => Change::Expunge {
                 address,
+                mailbox: *mailbox,
                 uids,
                 now_ms: *now_ms,
             },
             Pended::Reserve {
                 address,
-                uid_next,
-                validity,
+                mailbox,
+                reserved,
             } => Change::Reserve {
                 address,
-                uid_next: *uid_next,
-                validity: *validity,
+                mailbox: *mailbox,
+                reserved: *reserved,
+            },
+            Pended::Cache { body_seq } => Change::Cache {
+                body_seq: *body_seq,
             },
             Pended::Key { key, value } => Change::Key {
                 key,
@@ -122,6 +212,10 @@ impl Pended {
         };
         index.apply(seq, at, change);
     }
+}
+
+fn texts(texts: &[Box<str>]) -> Vec<&str> {
+    texts.iter().map(|text| &**text).collect()
 }
 
 /// Calls `visit` with the change that a record of the log says; not for [`Payload::End`].
@@ -153,37 +247,76 @@ pub fn with_change<T>(
         Payload::RemoveAccount { address } => visit(Change::RemoveAccount {
             address: &parse(address)?,
         }),
+        Payload::PutMailbox {
+            mailbox,
+            validity,
+            special_use,
+            address,
+            name,
+        } => visit(Change::PutMailbox {
+            address: &parse(address)?,
+            mailbox,
+            validity,
+            special_use,
+            name,
+        }),
+        Payload::RemoveMailbox { mailbox, address } => visit(Change::RemoveMailbox {
+            address: &parse(address)?,
+            mailbox,
+        }),
         Payload::Append {
+            mailbox,
             uid,
             body_seq,
             bytes,
             date_ms,
+            saved_ms,
+            flags,
+            keywords,
             address,
         } => visit(Change::Append {
             address: &parse(address)?,
+            mailbox,
             uid,
             body_seq,
             bytes,
             date_ms,
+            saved_ms,
+            flags,
+            keywords: &keywords.iter().collect::<Vec<&str>>(),
+        }),
+        Payload::Flags {
+            mailbox,
+            address,
+            keywords,
+            marks,
+        } => visit(Change::Flags {
+            address: &parse(address)?,
+            mailbox,
+            keywords: &keywords.iter().collect::<Vec<&str>>(),
+            marks: &marks.iter().collect::<Vec<NewMark>>(),
         }),
         Payload::Expunge {
+            mailbox,
             now_ms,
             address,
             uids,
         } => visit(Change::Expunge {
             address: &parse(address)?,
+            mailbox,
             uids: &uids.iter().collect::<Vec<Uid>>(),
             now_ms,
         }),
         Payload::Reserve {
-            uid_next,
-            validity,
+            mailbox,
+            reserved,
             address,
         } => visit(Change::Reserve {
             address: &parse(address)?,
-            uid_next,
-            validity,
+            mailbox,
+            reserved,
         }),
+        Payload::Cache { body_seq, .. } => visit(Change::Cache { body_seq }),
         Payload::Key { key, value } => visit(Change::Key { key, value }),
         Payload::Body(body) => visit(Change::Body {
             body_seq: record.seq,

@@ -46,6 +46,8 @@ pub(super) struct Pending {
     pub changes: Vec<Entry>,
     /// Mutations that wait for it.
     pub waiting: i64,
+    /// Something in it was made from what the batch in flight says: it goes where that one goes.
+    pub builds_on_flight: bool,
     /// When the first record came; `None`: it is empty.
     pub since: Option<Instant>,
     pub done: Rc<Done>,
@@ -62,6 +64,7 @@ impl Pending {
             level: SyncLevel::None,
             changes: Vec::new(),
             waiting: 0,
+            builds_on_flight: false,
             since: None,
             done: Done::new(),
         }
@@ -76,6 +79,15 @@ impl Pending {
         let in_segment = segment_bytes.saturating_sub(BLOCK_BYTES as u64);
         let most = (RECORDS_BYTES_MAX as u64).min(in_segment / 4);
         (self.bytes.len() + bytes) as u64 <= most || self.records == 0
+    }
+
+    /// Records below this number are in flight, or were.
+    pub fn first_waiting(&self) -> Sequence {
+        if self.records > 0 {
+            self.first_seq
+        } else {
+            Sequence::MAX
+        }
     }
 
     /// Takes in the record that was encoded from `offset` on.
@@ -107,6 +119,7 @@ impl Pending {
         self.level = SyncLevel::None;
         self.changes.clear();
         self.waiting = 0;
+        self.builds_on_flight = false;
         self.since = None;
         self.done = Done::new();
     }
@@ -145,6 +158,15 @@ impl<D: Disk> Partition<D> {
         self.in_flight_seq.set(None);
         self.in_flight_since.set(None);
         self.probe.queued.add(-taken.waiting);
+        if let Err(error) = &result
+            && self.pending.borrow().builds_on_flight
+        {
+            let built = self.pending.replace(Pending::new());
+            self.forget(&built);
+            self.probe.queued.add(-built.waiting);
+            self.probe.queued_bytes.set(0);
+            built.done.finish(Err(error.clone()));
+        }
         taken.done.finish(result);
         self.line.wake();
         taken.reset();
@@ -306,6 +328,7 @@ impl<D: Disk> Partition<D> {
         }
         self.probe.messages.set(index.messages() as i64);
         drop((index, streams));
+        self.watches.tell(&taken.changes);
         self.release(&taken.changes);
         self.note_written(taken.bytes.len() as u64);
     }
@@ -334,10 +357,7 @@ impl<D: Disk> Partition<D> {
             let Some(account) = accounts.get_mut(address) else {
                 continue;
             };
-            account.uses = account.uses.saturating_sub(1);
-            if let Pended::Append { bytes, .. } = entry.change {
-                account.bytes = account.bytes.saturating_sub(bytes);
-            }
+            account.release(entry.seq, &entry.change);
             if account.uses == 0 {
                 accounts.remove(address);
             }

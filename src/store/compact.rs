@@ -27,7 +27,7 @@ use super::record::{self, Payload, Realm, encode};
 use super::recovery::scan::{self, Stretch};
 use super::segment;
 use super::wait::Done;
-use super::{StoreError, UidValidity};
+use super::{MailboxId, StoreError};
 use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
 use crate::mail::Address;
@@ -51,8 +51,8 @@ pub(super) struct Moves {
     offsets: Vec<u32>,
     /// Nothing older is in the log: what says that something is gone has done its work.
     is_oldest: bool,
-    /// Accounts whose next UID has been written down in this round.
-    reserved: FxHashSet<Address>,
+    /// Mailboxes whose numbers have been written down in this round.
+    reserved: FxHashSet<(Address, MailboxId)>,
     /// Bytes of the copies.
     moved_bytes: u64,
     done: Rc<Done>,
@@ -60,8 +60,8 @@ pub(super) struct Moves {
     result: Rc<RefCell<Option<Moved>>>,
 }
 
-/// Accounts whose next UID is written down, and bytes of copies.
-type Moved = (FxHashSet<Address>, u64);
+/// Mailboxes whose numbers are written down, and bytes of copies.
+type Moved = (FxHashSet<(Address, MailboxId)>, u64);
 
 /// Which segments to reclaim.
 #[derive(Debug, Clone, Copy)]
@@ -359,6 +359,7 @@ impl<D: Disk> Partition<D> {
                     change,
                     Change::Expunge { .. }
                         | Change::RemoveAccount { .. }
+                        | Change::RemoveMailbox { .. }
                         | Change::Key { value: None, .. }
                 );
                 let needs = if says_gone {
@@ -366,13 +367,19 @@ impl<D: Disk> Partition<D> {
                 } else {
                     self.index.borrow().needs(record.seq, at, &change)
                 };
-                let address = match change {
-                    Change::Append { address, .. }
-                    | Change::Expunge { address, .. }
-                    | Change::Reserve { address, .. } => Some(address.clone()),
+                let told_of = match change {
+                    Change::Append {
+                        address, mailbox, ..
+                    }
+                    | Change::Expunge {
+                        address, mailbox, ..
+                    }
+                    | Change::Reserve {
+                        address, mailbox, ..
+                    } => Some((address.clone(), mailbox)),
                     _ => None,
                 };
-                (needs, address)
+                (needs, told_of)
             });
             let wanted = wanted.map_err(|reason| StoreError::Damaged(reason.into()))?;
             match wanted {
@@ -388,29 +395,30 @@ impl<D: Disk> Partition<D> {
                     encode::moved(&mut batch.bytes, &bytes[..record.disk_bytes]);
                     batch.push(record.seq, start, Pended::Moved);
                 }
-                Some((false, Some(address))) => self.reserve(moves, batch, address),
+                Some((false, Some(told_of))) => self.reserve(moves, batch, told_of),
                 Some((false, None)) | None => {}
             }
         }
         Ok(())
     }
 
-    /// Records that told of given UIDs go: the next one is written down by itself.
-    fn reserve(&self, moves: &mut Moves, batch: &mut Pending, address: Address) {
-        let state = self.index.borrow().inbox_state(&address);
-        let Some((validity, uid_next, _)): Option<(UidValidity, _, _)> = state else {
+    /// Records that told of given numbers go: the next ones are written down by themselves.
+    fn reserve(&self, moves: &mut Moves, batch: &mut Pending, told_of: (Address, MailboxId)) {
+        let (address, mailbox) = (&told_of.0, told_of.1);
+        let Some(reserved) = self.index.borrow().reserved(address, mailbox) else {
             return;
         };
-        if !moves.reserved.insert(address.clone()) {
+        if !moves.reserved.insert(told_of.clone()) {
             return;
         }
+        let (address, mailbox) = told_of;
         let change = Pended::Reserve {
             address: address.clone(),
-            uid_next,
-            validity,
+            mailbox,
+            reserved,
         };
         self.add(batch, change, |out, seq| {
-            encode::reserve(out, seq, address.as_str(), uid_next, validity);
+            encode::reserve(out, seq, address.as_str(), mailbox, &reserved);
         });
     }
 

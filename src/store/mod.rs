@@ -34,6 +34,7 @@
 
 mod background;
 pub mod batch;
+mod cache;
 mod change;
 mod checkpoint;
 mod commit;
@@ -41,9 +42,13 @@ mod compact;
 pub mod disk;
 pub mod index;
 pub mod layout;
+mod mailbox;
+mod mailboxes;
 pub mod manifest;
 mod mapped;
+mod messages;
 mod mutate;
+mod notice;
 mod partition;
 mod probe;
 mod read;
@@ -54,6 +59,7 @@ pub mod segment;
 pub mod sim;
 mod spare;
 mod wait;
+mod waiting;
 
 use std::io;
 use std::path::PathBuf;
@@ -62,6 +68,12 @@ use std::sync::Arc;
 use crate::config::SyncLevels;
 use crate::mail::Address;
 
+pub use mailbox::{
+    Append, Appended, Copied, FlagChange, FlagMode, Flags, INBOX_NAME, MailboxId, MailboxInfo,
+    NameError, NewMessage, SEPARATOR, SpecialUse, Stored, UidRun, View, canonical_name,
+    same_keyword,
+};
+pub use notice::Watch;
 pub use partition::Partition;
 pub use probe::Probe;
 
@@ -117,6 +129,12 @@ pub enum StoreError {
     /// Over quota [N25].
     #[error("over quota")]
     OverQuota,
+    /// More mailboxes or keywords than there may be.
+    #[error("too many {0}")]
+    TooMany(&'static str),
+    /// A mailbox cannot be named so.
+    #[error("{0}")]
+    Name(#[from] NameError),
     /// What is stored does not match its checksum: set aside and counted.
     #[error("stored bytes are damaged: {0}")]
     Damaged(Arc<str>),
@@ -200,6 +218,15 @@ pub struct MessageInfo {
     pub bytes: u64,
     /// Internal date, milliseconds since 1970.
     pub date_ms: u64,
+    /// When it came into this mailbox, milliseconds since 1970 (RFC 8514).
+    pub saved_ms: u64,
+    /// System flags.
+    pub flags: Flags,
+    /// A bit for each keyword of [`View::keywords`].
+    pub keywords: u64,
+    /// The record with its bytes, which copies of the message share: equal for equal content, and
+    /// what OBJECTID calls it (RFC 8474 §5.1). 0 where the log that told of it is damaged.
+    pub body_seq: Sequence,
 }
 
 /// Where start-up is, for the progress display.

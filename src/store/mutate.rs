@@ -5,20 +5,18 @@ use std::rc::Rc;
 use super::change::Pended;
 use super::commit::{Pending, RECORDS_BYTES_MAX};
 use super::disk::Disk;
-use super::partition::{Partition, PendingAccount};
+use super::partition::Partition;
 use super::record::{self, encode};
 use super::wait::Done;
 use super::{
-    Account, AccountChange, Delivery, QUEUE_PARTITION, RecipientResult, SITE_PARTITION, Sequence,
-    StoreError, StreamId, Uid, UidValidity,
+    Account, AccountChange, Delivery, Flags, MailboxId, QUEUE_PARTITION, RecipientResult,
+    SITE_PARTITION, Sequence, SpecialUse, StoreError, StreamId, Uid, UidValidity,
 };
 use crate::config::SyncLevel;
 use crate::mail::Address;
 
 /// Bytes of a small record besides the texts in it, generously.
-const SMALL_BYTES: usize = 96;
-/// UIDs that one expunge record holds at most.
-const EXPUNGE_UIDS_MAX: usize = 65_536;
+pub(super) const SMALL_BYTES: usize = 96;
 
 /// A body that streams in.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ pub(super) struct Stream {
 
 /// Who may still change something when space is short [N30].
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Space {
+pub(super) enum Space {
     /// Brings more than it takes away.
     Takes,
     /// Small, or gives space back: may use the reserve.
@@ -62,7 +60,7 @@ impl<D: Disk> Partition<D> {
 
     /// Waits for room, then encodes. Returns what `encode` does, and the end of the batch if it
     /// added anything to it.
-    async fn queue<T>(
+    pub(super) async fn queue<T>(
         &self,
         bytes: usize,
         level: SyncLevel,
@@ -97,7 +95,7 @@ impl<D: Disk> Partition<D> {
         self.line.pass(attempt).await
     }
 
-    async fn mutate<T>(
+    pub(super) async fn mutate<T>(
         &self,
         bytes: usize,
         level: SyncLevel,
@@ -125,11 +123,8 @@ impl<D: Disk> Partition<D> {
             match accounts.get_mut(address) {
                 Some(entry) => entry.uses += 1,
                 None => {
-                    let entry = PendingAccount {
-                        uses: 1,
-                        ..PendingAccount::default()
-                    };
-                    accounts.insert(address.clone(), entry);
+                    let entry = accounts.entry(address.clone()).or_default();
+                    entry.uses = 1;
                 }
             }
         }
@@ -152,12 +147,17 @@ impl<D: Disk> Partition<D> {
         }
     }
 
-    /// Makes an account with an empty INBOX.
+    /// Makes an account with an empty INBOX and, but for the queue's, the mailboxes of special use.
     ///
     /// # Errors
     /// `Exists`, or what the disk says.
     pub async fn create_account(&self, account: Account) -> Result<(), StoreError> {
-        let bytes = SMALL_BYTES + account.address.as_str().len() + account.password_hash.len();
+        let special_uses: &[SpecialUse] = match self.identity.partition {
+            QUEUE_PARTITION.. => &[],
+            _ => &SpecialUse::ALL,
+        };
+        let bytes = (1 + special_uses.len()) * (SMALL_BYTES + account.address.as_str().len())
+            + account.password_hash.len();
         let level = self.settings.sync.database;
         self.mutate(bytes, level, Space::Takes, |this, pending| {
             if this.will_exist(&account.address) {
@@ -175,6 +175,14 @@ impl<D: Disk> Partition<D> {
                 encode::put_account(out, seq, validity, &account);
             });
             this.set_exists(&address, true);
+            for special_use in special_uses {
+                let name = special_use.name();
+                // Damage may have taken an account away, and left its mailboxes.
+                let is_orphan = this.index.borrow().has_name(&address, name);
+                if !is_orphan || this.has_account(&address) {
+                    this.add_mailbox(pending, &address, name.to_owned(), Some(*special_use));
+                }
+            }
             Ok(())
         })
         .await
@@ -202,13 +210,12 @@ impl<D: Disk> Partition<D> {
         self.mutate(bytes, level, Space::Gives, |this, pending| {
             let (state, account) = {
                 let index = this.index.borrow();
-                (index.inbox_state(address), index.account(address))
+                (index.account_validity(address), index.account(address))
             };
             // An account that is not durable yet is not visible yet; and what is visible is not the
             // one that will be there while its end, and perhaps another one, are on their way.
             let is_changing = this.accounts.borrow().get(address).and_then(|a| a.exists);
-            let (None, Some((validity, ..)), Some(mut account)) = (is_changing, state, account)
-            else {
+            let (None, Some(validity), Some(mut account)) = (is_changing, state, account) else {
                 return Err(StoreError::Missing);
             };
             wanted.apply_to(&mut account);
@@ -231,6 +238,7 @@ impl<D: Disk> Partition<D> {
     pub async fn remove_account(&self, address: &Address) -> Result<(), StoreError> {
         let bytes = SMALL_BYTES + address.as_str().len();
         let level = self.settings.sync.database;
+        let keys = self.account_keys(address);
         self.mutate(bytes, level, Space::Gives, |this, pending| {
             if !this.will_exist(address) || !this.has_account(address) {
                 return Err(StoreError::Missing);
@@ -244,7 +252,11 @@ impl<D: Disk> Partition<D> {
             this.set_exists(address, false);
             Ok(())
         })
-        .await
+        .await?;
+        // Nobody finds them any more: they name this account, and not one that comes after it. What
+        // stays of them is garbage, and no reason to say that the account was not removed.
+        let _ = self.drop_keys(keys).await;
+        Ok(())
     }
 
     /// Sets a key of the partition's small table (the site log and the queue live on these);
@@ -464,14 +476,26 @@ impl<D: Disk> Partition<D> {
                 let Ok(uid) = *result else { continue };
                 let (seq, offset) = (self.next_seq(), pending.bytes.len());
                 let date_ms = delivery.now_ms;
-                let out = &mut pending.bytes;
-                encode::append(out, seq, address.as_str(), uid, body_seq, bytes, date_ms);
-                let change = Pended::Append {
-                    address,
+                let message = encode::Append {
+                    address: address.as_str(),
+                    mailbox: MailboxId::INBOX,
                     uid,
                     body_seq,
                     bytes,
                     date_ms,
+                    saved_ms: date_ms,
+                    flags: Flags::NONE,
+                    keywords: &[],
+                };
+                encode::append(&mut pending.bytes, seq, &message);
+                let change = Pended::Append {
+                    address,
+                    mailbox: MailboxId::INBOX,
+                    uid,
+                    body_seq,
+                    bytes,
+                    date_ms,
+                    extra: None,
                 };
                 // Its account was noted when the UID was given.
                 pending.push(seq, offset, change);
@@ -510,48 +534,19 @@ impl<D: Disk> Partition<D> {
         Ok(uid)
     }
 
-    /// Expunges messages of the INBOX, in one record (more for very many). UIDs that are gone
-    /// already are passed over.
+    /// Expunges messages of the INBOX, see [`Partition::expunge_from`].
     ///
     /// # Errors
-    /// `Missing`, `ReadOnly`, `Closing`.
+    /// The same.
     pub async fn expunge(
         &self,
         address: &Address,
         uids: &[Uid],
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let mut sorted = uids.to_vec();
-        sorted.sort_unstable();
-        sorted.dedup();
-        for part in sorted.chunks(EXPUNGE_UIDS_MAX) {
-            let bytes = SMALL_BYTES + address.as_str().len() + part.len() * 4;
-            let level = self.settings.sync.store;
-            self.mutate(bytes, level, Space::Gives, |this, pending| {
-                if !this.will_exist(address) || !this.has_account(address) {
-                    return Err(StoreError::Missing);
-                }
-                let uids: Vec<Uid> = {
-                    let index = this.index.borrow();
-                    let part = part.iter().copied();
-                    part.filter(|uid| index.find(address, *uid).is_some())
-                        .collect()
-                };
-                if uids.is_empty() {
-                    return Ok(());
-                }
-                let change = Pended::Expunge {
-                    address: address.clone(),
-                    uids: uids.clone(),
-                    now_ms,
-                };
-                this.add(pending, change, |out, seq| {
-                    encode::expunge(out, seq, address.as_str(), &uids, now_ms);
-                });
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
+        let mailbox = MailboxId::INBOX;
+        self.expunge_from(address, mailbox, uids, now_ms)
+            .await
+            .map(drop)
     }
 }

@@ -10,19 +10,22 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::background::BackgroundState;
+use super::cache::Recent;
 use super::commit::Pending;
 use super::compact::Moves;
 use super::disk::Disk;
 use super::index::Index;
 use super::manifest::Manifest;
 use super::mutate::Stream;
+use super::notice::Watches;
 use super::recovery;
 use super::segment::{Position, Segment};
 use super::spare::{Reads, Spare};
 use super::wait::{Done, Line, Lock, Notify};
+use super::waiting::WaitingAccount;
 use super::{
-    Account, Health, Identity, MessageInfo, OpenError, Probe, Progress, RecoveryReport, Settings,
-    StoreError, StreamId, Uid, UidValidity,
+    Account, Health, Identity, MailboxId, MessageInfo, OpenError, Probe, Progress, RecoveryReport,
+    Settings, StoreError, StreamId, UidValidity,
 };
 use crate::mail::Address;
 
@@ -65,19 +68,6 @@ impl<F> Log<F> {
     }
 }
 
-/// What waiting changes will have made of an account.
-#[derive(Debug, Default)]
-pub(super) struct PendingAccount {
-    /// Changes that wait.
-    pub uses: u32,
-    /// The next UID; 0: as the index says.
-    pub uid_next: Uid,
-    /// Bytes of messages that wait.
-    pub bytes: u64,
-    /// It will be there, or not; `None`: as the index says.
-    pub exists: Option<bool>,
-}
-
 /// One partition, owned by one shard.
 ///
 /// Mutations are futures that resolve when their record is durable at its level; the order in
@@ -111,9 +101,12 @@ pub struct Partition<D: Disk> {
     pub(super) work: Notify,
     /// The background has something to look at.
     pub(super) chores: Notify,
-    pub(super) accounts: RefCell<FxHashMap<Address, PendingAccount>>,
+    pub(super) accounts: RefCell<FxHashMap<Address, WaitingAccount>>,
     /// Marks of deliveries that wait.
     pub(super) marks: RefCell<FxHashSet<Vec<u8>>>,
+    pub(super) watches: Watches,
+    /// What was kept beside bodies and used lately.
+    pub(super) caches: RefCell<Recent>,
     pub(super) streams: RefCell<FxHashMap<StreamId, Stream>>,
     pub(super) reads: Reads,
     pub(super) stream_next: Cell<u64>,
@@ -177,6 +170,8 @@ impl<D: Disk> Partition<D> {
             chores: Notify::default(),
             accounts: RefCell::default(),
             marks: RefCell::default(),
+            watches: Watches::default(),
+            caches: RefCell::default(),
             streams: RefCell::default(),
             reads: Reads::default(),
             stream_next: Cell::new(1),
@@ -234,8 +229,7 @@ impl<D: Disk> Partition<D> {
 
     /// Bytes of all messages of this account, which its quota bounds; 0 where there is none.
     pub fn used_bytes(&self, address: &Address) -> u64 {
-        let state = self.index.borrow().inbox_state(address);
-        state.map_or(0, |(_, _, used)| used)
+        self.index.borrow().used_bytes(address).unwrap_or(0)
     }
 
     /// The value of a key.
@@ -255,8 +249,9 @@ impl<D: Disk> Partition<D> {
     /// `Missing`.
     pub fn inbox(&self, address: &Address) -> Result<(UidValidity, Vec<MessageInfo>), StoreError> {
         let index = self.index.borrow();
-        match (index.inbox_state(address), index.inbox(address)) {
-            (Some((validity, ..)), Some(messages)) => Ok((validity, messages)),
+        let id = MailboxId::INBOX;
+        match (index.room(address, id), index.messages_in(address, id)) {
+            (Some((_, validity, ..)), Some(messages)) => Ok((validity, messages)),
             _ => Err(StoreError::Missing),
         }
     }

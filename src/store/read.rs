@@ -8,7 +8,7 @@ use super::index::{Found, Location};
 use super::partition::Partition;
 use super::record::{self, Body, Payload};
 use super::segment;
-use super::{Sequence, StoreError, Uid};
+use super::{MailboxId, Sequence, StoreError, Uid};
 use crate::limits::BLOCK_BYTES;
 use crate::mail::Address;
 
@@ -74,13 +74,29 @@ enum Failure {
 }
 
 impl<D: Disk> Partition<D> {
+    /// Bytes of a message of the INBOX, see [`Partition::read_from`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn read(
+        &self,
+        address: &Address,
+        uid: Uid,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        let mailbox = MailboxId::INBOX;
+        self.read_from(address, mailbox, uid, offset, length).await
+    }
+
     /// Bytes `offset..offset + length` of a message (fewer at its end), verified.
     ///
     /// # Errors
     /// `Missing` when it was expunged, `Damaged`, `Read`.
-    pub async fn read(
+    pub async fn read_from(
         &self,
         address: &Address,
+        mailbox: MailboxId,
         uid: Uid,
         offset: u64,
         length: usize,
@@ -89,7 +105,7 @@ impl<D: Disk> Partition<D> {
         let _reading = self.reading();
         let mut failure = StoreError::Missing;
         for _ in 0..ATTEMPTS {
-            let found = self.index.borrow().find(address, uid);
+            let found = self.index.borrow().find(address, mailbox, uid);
             let found = found.ok_or(StoreError::Missing)?;
             match self.read_found(found, offset, length).await {
                 Ok(bytes) => return Ok(bytes),
@@ -99,7 +115,7 @@ impl<D: Disk> Partition<D> {
                 }
                 Err(Failure::Other(error)) => {
                     // Compaction may have reused the file under a path opened too late.
-                    let now = self.index.borrow().find(address, uid);
+                    let now = self.index.borrow().find(address, mailbox, uid);
                     failure = error;
                     if now.is_some_and(|now| now.location == found.location) {
                         break;
@@ -115,6 +131,42 @@ impl<D: Disk> Partition<D> {
             _ => self.probe.read_errors.add(1),
         }
         Err(failure)
+    }
+
+    /// The record that is kept beside a body; `None`: there is none, or it is damaged.
+    pub(super) async fn read_cache(&self, body_seq: Sequence) -> Option<Vec<u8>> {
+        let _reading = self.reading();
+        for _ in 0..ATTEMPTS {
+            let location = self.index.borrow().cache(body_seq)?;
+            let read = async {
+                let file = self.segment_file(location.segment).await?;
+                let length = location.bytes as usize;
+                let bytes = self.read_bytes(&file, location, 0, length).await?;
+                let realm = self.realm_of(location)?;
+                let record = record::decode(&bytes, realm)
+                    .map_err(|error| damaged(location, &error.to_string()))?;
+                match record.payload {
+                    Payload::Cache {
+                        body_seq: own,
+                        bytes,
+                    } if own == body_seq => Ok(bytes.to_vec()),
+                    _ => Err(damaged(location, "another record")),
+                }
+            };
+            match read.await {
+                Ok(bytes) => return Some(bytes),
+                Err(Failure::Gone) => {}
+                // Compaction may have reused the file under a path opened too late.
+                Err(Failure::Other(error)) => {
+                    if self.index.borrow().cache(body_seq) == Some(location) {
+                        let dir = self.dir.display();
+                        tracing::warn!("{dir}: what is kept beside body {body_seq}: {error}");
+                        return None;
+                    }
+                }
+            }
+        }
+        None
     }
 
     async fn read_found(

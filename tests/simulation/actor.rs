@@ -4,6 +4,7 @@
 //! a promise is broken. They stop at the first answer that ends this life of the store.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use ringpost::mail::Address;
 use ringpost::store::sim::{Random, SimDisk, yield_now};
 use ringpost::store::{Account, AccountChange, MessageInfo, Partition, StoreError};
 
+use crate::boxes::Boxes;
 use crate::delivery::Marked;
 use crate::message::{content, identify};
 use crate::model::{Incarnation, Model};
@@ -31,6 +33,8 @@ pub struct Client {
     pub last_id: Rc<Cell<u64>>,
     /// Deliveries with a mark, over all lives.
     pub marked: Rc<RefCell<Vec<Marked>>>,
+    /// Accounts that one client each uses as a mail client does, by its number.
+    pub boxes: Rc<RefCell<BTreeMap<u64, Boxes>>>,
 }
 
 /// An answer that ends the client.
@@ -85,6 +89,7 @@ impl Client {
                 }
                 Request::Put => self.put(random, number).await,
                 Request::OwnAccount => self.own_account(random, &own).await,
+                Request::Boxes => self.use_boxes(random, number).await,
                 Request::Reclaim => self.reclaim().await,
                 Request::Age => {
                     self.clock

@@ -1,7 +1,7 @@
 //! Looks after one partition for one life: start, check, clients, trouble, close.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -10,7 +10,8 @@ use ringpost::store::{
     Account, Health, Identity, OpenError, Partition, RecoveryReport, StoreError,
 };
 
-use crate::actor::Client;
+use crate::actor::{Client, address};
+use crate::boxes::{self, Boxes};
 use crate::delivery::Marked;
 use crate::message::identify;
 use crate::model::recovered::Found;
@@ -47,6 +48,8 @@ pub struct Place {
     pub excuse: RefCell<Excuse>,
     pub damages_reported: Cell<u64>,
     pub marked: Rc<RefCell<Vec<Marked>>>,
+    /// See [`Client::boxes`].
+    pub boxes: Rc<RefCell<BTreeMap<u64, Boxes>>>,
 }
 
 /// Looks after one partition for one life.
@@ -103,6 +106,7 @@ impl Keeper {
             clock: self.clock.clone(),
             last_id: self.last_id.clone(),
             marked: self.place.marked.clone(),
+            boxes: self.place.boxes.clone(),
         };
         self.executor.spawn(partition.clone().run());
         let clock = self.clock.clone();
@@ -169,7 +173,11 @@ impl Keeper {
             keys.insert(key.to_vec(), value.to_vec());
         });
         let mut mail = BTreeMap::new();
-        for address in accounts.keys() {
+        let boxes: BTreeSet<_> = {
+            let boxes = self.place.boxes.borrow();
+            boxes.values().map(|own| own.address.clone()).collect()
+        };
+        for address in accounts.keys().filter(|address| !boxes.contains(address)) {
             let (validity, infos) = partition
                 .inbox(address)
                 .unwrap_or_else(|error| panic!("{address}: {error}"));
@@ -204,6 +212,18 @@ impl Keeper {
             mail,
             damages_reported: self.place.damages_reported.get(),
         };
+        let told = self.plan.rots && found.damages_reported > 0;
+        let numbers: Vec<u64> = self.place.boxes.borrow().keys().copied().collect();
+        for number in numbers {
+            // Kept there while it is looked at: should the world end now, it is as it was.
+            let known = self.place.boxes.borrow_mut().remove(&number);
+            let Some(mut known) = known else { continue };
+            let kept = known.clone();
+            self.place.boxes.borrow_mut().insert(number, kept);
+            let how = (self.plan.fails, told, self.plan.is_loose());
+            boxes::check_recovered(partition, &mut known, how).await;
+            self.place.boxes.borrow_mut().insert(number, known);
+        }
         // From now on everything is as it was found: what is lost later has no excuse.
         let excuse = self.place.excuse.take();
         let mut model = self.place.model.borrow_mut();
@@ -213,6 +233,21 @@ impl Keeper {
     }
 
     async fn make_accounts(&self, client: &Client) {
+        for number in 0..self.plan.clients {
+            let address = address(&format!("boxes{number}"));
+            let account = Account {
+                address: address.clone(),
+                password_hash: format!("{}/0", client.next_id()),
+                quota_bytes: 0,
+            };
+            let made = client.partition.create_account(account.clone()).await;
+            made.unwrap_or_else(|error| panic!("{address}: {error}"));
+            let mut model = self.place.model.borrow_mut();
+            model.account(&address).begin(Some(account));
+            model.account(&address).acknowledge();
+            let mut boxes = self.place.boxes.borrow_mut();
+            boxes.insert(number, Boxes::new(address));
+        }
         for address in &self.plan.shared {
             let account = Account {
                 address: address.clone(),

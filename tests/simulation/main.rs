@@ -14,6 +14,7 @@
 //! store itself by `tests/mutants/run`.
 
 mod actor;
+mod boxes;
 mod delivery;
 mod keeper;
 mod message;

@@ -39,20 +39,23 @@ pub enum Request {
     Expunge,
     Put,
     OwnAccount,
+    /// What a mail client does.
+    Boxes,
     Reclaim,
     /// Time passes: what was expunged is old enough to be reclaimed.
     Age,
     Idle,
 }
 
-/// How often each is asked for, in a hundred.
-const REQUESTS: [(Request, u64); 9] = [
+/// How often each is asked for.
+const REQUESTS: [(Request, u64); 10] = [
     (Request::Deliver, 33),
     (Request::DeliverOnce, 5),
     (Request::Look, 20),
     (Request::Expunge, 14),
     (Request::Put, 10),
     (Request::OwnAccount, 10),
+    (Request::Boxes, 30),
     (Request::Reclaim, 3),
     (Request::Age, 2),
     (Request::Idle, 3),

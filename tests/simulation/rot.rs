@@ -171,6 +171,11 @@ impl Log {
             }
             // The start after this one moves the next UID on by itself.
             Payload::Reserve { .. } | Payload::End => return None,
+            // Of mailboxes whose whole account is looked at otherwise.
+            Payload::PutMailbox { .. }
+            | Payload::RemoveMailbox { .. }
+            | Payload::Flags { .. }
+            | Payload::Cache { .. } => return None,
         })
     }
 

@@ -12,6 +12,7 @@ use ringpost::store::disk::Disk;
 use ringpost::store::sim::{Crash, Executor, Lie, Outcome, Random, SimDisk, block_on};
 use ringpost::store::{Identity, Partition};
 
+use crate::boxes::Boxes;
 use crate::delivery::Marked;
 use crate::keeper::{Keeper, Life, Place};
 use crate::model::Model;
@@ -121,6 +122,7 @@ pub fn run(trial: &Trial, on_disk: impl FnOnce(&SimDisk)) -> Tally {
                 excuse: RefCell::new(Excuse::default()),
                 damages_reported: Cell::new(0),
                 marked: Rc::default(),
+                boxes: Rc::default(),
             })
         })
         .collect();
@@ -298,6 +300,13 @@ impl Schedule {
         if crash == Crash::Power || self.plan.fails {
             for place in &self.places {
                 place.model.borrow_mut().lose_power();
+                if self.plan.is_loose() {
+                    place
+                        .boxes
+                        .borrow_mut()
+                        .values_mut()
+                        .for_each(Boxes::loosen);
+                }
             }
         }
         whole

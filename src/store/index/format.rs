@@ -1,9 +1,9 @@
-//! The sealed index file, byte by byte. Version 1; all numbers little-endian.
+//! The sealed index file, byte by byte. Version 2; all numbers little-endian.
 //!
 //! ```text
 //! header, 64 bytes
 //!    0  8  magic "RNGPIDX\n"
-//!    8  4  version, 1
+//!    8  4  version, 2
 //!   12  2  partition            14  2  zero
 //!   16 16  store id
 //!   32  8  covers: the highest sequence number whose record is in here
@@ -11,60 +11,80 @@
 //!   48  8  offset   / replay goes on
 //!   56  4  zero                 60  4  CRC32C of bytes 0..60
 //!
-//! nine sections without gaps, in this order, rows in ascending order
+//! fifteen sections without gaps, in this order, rows in ascending order
 //!   0 BODIES       20 a row: seq 6, segment 3, offset 4, bytes 4, uses 3
 //!   1 CHUNK LISTS  16 a row: seq 8 of a final record, first chunk 4, chunks 4
 //!   2 CHUNKS        8 a row: seq of a chunk
-//!   3 MESSAGES     28 a row: uid 4, segment 3 and seq 6 of the append record, body distance 4,
-//!                            date in ms 6, bytes 5; the INBOX of one account after the other
-//!   4 ACCOUNTS     73 a row: address offset 5, address length 2, password hash length 3 (behind
-//!                            the address), quota 8, account record (seq 6, segment 3, validity 4),
-//!                            reserve record (seq 6, segment 3, validity 4, uid 4), uid_next 4,
-//!                            bytes in use 8, mailbox 4 (0: INBOX), first message 5, messages 4
-//!   5 TEXT          addresses and password hashes
-//!   6 KEYS         24 a row: offset 6, key length 4, value length 5 (behind it), seq 6, segment 3
-//!   7 KEY TEXT      keys and values
-//!   8 SEGMENTS     24 a row: generation 8, live bytes 8, youngest expunge in ms 8
+//!   3 CACHES       23 a row: body seq 6, record (seq 6, segment 3), offset 4, bytes 4
+//!   4 MESSAGES     30 a row: uid 4, append record (segment 3, seq 6), body seq 6, date in ms 6,
+//!                            bytes 5; of one mailbox after the other
+//!   5 MARKS        28 a row: uid 4, flags record (segment 3, seq 6), flags 1, keywords 8, saved 6;
+//!                            of one mailbox after the other
+//!   6 MARK ORDER   10 a row: seq 6, uid 4 of the marks with a flags record, by seq; the same
+//!   7 VANISHED     14 a row: seq 6 of an expunge, first uid 4, last uid 4, by seq; the same
+//!   8 ACCOUNTS     46 a row: address offset 5, address length 2, password hash length 3 (behind
+//!                            the address), quota 8, account record (seq 6, segment 3), bytes in
+//!                            use 8, first mailbox 5, mailboxes 4 (INBOX is the first), zero 2
+//!   9 TEXT          addresses and password hashes
+//!  10 MAILBOXES   127 a row: number 6 (0: INBOX), name record (seq 6, segment 3), name offset 6,
+//!                            name length 2, keywords length 2 (behind the name), special use 1,
+//!                            validity 4, reserve record (seq 6, segment 3, validity 4, uid 4,
+//!                            modseq 6), uid_next 4, bytes 8, seen 4, deleted 4, modseq 6, floors
+//!                            of changes 6 and of vanished UIDs 6; first row and rows (5, 4) of
+//!                            MESSAGES, MARKS, MARK ORDER and VANISHED
+//!  11 NAMES         names, and keywords, each with a zero byte behind it
+//!  12 KEYS         24 a row: offset 6, key length 4, value length 5 (behind it), seq 6, segment 3
+//!  13 KEY TEXT      keys and values
+//!  14 SEGMENTS     24 a row: generation 8, live bytes 8, youngest expunge in ms 8
 //!
-//! footer, 248 bytes
-//!    0      9 × 24  of each section: offset 8, length 8, CRC32C 4, zero 4
-//!  216  8  live messages        224  8  bytes of the whole file
-//!  232  4  version, 1           236  4  CRC32C of bytes 0..236
-//!  240  8  magic "\nXDIPGNR"
+//! footer, 392 bytes
+//!    0     15 × 24  of each section: offset 8, length 8, CRC32C 4, zero 4
+//!  360  8  live messages        368  8  bytes of the whole file
+//!  376  4  version, 2           380  4  CRC32C of bytes 0..380
+//!  384  8  magic "\nXDIPGNR"
 //! ```
 //!
 //! A segment is a row of SEGMENTS; all ones: none. In `uses`, bit 23 says "named at some time",
-//! bit 22 "has chunks", the rest counts, all ones being "too many to count". The body distance is
-//! the append's number less the body's; all ones: unknown. Further mailboxes of an account would
-//! be further rows of ACCOUNTS with the same address; version 1 has none.
+//! bit 22 "has chunks", the rest counts, all ones being "too many to count". A mark without a
+//! segment has no flags record: the append record, whose number it has, says it.
 //!
 //! Does not know: layers, where the bytes come from.
 
 use super::IndexError;
 use super::bodies::Body;
-use super::layer::Fields;
+use super::layer::{CacheEntry, Fields};
+use super::mailbox::BoxFields;
+use super::marks::Mark;
 use super::message::Message;
 use super::usage::NO_SEGMENT;
-use crate::store::{Identity, Sequence};
+use crate::store::{Flags, Identity, MailboxId, Sequence, Uid};
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 pub(super) const HEADER_BYTES: usize = 64;
-pub(super) const FOOTER_BYTES: usize = 248;
+const END_BYTES: usize = SECTIONS * 24;
+pub(super) const FOOTER_BYTES: usize = END_BYTES + 32;
 const MAGIC: &[u8; 8] = b"RNGPIDX\n";
 const END_MAGIC: &[u8; 8] = b"\nXDIPGNR";
 
 pub(super) const BODIES: usize = 0;
 pub(super) const CHUNK_LISTS: usize = 1;
 pub(super) const CHUNKS: usize = 2;
-pub(super) const MESSAGES: usize = 3;
-pub(super) const ACCOUNTS: usize = 4;
-pub(super) const TEXT: usize = 5;
-pub(super) const KEYS: usize = 6;
-pub(super) const KEY_TEXT: usize = 7;
-pub(super) const SEGMENTS: usize = 8;
-pub(super) const SECTIONS: usize = 9;
+pub(super) const CACHES: usize = 3;
+pub(super) const MESSAGES: usize = 4;
+pub(super) const MARKS: usize = 5;
+pub(super) const MARK_ORDER: usize = 6;
+pub(super) const VANISHED: usize = 7;
+pub(super) const ACCOUNTS: usize = 8;
+pub(super) const TEXT: usize = 9;
+pub(super) const MAILBOXES: usize = 10;
+pub(super) const NAMES: usize = 11;
+pub(super) const KEYS: usize = 12;
+pub(super) const KEY_TEXT: usize = 13;
+pub(super) const SEGMENTS: usize = 14;
+pub(super) const SECTIONS: usize = 15;
 /// Bytes of a row of each section.
-pub(super) const ROW_BYTES: [usize; SECTIONS] = [20, 16, 8, 28, 73, 1, 24, 1, 24];
+pub(super) const ROW_BYTES: [usize; SECTIONS] =
+    [20, 16, 8, 23, 30, 28, 10, 14, 46, 1, 127, 1, 24, 1, 24];
 /// "No segment" in a file.
 pub(super) const NO_ROW: u64 = (1 << 24) - 1;
 
@@ -117,13 +137,37 @@ impl Rows {
         self.put(u64::from(body.packed_uses()), 3);
     }
 
+    pub(super) fn put_cache(&mut self, body_seq: Sequence, cache: &CacheEntry, to_row: &[u32]) {
+        self.put(body_seq, 6);
+        self.put(cache.seq, 6);
+        self.put_segment(cache.segment, to_row);
+        self.put(u64::from(cache.offset), 4);
+        self.put(u64::from(cache.bytes), 4);
+    }
+
     pub(super) fn put_message(&mut self, message: &Message, to_row: &[u32]) {
         self.put(u64::from(message.uid), 4);
         self.put_segment(message.segment, to_row);
         self.put(message.seq(), 6);
-        self.put(u64::from(message.body_distance), 4);
+        self.put(message.body_seq().unwrap_or(0), 6);
         self.put(message.date_ms(), 6);
         self.put(message.bytes(), 5);
+    }
+
+    pub(super) fn put_mark(&mut self, mark: &Mark, to_row: &[u32]) {
+        self.put(u64::from(mark.uid), 4);
+        self.put_segment(mark.segment, to_row);
+        self.put(mark.seq, 6);
+        self.put(u64::from(mark.flags.0), 1);
+        self.put(mark.keywords, 8);
+        // Dates are kept in 48 bits, as those of messages.
+        self.put(mark.saved_ms & ((1 << 48) - 1), 6);
+    }
+
+    /// Number and UID of a mark, or of a vanished range with its last UID.
+    pub(super) fn put_numbered(&mut self, seq: Sequence, uids: &[Uid]) {
+        self.put(seq, 6);
+        uids.iter().for_each(|uid| self.put(u64::from(*uid), 4));
     }
 
     pub(super) fn put_account(&mut self, account: &AccountRow, to_row: &[u32]) {
@@ -134,16 +178,38 @@ impl Rows {
         self.put(fields.quota_bytes, 8);
         self.put(fields.put_seq, 6);
         self.put_segment(fields.put_segment, to_row);
+        self.put(fields.bytes, 8);
+        self.put(account.first_box, 5);
+        self.put(account.boxes, 4);
+        self.put(0, 2);
+    }
+
+    pub(super) fn put_box(&mut self, row: &BoxRow, to_row: &[u32]) {
+        let fields = &row.fields;
+        self.put(row.id.0, 6);
+        self.put(fields.put_seq, 6);
+        self.put_segment(fields.put_segment, to_row);
+        self.put(row.text_offset, 6);
+        self.put(row.name_length, 2);
+        self.put(row.keywords_length, 2);
+        self.put(u64::from(fields.special_use), 1);
         self.put(u64::from(fields.put_validity), 4);
         self.put(fields.reserve_seq, 6);
         self.put_segment(fields.reserve_segment, to_row);
         self.put(u64::from(fields.reserve_validity), 4);
         self.put(u64::from(fields.reserve_uid), 4);
+        self.put(fields.reserve_modseq, 6);
         self.put(u64::from(fields.uid_next), 4);
         self.put(fields.bytes, 8);
-        self.put(0, 4);
-        self.put(account.first_message, 5);
-        self.put(u64::from(fields.count), 4);
+        self.put(u64::from(fields.seen), 4);
+        self.put(u64::from(fields.deleted), 4);
+        self.put(fields.modseq, 6);
+        self.put(fields.changed_floor, 6);
+        self.put(fields.vanished_floor, 6);
+        for part in &row.parts {
+            self.put(part.first, 5);
+            self.put(part.rows, 4);
+        }
     }
 
     pub(super) fn put_key(&mut self, key: &KeyRow, to_row: &[u32]) {
@@ -170,14 +236,43 @@ pub(super) fn body(row: &[u8], numbers: &[u32]) -> Body {
     )
 }
 
+pub(super) fn cache(row: &[u8], numbers: &[u32]) -> CacheEntry {
+    CacheEntry {
+        seq: number(row, 6, 6),
+        segment: segment(row, 12, numbers),
+        offset: number_u32(row, 15, 4),
+        bytes: number_u32(row, 19, 4),
+    }
+}
+
 pub(super) fn message(row: &[u8], numbers: &[u32]) -> Message {
-    Message::from_parts(
+    Message::new(
         number_u32(row, 0, 4),
         segment(row, 4, numbers),
         number(row, 7, 6),
-        number_u32(row, 13, 4),
-        number(row, 23, 5),
-        number(row, 17, 6),
+        number(row, 13, 6),
+        number(row, 25, 5),
+        number(row, 19, 6),
+    )
+}
+
+pub(super) fn mark(row: &[u8], numbers: &[u32]) -> Mark {
+    Mark {
+        uid: number_u32(row, 0, 4),
+        segment: segment(row, 4, numbers),
+        seq: number(row, 7, 6),
+        flags: Flags(number(row, 13, 1) as u8),
+        keywords: number(row, 14, 8),
+        saved_ms: number(row, 22, 6),
+    }
+}
+
+/// Number of a row of MARK ORDER or VANISHED, and its UIDs: the last one is 0 in MARK ORDER.
+pub(super) fn numbered(row: &[u8]) -> (Sequence, Uid, Uid) {
+    (
+        number(row, 0, 6),
+        number_u32(row, 6, 4),
+        number_u32(row, 10, 4),
     )
 }
 
@@ -188,7 +283,8 @@ pub(super) struct AccountRow {
     pub(super) address_length: u64,
     pub(super) hash_length: u64,
     pub(super) fields: Fields,
-    pub(super) first_message: u64,
+    pub(super) first_box: u64,
+    pub(super) boxes: u64,
 }
 
 pub(super) fn account(row: &[u8], numbers: &[u32]) -> AccountRow {
@@ -201,16 +297,72 @@ pub(super) fn account(row: &[u8], numbers: &[u32]) -> AccountRow {
             put_seq: number(row, 18, 6),
             removed_seq: 0,
             put_segment: segment(row, 24, numbers),
-            put_validity: number_u32(row, 27, 4),
-            reserve_seq: number(row, 31, 6),
-            reserve_segment: segment(row, 37, numbers),
-            reserve_validity: number_u32(row, 40, 4),
-            reserve_uid: number_u32(row, 44, 4),
-            uid_next: number_u32(row, 48, 4),
-            bytes: number(row, 52, 8),
-            count: number_u32(row, 69, 4),
+            bytes: number(row, 27, 8),
         },
-        first_message: number(row, 64, 5),
+        first_box: number(row, 35, 5),
+        boxes: number(row, 40, 4),
+    }
+}
+
+/// Rows of a section that belong to one mailbox.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Part {
+    pub(super) first: u64,
+    pub(super) rows: u64,
+}
+
+/// Sections that have parts, in the order in which a row of MAILBOXES names them.
+pub(super) const PARTS: [usize; 4] = [MESSAGES, MARKS, MARK_ORDER, VANISHED];
+/// Where in a row of MAILBOXES the first of them is.
+const PARTS_AT: usize = 91;
+
+/// A row of MAILBOXES.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BoxRow {
+    pub(super) id: MailboxId,
+    pub(super) text_offset: u64,
+    pub(super) name_length: u64,
+    pub(super) keywords_length: u64,
+    pub(super) fields: BoxFields,
+    pub(super) parts: [Part; 4],
+}
+
+/// Where one of [`PARTS`] is, by its place there.
+pub(super) fn part(row: &[u8], place: usize) -> Part {
+    Part {
+        first: number(row, PARTS_AT + place * 9, 5),
+        rows: number(row, PARTS_AT + place * 9 + 5, 4),
+    }
+}
+
+pub(super) fn mailbox(row: &[u8], numbers: &[u32]) -> BoxRow {
+    let parts = [0, 1, 2, 3].map(|place| part(row, place));
+    BoxRow {
+        id: MailboxId(number(row, 0, 6)),
+        text_offset: number(row, 15, 6),
+        name_length: number(row, 21, 2),
+        keywords_length: number(row, 23, 2),
+        fields: BoxFields {
+            put_seq: number(row, 6, 6),
+            put_segment: segment(row, 12, numbers),
+            special_use: number(row, 25, 1) as u8,
+            put_validity: number_u32(row, 26, 4),
+            reserve_seq: number(row, 30, 6),
+            reserve_segment: segment(row, 36, numbers),
+            reserve_validity: number_u32(row, 39, 4),
+            reserve_uid: number_u32(row, 43, 4),
+            reserve_modseq: number(row, 47, 6),
+            uid_next: number_u32(row, 53, 4),
+            bytes: number(row, 57, 8),
+            seen: number_u32(row, 65, 4),
+            deleted: number_u32(row, 69, 4),
+            modseq: number(row, 73, 6),
+            changed_floor: number(row, 79, 6),
+            vanished_floor: number(row, 85, 6),
+            count: parts[0].rows as u32,
+            removed: false,
+        },
+        parts,
     }
 }
 
@@ -232,6 +384,15 @@ pub(super) fn key(row: &[u8], numbers: &[u32]) -> KeyRow {
         seq: number(row, 15, 6),
         segment: segment(row, 21, numbers),
     }
+}
+
+/// A sound header of an earlier version.
+pub(super) fn is_older(bytes: &[u8]) -> bool {
+    bytes.get(..HEADER_BYTES).is_some_and(|bytes| {
+        &bytes[..8] == MAGIC
+            && u64::from(crc32c::crc32c(&bytes[..60])) == number(bytes, 60, 4)
+            && number(bytes, 8, 4) < u64::from(VERSION)
+    })
 }
 
 /// What the header says.
@@ -338,13 +499,14 @@ impl Footer {
             )));
         };
         let bytes = &file[start..];
-        if &bytes[240..] != END_MAGIC {
+        if &bytes[END_BYTES + 24..] != END_MAGIC {
             return Err(IndexError("does not end as an index does".into()));
         }
-        if u64::from(crc32c::crc32c(&bytes[..236])) != number(bytes, 236, 4) {
+        if u64::from(crc32c::crc32c(&bytes[..END_BYTES + 20])) != number(bytes, END_BYTES + 20, 4) {
             return Err(IndexError("the footer's checksum is wrong".into()));
         }
-        if number(bytes, 224, 8) != file.len() as u64 || number(bytes, 232, 4) != u64::from(VERSION)
+        if number(bytes, END_BYTES + 8, 8) != file.len() as u64
+            || number(bytes, END_BYTES + 16, 4) != u64::from(VERSION)
         {
             return Err(IndexError("the footer is of another file".into()));
         }
@@ -368,7 +530,7 @@ impl Footer {
         }
         Ok(Footer {
             sections,
-            messages: number(bytes, 216, 8),
+            messages: number(bytes, END_BYTES, 8),
         })
     }
 }

@@ -12,11 +12,10 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::bodies::Bodies;
-use super::message::Message;
-use super::tombstones::Tombstones;
+use super::mailbox::{BoxFields, Mailbox};
 use super::usage::NO_SEGMENT;
 use crate::mail::Address;
-use crate::store::{Sequence, Uid, UidValidity};
+use crate::store::{MailboxId, Sequence};
 
 /// Fields of an account that are small and always known as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,26 +24,12 @@ pub(super) struct Fields {
     pub(super) put_seq: Sequence,
     /// Number of the last removal: what is older is dead.
     pub(super) removed_seq: Sequence,
-    /// Number of the reserve record that counts.
-    pub(super) reserve_seq: Sequence,
-    /// Bytes of its live messages.
+    /// Bytes of its live messages, those of all mailboxes.
     pub(super) bytes: u64,
     /// What they may be at most; 0: unlimited.
     pub(super) quota_bytes: u64,
     /// Segment of the account record; `NO_SEGMENT`: there is no account.
     pub(super) put_segment: u32,
-    /// Segment of the reserve record; `NO_SEGMENT`: there is none.
-    pub(super) reserve_segment: u32,
-    /// UIDVALIDITY as the account record says it.
-    pub(super) put_validity: UidValidity,
-    /// UIDVALIDITY as the reserve record says it, which is stronger.
-    pub(super) reserve_validity: UidValidity,
-    /// As the reserve record says it.
-    pub(super) reserve_uid: Uid,
-    /// Above every UID seen.
-    pub(super) uid_next: Uid,
-    /// Live messages.
-    pub(super) count: u32,
 }
 
 impl Fields {
@@ -52,37 +37,14 @@ impl Fields {
     pub(super) const ABSENT: Fields = Fields {
         put_seq: 0,
         removed_seq: 0,
-        reserve_seq: 0,
         bytes: 0,
         quota_bytes: 0,
         put_segment: NO_SEGMENT,
-        reserve_segment: NO_SEGMENT,
-        put_validity: 0,
-        reserve_validity: 0,
-        reserve_uid: 0,
-        uid_next: 1,
-        count: 0,
     };
 
     /// There is an account.
     pub(super) fn exists(&self) -> bool {
         self.put_segment != NO_SEGMENT
-    }
-
-    /// A reserve record counts.
-    pub(super) fn has_reserve(&self) -> bool {
-        self.reserve_segment != NO_SEGMENT
-    }
-
-    /// UIDVALIDITY of the INBOX: the later one. A reserve may tell of the account that had this
-    /// address before: compaction writes down what is visible, and the end of that account may be
-    /// on its way then.
-    pub(super) fn validity(&self) -> UidValidity {
-        if self.has_reserve() {
-            self.reserve_validity.max(self.put_validity)
-        } else {
-            self.put_validity
-        }
     }
 }
 
@@ -93,145 +55,101 @@ pub(super) struct Entry {
     pub(super) address: Rc<Address>,
     /// Valid as they stand here.
     pub(super) fields: Fields,
-    /// The latest expunge, for messages that arrive dead.
-    pub(super) last_expunge_ms: u64,
     /// As stored; `None`: as below.
     pub(super) password_hash: Option<Box<str>>,
-    /// Messages appended (or whose append record was moved) since, in UID order.
-    pub(super) messages: Vec<Message>,
-    /// Messages of the layers below that are dead, ascending.
-    pub(super) dead: Vec<Uid>,
-    /// See [`Tombstones`].
-    pub(super) tombstones: Tombstones,
-    /// No message below counts: the account was removed since.
+    /// Nothing below counts: the account was removed since.
     pub(super) hides_below: bool,
+    /// Always known here: deliveries look no further.
+    pub(super) inbox: Mailbox,
+    /// Other mailboxes that have changed, by ascending id.
+    pub(super) others: Vec<(MailboxId, Mailbox)>,
 }
 
 impl Entry {
     /// Nothing has changed yet.
-    pub(super) fn new(address: &Address, fields: Fields) -> Entry {
+    pub(super) fn new(address: &Address, fields: Fields, inbox: BoxFields) -> Entry {
         Entry {
             address: Rc::new(address.clone()),
             fields,
-            last_expunge_ms: 0,
             password_hash: None,
-            messages: Vec::new(),
-            dead: Vec::new(),
-            tombstones: Tombstones::default(),
             hides_below: false,
+            inbox: Mailbox::new(inbox),
+            others: Vec::new(),
         }
     }
 
-    /// `Some(None)`: the UID is dead here; `None`: the layers below know.
-    pub(super) fn message(&self, uid: Uid) -> Option<Option<Message>> {
-        if let Ok(index) = self.position(uid) {
-            return Some(Some(self.messages[index]));
-        }
-        if self.hides_below || self.dead.binary_search(&uid).is_ok() {
-            return Some(None);
-        }
-        None
+    /// Where a mailbox other than INBOX is, or belongs.
+    pub(super) fn place(&self, id: MailboxId) -> Result<usize, usize> {
+        self.others.binary_search_by_key(&id, |(own, _)| *own)
     }
 
-    fn position(&self, uid: Uid) -> Result<usize, usize> {
-        match self.messages.last() {
-            Some(last) if last.uid < uid => Err(self.messages.len()),
-            None => Err(0),
-            _ => self.messages.binary_search_by_key(&uid, |m| m.uid),
+    /// What this layer knows of a mailbox; `None`: as below, unless that is hidden.
+    pub(super) fn mailbox(&self, id: MailboxId) -> Option<&Mailbox> {
+        if id.is_inbox() {
+            return Some(&self.inbox);
         }
-    }
-
-    /// Puts a live message in, over one of the same UID.
-    pub(super) fn put_message(&mut self, message: Message) {
-        match self.position(message.uid) {
-            Ok(index) => self.messages[index] = message,
-            Err(place) => {
-                if self.messages.len() == self.messages.capacity() {
-                    // By a quarter, not double: there are many of these, and most stay as they are.
-                    self.messages.reserve_exact(self.messages.len() / 4 + 4);
-                }
-                self.messages.insert(place, message);
-            }
-        }
-    }
-
-    /// Takes out messages by ascending UIDs in one pass; `dead` of them were below.
-    pub(super) fn kill(&mut self, uids: &[Uid], below: impl Iterator<Item = Uid>) {
-        if let (Some(first), Some(last)) = (uids.first(), uids.last()) {
-            let start = self.messages.partition_point(|m| m.uid < *first);
-            let end = self.messages.partition_point(|m| m.uid <= *last);
-            if start < end {
-                let mut kept = start;
-                for index in start..end {
-                    if uids.binary_search(&self.messages[index].uid).is_err() {
-                        self.messages[kept] = self.messages[index];
-                        kept += 1;
-                    }
-                }
-                self.messages.drain(kept..end);
-            }
-        }
-        let before = self.dead.len();
-        self.dead.extend(below);
-        if self.dead.len() > before {
-            self.dead.sort_unstable();
-            self.dead.dedup();
-        }
-    }
-
-    /// Messages of this layer over `below`, both and the result in UID order.
-    pub(super) fn over(&self, below: Vec<Message>) -> Vec<Message> {
-        if self.hides_below || below.is_empty() {
-            return self.messages.clone();
-        }
-        if self.messages.is_empty() && self.dead.is_empty() {
-            return below;
-        }
-        let mut merged = Vec::with_capacity(below.len() + self.messages.len());
-        let mut own = self.messages.iter().copied().peekable();
-        let mut dead = self.dead.iter().copied().peekable();
-        for message in below {
-            while let Some(newer) = own.next_if(|own| own.uid < message.uid) {
-                merged.push(newer);
-            }
-            while dead.next_if(|dead| *dead < message.uid).is_some() {}
-            if let Some(newer) = own.next_if(|own| own.uid == message.uid) {
-                merged.push(newer);
-            } else if dead.peek() != Some(&message.uid) {
-                merged.push(message);
-            }
-        }
-        merged.extend(own);
-        merged
+        self.place(id).ok().map(|place| &self.others[place].1)
     }
 
     /// Takes in what a later layer says.
     pub(super) fn merge(&mut self, later: Entry) {
-        self.messages = later.over(std::mem::take(&mut self.messages));
-        if later.hides_below {
-            self.hides_below = true;
-            self.dead.clear();
-        }
-        self.dead.extend(&later.dead);
-        self.dead.sort_unstable();
-        self.dead.dedup();
-        let live: &[Message] = &self.messages;
-        self.dead
-            .retain(|uid| live.binary_search_by_key(uid, |m| m.uid).is_err());
         if later.password_hash.is_some() {
             self.password_hash = later.password_hash;
         }
-        self.tombstones.merge(later.tombstones);
-        self.tombstones.drop_to(later.fields.removed_seq);
-        self.last_expunge_ms = self.last_expunge_ms.max(later.last_expunge_ms);
+        let removed_seq = later.fields.removed_seq;
+        if later.hides_below {
+            self.hides_below = true;
+            self.others.clear();
+        }
         self.fields = later.fields;
+        self.inbox.merge(later.inbox, removed_seq);
+        for (id, mailbox) in later.others {
+            match self.place(id) {
+                Ok(place) => self.others[place].1.merge(mailbox, removed_seq),
+                Err(place) => self.others.insert(place, (id, mailbox)),
+            }
+        }
     }
 
     fn bytes(&self) -> usize {
-        self.messages.capacity() * size_of::<Message>()
-            + self.dead.capacity() * size_of::<Uid>()
-            + self.tombstones.bytes()
+        self.inbox.bytes()
+            + self.others.capacity() * size_of::<(MailboxId, Mailbox)>()
+            + self.others.iter().map(|(_, m)| m.bytes()).sum::<usize>()
             + self.password_hash.as_ref().map_or(0, |p| p.len())
+    }
+}
+
+/// Where in a layer a mailbox is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Number of the account.
+    pub(super) entry: usize,
+    /// Place among its other mailboxes; `None`: the INBOX.
+    other: Option<usize>,
+}
+
+/// Where what is kept beside a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CacheEntry {
+    /// Number of the record.
+    pub(super) seq: Sequence,
+    /// Segment of the record; `NO_SEGMENT`: it is of no use any more.
+    pub(super) segment: u32,
+    /// Bytes from the start of the segment.
+    pub(super) offset: u32,
+    /// Bytes of the record.
+    pub(super) bytes: u32,
+}
+
+impl CacheEntry {
+    /// It is of use.
+    pub(super) fn is_there(&self) -> bool {
+        self.segment != NO_SEGMENT
+    }
+
+    /// What it counts in the usage of its segment: never nothing.
+    pub(super) fn charge(&self) -> u64 {
+        u64::from(self.bytes.max(1))
     }
 }
 
@@ -256,6 +174,7 @@ pub(super) struct Layer {
     pub(super) entries: Vec<Entry>,
     pub(super) bodies: Bodies,
     pub(super) chunks: BTreeMap<Sequence, Box<[Sequence]>>,
+    pub(super) caches: BTreeMap<Sequence, CacheEntry>,
     pub(super) keys: BTreeMap<Box<[u8]>, KeyEntry>,
 }
 
@@ -277,6 +196,49 @@ impl Layer {
             .insert(Rc::clone(&entry.address), number as u32);
         self.entries.push(entry);
         number
+    }
+
+    /// A mailbox of an account that is there, put in as `new` makes it if it is not.
+    pub(super) fn slot(
+        &mut self,
+        entry: usize,
+        id: MailboxId,
+        new: impl FnOnce(&Entry) -> Mailbox,
+    ) -> Slot {
+        if id.is_inbox() {
+            return Slot { entry, other: None };
+        }
+        let own = &mut self.entries[entry];
+        let place = match own.place(id) {
+            Ok(place) => place,
+            Err(place) => {
+                let mailbox = new(own);
+                own.others.insert(place, (id, mailbox));
+                place
+            }
+        };
+        Slot {
+            entry,
+            other: Some(place),
+        }
+    }
+
+    /// The mailbox at a place that [`Layer::slot`] gave; valid until another one is put in.
+    pub(super) fn at(&self, slot: Slot) -> &Mailbox {
+        let entry = &self.entries[slot.entry];
+        match slot.other {
+            None => &entry.inbox,
+            Some(place) => &entry.others[place].1,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn at_mut(&mut self, slot: Slot) -> &mut Mailbox {
+        let entry = &mut self.entries[slot.entry];
+        match slot.other {
+            None => &mut entry.inbox,
+            Some(place) => &mut entry.others[place].1,
+        }
     }
 
     /// Keys from `first` on, with their values.
@@ -303,6 +265,7 @@ impl Layer {
             self.bodies.insert(*body);
         }
         self.chunks.extend(later.chunks);
+        self.caches.extend(later.caches);
         self.keys.extend(later.keys);
     }
 
@@ -319,6 +282,7 @@ impl Layer {
                 .values()
                 .map(|chunks| 48 + chunks.len() * 8)
                 .sum::<usize>()
+            + self.caches.len() * (size_of::<(Sequence, CacheEntry)>() + 8)
             + self
                 .keys
                 .iter()

@@ -4,8 +4,9 @@
 //! immutable and mapped. The log is the truth: an index can be rebuilt from it at any time.
 //!
 //! ```text
-//! apply    what each record changes          layer, bodies, message, tombstones: the overlay
-//! lookup   the layers seen as one            format   the sealed file, byte by byte
+//! apply    what each record changes          layer, mailbox, message, marks, tombstones, bodies:
+//! lookup   the layers seen as one                     the overlay
+//! view     what sessions ask of a mailbox    format   the sealed file, byte by byte
 //! needs    what compaction has to keep       seal     writes it
 //! usage    live bytes of segments            sealed   reads it
 //! ```
@@ -22,12 +23,16 @@ mod bodies;
 mod format;
 mod layer;
 mod lookup;
+mod mailbox;
+mod marks;
 mod message;
 mod needs;
+mod runs;
 mod seal;
 mod sealed;
 mod tombstones;
 mod usage;
+mod view;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -35,12 +40,12 @@ use std::rc::Rc;
 pub use self::seal::SealWriter;
 
 use self::format::Header;
-use self::layer::{Fields, Layer};
+use self::layer::{CacheEntry, Fields, Layer};
 use self::lookup::over;
-use self::message::Message;
 use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
-use super::{Account, Identity, MessageInfo, Sequence, Uid, UidValidity};
+use super::record::{NewMark, Reserved};
+use super::{Account, Flags, Identity, MailboxId, MessageInfo, Sequence, Uid, UidValidity};
 use crate::mail::Address;
 
 /// Where a record with a body is.
@@ -69,10 +74,32 @@ pub enum Change<'a> {
         /// Canonical.
         address: &'a Address,
     },
-    /// A message is in an INBOX now.
+    /// A mailbox is made, or has another name.
+    PutMailbox {
+        /// Canonical.
+        address: &'a Address,
+        /// Its number: that of the record that makes it.
+        mailbox: MailboxId,
+        /// UIDVALIDITY.
+        validity: UidValidity,
+        /// As the log has it.
+        special_use: u8,
+        /// Canonical.
+        name: &'a str,
+    },
+    /// A mailbox and its mail are gone.
+    RemoveMailbox {
+        /// Canonical.
+        address: &'a Address,
+        /// Not INBOX.
+        mailbox: MailboxId,
+    },
+    /// A message is in a mailbox now.
     Append {
         /// Canonical.
         address: &'a Address,
+        /// There.
+        mailbox: MailboxId,
         /// Its number, above every earlier one.
         uid: Uid,
         /// Sequence number of the body record, which several appends may share.
@@ -81,24 +108,48 @@ pub enum Change<'a> {
         bytes: u64,
         /// Internal date.
         date_ms: u64,
+        /// When it came there.
+        saved_ms: u64,
+        /// Its flags.
+        flags: Flags,
+        /// Its keywords.
+        keywords: &'a [&'a str],
     },
-    /// Messages are gone from an INBOX.
+    /// Messages have these flags and keywords now.
+    Flags {
+        /// Canonical.
+        address: &'a Address,
+        /// There.
+        mailbox: MailboxId,
+        /// What the bits of the marks stand for.
+        keywords: &'a [&'a str],
+        /// By ascending UID.
+        marks: &'a [NewMark],
+    },
+    /// Messages are gone from a mailbox.
     Expunge {
         /// Canonical.
         address: &'a Address,
+        /// From there.
+        mailbox: MailboxId,
         /// Ascending.
         uids: &'a [Uid],
         /// When, for the cleanup age [N23].
         now_ms: u64,
     },
-    /// UIDs of an INBOX below this are never given again; and its UIDVALIDITY.
+    /// Numbers of a mailbox that are never given again; and its UIDVALIDITY.
     Reserve {
         /// Canonical.
         address: &'a Address,
-        /// The next UID to give.
-        uid_next: Uid,
-        /// UIDVALIDITY.
-        validity: UidValidity,
+        /// There.
+        mailbox: MailboxId,
+        /// These.
+        reserved: Reserved,
+    },
+    /// Something is kept beside a body; where the record is, it is.
+    Cache {
+        /// The body.
+        body_seq: Sequence,
     },
     /// A key has this value, or none.
     Key {
@@ -155,6 +206,9 @@ pub struct Index {
     messages: u64,
     /// Bodies that nothing had named when they came; some may have been named since.
     unnamed: Vec<Sequence>,
+    /// Bodies that had not come, or that nothing had named, when something to be kept beside them
+    /// came.
+    waiting_caches: Vec<Sequence>,
 }
 
 /// The bytes at hand are no index, a damaged one, or of another partition.
@@ -166,6 +220,12 @@ impl Index {
     /// An empty index.
     pub fn new() -> Index {
         Index::default()
+    }
+
+    /// These are the first bytes of an index of an earlier format: nothing is wrong with it, it is
+    /// made again from the log.
+    pub fn is_older(bytes: &[u8]) -> bool {
+        format::is_older(bytes)
     }
 
     /// Takes over a sealed index, every byte of it checked; returns with it the sequence number and
@@ -349,61 +409,6 @@ impl Index {
         }
     }
 
-    /// UIDVALIDITY, next UID and bytes in use of the account's INBOX.
-    pub fn inbox_state(&self, address: &Address) -> Option<(UidValidity, Uid, u64)> {
-        let fields = self.fields(address).filter(Fields::exists)?;
-        Some((fields.validity(), fields.uid_next, fields.bytes))
-    }
-
-    /// What a delivery must know of an account's INBOX, at one look: the next UID, bytes in use
-    /// and the quota in bytes (0: unlimited).
-    pub fn inbox_room(&self, address: &Address) -> Option<(Uid, u64, u64)> {
-        let fields = self.fields(address).filter(Fields::exists)?;
-        Some((fields.uid_next, fields.bytes, fields.quota_bytes))
-    }
-
-    /// All messages of the INBOX, in UID order.
-    pub fn inbox(&self, address: &Address) -> Option<Vec<MessageInfo>> {
-        if !self.has_account(address) {
-            return None;
-        }
-        let messages = self.messages_of(address);
-        Some(messages.iter().map(Message::info).collect())
-    }
-
-    /// One message. When no record has told of its body, for the log is damaged there, its
-    /// location is in segment 0 and has no bytes: it can be expunged, but not read.
-    pub fn find(&self, address: &Address, uid: Uid) -> Option<Found> {
-        let own = [self.active.entry(address), self.frozen_entry(address)];
-        let mut own = own.into_iter().flatten().peekable();
-        if own.peek().is_some_and(|entry| !entry.fields.exists()) {
-            return None;
-        }
-        let only_base = own.peek().is_none();
-        let message = match own.find_map(|entry| entry.message(uid)) {
-            Some(known) => known?,
-            None => {
-                let base = self.base.as_ref()?;
-                let (account, fields) = base.account(address.as_str())?;
-                if only_base && !fields.exists() {
-                    return None;
-                }
-                base.message(account, uid)?
-            }
-        };
-        // Records have numbers above 0.
-        let body_seq = message.body_seq().unwrap_or(0);
-        Some(Found {
-            info: message.info(),
-            body_seq,
-            location: self.body(body_seq).unwrap_or(Location {
-                segment: 0,
-                offset: 0,
-                bytes: 0,
-            }),
-        })
-    }
-
     /// Where a body or chunk is, if anything still needs it, or may come to need it (see
     /// [`Index::release_unnamed`]).
     pub fn body(&self, body_seq: Sequence) -> Option<Location> {
@@ -415,6 +420,16 @@ impl Index {
             segment: self.segments.generation(body.segment),
             offset: body.offset,
             bytes: body.bytes,
+        })
+    }
+
+    /// Where what is kept beside a body is.
+    pub fn cache(&self, body_seq: Sequence) -> Option<Location> {
+        let entry = self.cache_entry(body_seq).filter(CacheEntry::is_there)?;
+        Some(Location {
+            segment: self.segments.generation(entry.segment),
+            offset: entry.offset,
+            bytes: entry.bytes,
         })
     }
 
@@ -439,7 +454,7 @@ impl Index {
         }
     }
 
-    /// Live messages of all INBOXes (an append each).
+    /// Live messages of all mailboxes (an append each).
     pub fn messages(&self) -> u64 {
         self.messages
     }
@@ -457,7 +472,7 @@ impl Index {
         let overlay = self.active.bytes()
             + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
             + self.segments.bytes()
-            + self.unnamed.capacity() * size_of::<Sequence>();
+            + (self.unnamed.capacity() + self.waiting_caches.capacity()) * size_of::<Sequence>();
         (
             overlay as u64,
             self.base.as_ref().map_or(0, |base| base.len() as u64),

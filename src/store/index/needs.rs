@@ -13,26 +13,54 @@ impl Index {
     /// as long as an older segment may still hold what they removed. That the index does not
     /// know, so it always says yes; in the oldest segment of a log they need not be kept.
     ///
-    /// Of the UIDs given it knows from appends and expunges too: whoever drops the last one of an
-    /// account, as told by [`Index::inbox_state`], writes a reserve record before.
+    /// Of the UIDs given it knows from appends and expunges too: whoever drops the last one of a
+    /// mailbox, as told by [`Index::reserved`], writes a reserve record before.
     pub fn needs(&self, seq: Sequence, at: Location, change: &Change<'_>) -> bool {
         let is_here = |segment: u32| self.segments.generation(segment) == at.segment;
         match *change {
-            Change::Append { address, uid, .. } => {
-                let own = [self.active.entry(address), self.frozen_entry(address)];
-                let known = own.into_iter().flatten();
-                let message = match known.into_iter().find_map(|entry| entry.message(uid)) {
-                    Some(known) => known,
-                    None => self.message_below(address, self.base_row(address), uid),
-                };
+            Change::Append {
+                address,
+                mailbox,
+                uid,
+                ..
+            } => {
+                let message = self.stack(address, mailbox).message(uid);
                 message.is_some_and(|message| message.seq() == seq && is_here(message.segment))
+            }
+            Change::Flags {
+                address,
+                mailbox,
+                marks,
+                ..
+            } => {
+                let stack = self.stack(address, mailbox);
+                marks.iter().any(|new| {
+                    let mark = stack.mark(new.uid);
+                    mark.is_some_and(|mark| mark.seq == seq && is_here(mark.segment))
+                        && stack.message(new.uid).is_some_and(|m| m.seq() < seq)
+                })
+            }
+            Change::PutMailbox {
+                address, mailbox, ..
+            } => {
+                let own = self.stack(address, mailbox).fields();
+                own.is_some_and(|own| own.put_seq == seq && is_here(own.put_segment))
+            }
+            Change::Cache { body_seq } => {
+                let own = self.cache_entry(body_seq);
+                own.is_some_and(|own| own.seq == seq && is_here(own.segment))
             }
             Change::PutAccount { account, .. } => self
                 .fields(&account.address)
                 .is_some_and(|own| own.exists() && own.put_seq == seq && is_here(own.put_segment)),
-            Change::Reserve { address, .. } => self.fields(address).is_some_and(|own| {
-                own.has_reserve() && own.reserve_seq == seq && is_here(own.reserve_segment)
-            }),
+            Change::Reserve {
+                address, mailbox, ..
+            } => {
+                let own = self.stack(address, mailbox).fields();
+                own.is_some_and(|own| {
+                    own.has_reserve() && own.reserve_seq == seq && is_here(own.reserve_segment)
+                })
+            }
             Change::Key {
                 key,
                 value: Some(_),
@@ -42,7 +70,10 @@ impl Index {
             Change::Body {
                 body_seq, location, ..
             } => self.body(body_seq) == Some(location),
-            Change::Expunge { .. } | Change::RemoveAccount { .. } | Change::Key { .. } => true,
+            Change::Expunge { .. }
+            | Change::RemoveAccount { .. }
+            | Change::RemoveMailbox { .. }
+            | Change::Key { .. } => true,
         }
     }
 }

@@ -5,19 +5,20 @@
 //! never a wrong one.
 //! Does not know: the layer that goes on meanwhile, files.
 
-use std::borrow::Cow;
+mod accounts;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 use std::rc::Rc;
 
+use self::accounts::{BoxParts, BoxWalk, Boxes};
 use super::bodies::{Body, Place};
 use super::format::{
-    ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS, KeyRow,
-    MESSAGES, Rows, SECTIONS, Section, TEXT,
+    ACCOUNTS, BODIES, CACHES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS, KeyRow,
+    MAILBOXES, MARK_ORDER, MARKS, MESSAGES, NAMES, Rows, SECTIONS, Section, TEXT, VANISHED,
 };
-use super::layer::{Fields, Layer};
-use super::message::Message;
+use super::layer::Layer;
 use super::sealed::Sealed;
 use super::{IndexError, Usage};
 use crate::mail::Address;
@@ -49,6 +50,8 @@ pub struct SealWriter {
     sorted_count: usize,
     sorted: BTreeMap<Rc<Address>, u32>,
     order: Vec<u32>,
+    /// Rows of each mailbox, as they were written.
+    parts: Vec<BoxParts>,
     /// Told to the index when the whole file was compared.
     compared: Rc<Cell<bool>>,
     compared_section: usize,
@@ -72,28 +75,18 @@ struct Walk {
     place: Place,
     /// Account of the frozen layer.
     account: usize,
-    /// Messages of the account at hand.
-    inbox: Option<Inbox>,
+    /// Mailboxes of the account at hand that are still to come.
+    boxes: Boxes,
+    /// The mailbox at hand.
+    mailbox: Option<BoxWalk>,
+    /// Mailboxes that were begun.
+    box_count: usize,
     /// Last number of a chunk list, last key.
     last_seq: Option<Sequence>,
     last_key: Option<Box<[u8]>>,
     /// Running sums that rows refer to.
     first: u64,
     text: u64,
-}
-
-#[derive(Debug)]
-struct Inbox {
-    entry: Option<usize>,
-    own: usize,
-    base: Range<usize>,
-}
-
-/// An account of the cut: what the frozen layer and the base have of it.
-struct Owner {
-    entry: Option<usize>,
-    base: Option<usize>,
-    fields: Fields,
 }
 
 impl SealWriter {
@@ -126,6 +119,7 @@ impl SealWriter {
             sorted_count: 0,
             sorted: BTreeMap::new(),
             order: Vec::new(),
+            parts: Vec::new(),
             compared,
             compared_section: 0,
             compared_bytes: 0,
@@ -240,8 +234,10 @@ impl SealWriter {
             let more = match section {
                 BODIES => self.step_body(),
                 CHUNK_LISTS | CHUNKS => self.step_chunks(section == CHUNK_LISTS),
-                MESSAGES => self.step_message(),
+                CACHES => self.step_cache(),
+                MESSAGES | MARKS | MARK_ORDER | VANISHED => self.step_box(section),
                 ACCOUNTS | TEXT => self.step_account(section == ACCOUNTS),
+                MAILBOXES | NAMES => self.step_name(section == MAILBOXES),
                 KEYS | KEY_TEXT => self.step_key(section == KEYS),
                 _ => self.step_segment(),
             };
@@ -342,121 +338,35 @@ impl SealWriter {
         true
     }
 
-    /// The next account in the order of addresses that is worth a row.
-    fn next_owner(&mut self) -> Option<Owner> {
-        loop {
-            let entry = self.order.get(self.walk.account).map(|&n| n as usize);
-            let base_row = (self.walk.base < self.base_rows(ACCOUNTS)).then_some(self.walk.base);
-            let order = match (entry, base_row, &self.base) {
-                (None, None, _) => return None,
-                (Some(entry), Some(row), Some(base)) => {
-                    let address = &self.frozen.entries[entry].address;
-                    address.as_str().as_bytes().cmp(base.address(row))
-                }
-                (Some(_), ..) => std::cmp::Ordering::Less,
-                (None, ..) => std::cmp::Ordering::Greater,
-            };
-            let entry = entry.filter(|_| order.is_le());
-            let base_row = base_row.filter(|_| order.is_ge());
-            self.walk.account += usize::from(entry.is_some());
-            self.walk.base += usize::from(base_row.is_some());
-            let fields = match (entry, base_row, &self.base) {
-                (Some(entry), ..) => self.frozen.entries[entry].fields,
-                (None, Some(row), Some(base)) => base.fields(row),
-                _ => Fields::ABSENT,
-            };
-            // Mail of an account whose own record was lost is kept.
-            if fields.exists() || fields.count > 0 {
-                return Some(Owner {
-                    entry,
-                    base: base_row,
-                    fields,
-                });
-            }
-        }
-    }
-
-    fn step_message(&mut self) -> bool {
-        let Some(inbox) = &mut self.walk.inbox else {
-            let Some(owner) = self.next_owner() else {
-                return false;
-            };
-            let hidden = owner
-                .entry
-                .is_some_and(|entry| self.frozen.entries[entry].hides_below);
-            let base = match (owner.base, &self.base) {
-                (Some(row), Some(base)) if !hidden => base.message_rows(row),
-                _ => 0..0,
-            };
-            self.walk.inbox = Some(Inbox {
-                entry: owner.entry,
-                own: 0,
-                base,
-            });
-            return true;
+    fn step_cache(&mut self) -> bool {
+        let from = match self.walk.last_seq {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
         };
-        let entry = inbox.entry.map(|entry| &self.frozen.entries[entry]);
-        let upper = entry.and_then(|entry| entry.messages.get(inbox.own));
+        let mut upper = self.frozen.caches.range((from, Bound::Unbounded));
+        let upper = upper.next().map(|(seq, entry)| (*seq, *entry));
         let lower = match &self.base {
-            Some(base) if !inbox.base.is_empty() => Some(base.message_at(inbox.base.start)),
+            Some(base) if self.walk.base < base.rows(CACHES) => Some(base.cache_at(self.walk.base)),
             _ => None,
         };
-        let message: Message = match (upper, lower) {
-            (None, None) => {
-                self.walk.inbox = None;
-                return true;
+        let (seq, entry, is_upper) = match (upper, lower) {
+            (None, None) => return false,
+            (Some((seq, entry)), lower) if lower.is_none_or(|(low, _)| seq <= low) => {
+                self.walk.base += usize::from(lower.is_some_and(|(low, _)| low == seq));
+                (seq, entry, true)
             }
-            (Some(upper), lower) if lower.is_none_or(|lower| upper.uid <= lower.uid) => {
-                inbox.own += 1;
-                if lower.is_some_and(|lower| lower.uid == upper.uid) {
-                    inbox.base.start += 1;
-                }
-                *upper
-            }
-            (_, Some(lower)) => {
-                inbox.base.start += 1;
-                if entry.is_some_and(|entry| entry.dead.binary_search(&lower.uid).is_ok()) {
-                    return true;
-                }
-                lower
+            (_, Some((seq, entry))) => {
+                self.walk.base += 1;
+                (seq, entry, false)
             }
             (Some(_), None) => return false,
         };
-        self.rows.put_message(&message, &self.to_row);
-        true
-    }
-
-    fn step_account(&mut self, rows: bool) -> bool {
-        let Some(owner) = self.next_owner() else {
-            return false;
-        };
-        let entry = owner.entry.map(|entry| &self.frozen.entries[entry]);
-        let own = entry.and_then(|entry| entry.password_hash.as_deref());
-        let hash = match (own, &self.base, owner.base) {
-            _ if !owner.fields.exists() => Cow::Borrowed(""),
-            (Some(own), ..) => Cow::Borrowed(own),
-            (None, Some(base), Some(row)) => base.password_hash(row),
-            (None, ..) => Cow::Borrowed(""),
-        };
-        let address = match (entry, owner.base, &self.base) {
-            (Some(entry), ..) => entry.address.as_str().as_bytes(),
-            (None, Some(row), Some(base)) => base.address(row),
-            _ => b"",
-        };
-        if rows {
-            let row = AccountRow {
-                text_offset: self.walk.text,
-                address_length: address.len() as u64,
-                hash_length: hash.len() as u64,
-                fields: owner.fields,
-                first_message: self.walk.first,
-            };
-            self.rows.put_account(&row, &self.to_row);
-            self.walk.text += (address.len() + hash.len()) as u64;
-            self.walk.first += u64::from(owner.fields.count);
-        } else {
-            self.rows.bytes.extend_from_slice(address);
-            self.rows.bytes.extend_from_slice(hash.as_bytes());
+        // The base's rows leave the frozen ones where they are.
+        if is_upper {
+            self.walk.last_seq = Some(seq);
+        }
+        if entry.is_there() {
+            self.rows.put_cache(seq, &entry, &self.to_row);
         }
         true
     }

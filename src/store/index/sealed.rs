@@ -12,15 +12,18 @@ use std::rc::Rc;
 
 use super::bodies::Body;
 use super::format::{
-    self, ACCOUNTS, AccountRow, BODIES, CHUNK_LISTS, CHUNKS, Footer, Header, KEY_TEXT, KEYS,
-    KeyRow, MESSAGES, NO_ROW, ROW_BYTES, SECTIONS, SEGMENTS, TEXT, number,
+    self, ACCOUNTS, AccountRow, BODIES, BoxRow, CACHES, CHUNK_LISTS, CHUNKS, Footer, Header,
+    KEY_TEXT, KEYS, KeyRow, MAILBOXES, MARK_ORDER, MARKS, MESSAGES, NAMES, NO_ROW, PARTS,
+    ROW_BYTES, SECTIONS, SEGMENTS, TEXT, VANISHED, number,
 };
-use super::layer::{Fields, KeyEntry};
+use super::layer::{CacheEntry, Fields, KeyEntry};
+use super::mailbox::BoxFields;
+use super::marks::Mark;
 use super::message::Message;
 use super::usage::Segments;
 use super::{IndexError, Usage};
 use crate::mail::Address;
-use crate::store::{Sequence, Uid};
+use crate::store::{MailboxId, Sequence, Uid};
 
 /// A sealed index whose bytes were checked.
 pub(super) struct Sealed {
@@ -129,51 +132,14 @@ impl Sealed {
         if next != self.rows(CHUNKS) as u64 {
             return Err(IndexError("CHUNKS: not as many as listed".into()));
         }
-        let mut messages = self.all(MESSAGES).enumerate();
-        let (mut first, mut text) = (0, 0);
-        let mut before: &[u8] = &[];
-        for (index, row) in self.all(ACCOUNTS).enumerate() {
-            let account = format::account(row, &[]);
-            let strings = self.text(TEXT, account.text_offset, account.address_length);
-            if account.first_message != first || account.text_offset != text {
-                return Err(wrong("ACCOUNTS", index, "out of place"));
+        self.check_ascending(CACHES, 6, "CACHES")?;
+        for (index, row) in self.all(CACHES).enumerate() {
+            if !segment_ok(row, 12) {
+                return Err(wrong("CACHES", index, "no such segment"));
             }
-            if strings <= before {
-                return Err(wrong("ACCOUNTS", index, "not in order"));
-            }
-            before = strings;
-            if !segment_ok(row, 24) || !segment_ok(row, 37) {
-                return Err(wrong("ACCOUNTS", index, "no such segment"));
-            }
-            let address = std::str::from_utf8(strings).ok();
-            if address.is_none_or(|text| Address::parse(text).is_err()) {
-                return Err(wrong("ACCOUNTS", index, "not an address"));
-            }
-            let hash_offset = account.text_offset + account.address_length;
-            let hash = self.text(TEXT, hash_offset, account.hash_length);
-            if std::str::from_utf8(hash).is_err() {
-                return Err(wrong("ACCOUNTS", index, "not a password hash"));
-            }
-            let mut uid = 0;
-            for _ in 0..account.fields.count {
-                let Some((index, row)) = messages.next() else {
-                    return Err(wrong("ACCOUNTS", index, "more messages than there are"));
-                };
-                let own = number(row, 0, 4);
-                if own < uid || !segment_ok(row, 4) {
-                    return Err(wrong("MESSAGES", index, "not in order, or no such segment"));
-                }
-                uid = own + 1;
-            }
-            first += u64::from(account.fields.count);
-            text = hash_offset + account.hash_length;
         }
-        if first != self.messages || messages.next().is_some() {
-            return Err(IndexError("MESSAGES: not as many as counted".into()));
-        }
-        if text != self.rows(TEXT) as u64 {
-            return Err(IndexError("TEXT: not as long as named".into()));
-        }
+        self.check_accounts(&segment_ok)?;
+        self.check_mailboxes(&segment_ok)?;
         let mut text = 0;
         let mut before: Option<&[u8]> = None;
         for (index, row) in self.all(KEYS).enumerate() {
@@ -190,6 +156,124 @@ impl Sealed {
         }
         if text != self.rows(KEY_TEXT) as u64 {
             return Err(IndexError("KEY TEXT: not as long as named".into()));
+        }
+        Ok(())
+    }
+
+    fn check_accounts(&self, segment_ok: &dyn Fn(&[u8], usize) -> bool) -> Result<(), IndexError> {
+        let (mut first, mut text) = (0, 0);
+        let mut before: &[u8] = &[];
+        for (index, row) in self.all(ACCOUNTS).enumerate() {
+            let account = format::account(row, &[]);
+            let strings = self.text(TEXT, account.text_offset, account.address_length);
+            if account.first_box != first || account.text_offset != text || account.boxes == 0 {
+                return Err(wrong("ACCOUNTS", index, "out of place"));
+            }
+            if strings <= before {
+                return Err(wrong("ACCOUNTS", index, "not in order"));
+            }
+            before = strings;
+            if !segment_ok(row, 24) {
+                return Err(wrong("ACCOUNTS", index, "no such segment"));
+            }
+            let address = std::str::from_utf8(strings).ok();
+            if address.is_none_or(|text| Address::parse(text).is_err()) {
+                return Err(wrong("ACCOUNTS", index, "not an address"));
+            }
+            let hash_offset = account.text_offset + account.address_length;
+            let hash = self.text(TEXT, hash_offset, account.hash_length);
+            if std::str::from_utf8(hash).is_err() {
+                return Err(wrong("ACCOUNTS", index, "not a password hash"));
+            }
+            let end = first + account.boxes;
+            if end > self.rows(MAILBOXES) as u64 {
+                return Err(wrong("ACCOUNTS", index, "more mailboxes than there are"));
+            }
+            let mut ids = (first..end).map(|row| self.box_id(row as usize).0);
+            if ids.next() != Some(0)
+                || !(first..end)
+                    .map(|row| self.box_id(row as usize))
+                    .is_sorted_by(|a, b| a < b)
+            {
+                return Err(wrong("ACCOUNTS", index, "its mailboxes are not in order"));
+            }
+            first = end;
+            text = hash_offset + account.hash_length;
+        }
+        if first != self.rows(MAILBOXES) as u64 {
+            return Err(IndexError("MAILBOXES: not as many as named".into()));
+        }
+        if text != self.rows(TEXT) as u64 {
+            return Err(IndexError("TEXT: not as long as named".into()));
+        }
+        Ok(())
+    }
+
+    fn check_mailboxes(&self, segment_ok: &dyn Fn(&[u8], usize) -> bool) -> Result<(), IndexError> {
+        let mut text = 0;
+        let mut ends = [0; PARTS.len()];
+        for (index, row) in self.all(MAILBOXES).enumerate() {
+            let own = format::mailbox(row, &[]);
+            let strings = self.text(
+                NAMES,
+                own.text_offset,
+                own.name_length + own.keywords_length,
+            );
+            if own.text_offset != text || std::str::from_utf8(strings).is_err() {
+                return Err(wrong(
+                    "MAILBOXES",
+                    index,
+                    "its name is out of place or none",
+                ));
+            }
+            let name = self.text(NAMES, own.text_offset, own.name_length);
+            if std::str::from_utf8(name).is_err() {
+                return Err(wrong("MAILBOXES", index, "its name is none"));
+            }
+            text += own.name_length + own.keywords_length;
+            if !segment_ok(row, 12) || !segment_ok(row, 36) {
+                return Err(wrong("MAILBOXES", index, "no such segment"));
+            }
+            for ((part, end), section) in own.parts.iter().zip(&mut ends).zip(PARTS) {
+                let last = part.first + part.rows;
+                if part.first != *end || last > self.rows(section) as u64 {
+                    return Err(wrong("MAILBOXES", index, "its rows are out of place"));
+                }
+                *end = last;
+                let rows = (part.first..last).map(|row| self.row(section, row as usize));
+                let is_by_seq = section == MARK_ORDER || section == VANISHED;
+                let width = if is_by_seq { 6 } else { 4 };
+                let mut before = None;
+                for (row_index, row) in (part.first as usize..).zip(rows) {
+                    let key = (
+                        number(row, 0, width),
+                        if is_by_seq { number(row, 6, 4) } else { 0 },
+                    );
+                    if before.is_some_and(|before| key <= before) {
+                        return Err(wrong("a mailbox's rows", row_index, "not in order"));
+                    }
+                    before = Some(key);
+                    if !is_by_seq && !segment_ok(row, 4) {
+                        return Err(wrong("a mailbox's rows", row_index, "no such segment"));
+                    }
+                    if section == VANISHED && number(row, 6, 4) > number(row, 10, 4) {
+                        return Err(wrong("VANISHED", row_index, "ends before it begins"));
+                    }
+                }
+            }
+        }
+        for (end, section) in ends.into_iter().zip(PARTS) {
+            if end != self.rows(section) as u64 {
+                return Err(IndexError(format!(
+                    "section {section}: not as many as counted"
+                )));
+            }
+        }
+        if ends[0] != self.messages {
+            return Err(IndexError("MESSAGES: not as many as counted".into()));
+        }
+        if text != self.rows(NAMES) as u64 {
+            return Err(IndexError("NAMES: not as long as named".into()));
         }
         Ok(())
     }
@@ -314,11 +398,82 @@ impl Sealed {
         }
     }
 
-    /// Rows of the messages of an account.
-    pub(super) fn message_rows(&self, account: usize) -> Range<usize> {
+    /// Rows of MAILBOXES of an account, INBOX first.
+    pub(super) fn box_rows(&self, account: usize) -> Range<usize> {
         let row = self.account_row(account);
-        let first = row.first_message as usize;
-        first..first + row.fields.count as usize
+        let first = row.first_box as usize;
+        first..first + row.boxes as usize
+    }
+
+    /// Number of the mailbox of a row.
+    pub(super) fn box_id(&self, row: usize) -> MailboxId {
+        MailboxId(number(self.row(MAILBOXES, row), 0, 6))
+    }
+
+    /// Row of a mailbox of an account.
+    pub(super) fn box_row(&self, account: usize, id: MailboxId) -> Option<usize> {
+        let rows = self.box_rows(account);
+        if id.is_inbox() {
+            return Some(rows.start);
+        }
+        let row = self.search(MAILBOXES, rows.clone(), |row| number(row, 0, 6) < id.0);
+        (rows.contains(&row) && self.box_id(row) == id).then_some(row)
+    }
+
+    fn mailbox(&self, row: usize) -> BoxRow {
+        format::mailbox(self.row(MAILBOXES, row), &self.numbers)
+    }
+
+    /// Fields of a mailbox.
+    pub(super) fn box_fields(&self, row: usize) -> BoxFields {
+        self.mailbox(row).fields
+    }
+
+    /// Name of a mailbox.
+    pub(super) fn box_name(&self, row: usize) -> &str {
+        let own = self.mailbox(row);
+        let name = self.text(NAMES, own.text_offset, own.name_length);
+        std::str::from_utf8(name).unwrap_or_default()
+    }
+
+    /// Keywords of a mailbox as they are in NAMES.
+    pub(super) fn keyword_text(&self, row: usize) -> &str {
+        let own = self.mailbox(row);
+        let offset = own.text_offset.saturating_add(own.name_length);
+        let text = self.text(NAMES, offset, own.keywords_length);
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Keywords of a mailbox, by their bits.
+    pub(super) fn keywords(&self, row: usize) -> Vec<Box<str>> {
+        self.keyword_text(row)
+            .split_terminator('\0')
+            .map(Into::into)
+            .collect()
+    }
+
+    fn part(&self, row: usize, place: usize) -> Range<usize> {
+        let part = format::part(self.row(MAILBOXES, row), place);
+        part.first as usize..(part.first + part.rows) as usize
+    }
+
+    /// Rows of the messages of a mailbox.
+    pub(super) fn message_rows(&self, row: usize) -> Range<usize> {
+        self.part(row, 0)
+    }
+
+    /// The same from a UID on.
+    pub(super) fn message_rows_from(&self, row: usize, first: Uid) -> Range<usize> {
+        let rows = self.message_rows(row);
+        let start = self.search(MESSAGES, rows.clone(), |row| {
+            number(row, 0, 4) < u64::from(first)
+        });
+        start..rows.end
+    }
+
+    /// UID of a message by its row.
+    pub(super) fn uid_at(&self, index: usize) -> Uid {
+        number(self.row(MESSAGES, index), 0, 4) as Uid
     }
 
     /// A message by its row.
@@ -326,21 +481,100 @@ impl Sealed {
         format::message(self.row(MESSAGES, index), &self.numbers)
     }
 
-    /// A message of an account.
-    pub(super) fn message(&self, account: usize, uid: Uid) -> Option<Message> {
-        let rows = self.message_rows(account);
-        let index = self.search(MESSAGES, rows.clone(), |row| {
-            number(row, 0, 4) < u64::from(uid)
-        });
-        let message = self.message_at(index);
-        (rows.contains(&index) && message.uid == uid).then_some(message)
+    /// A message of a mailbox.
+    pub(super) fn message(&self, row: usize, uid: Uid) -> Option<Message> {
+        let rows = self.message_rows_from(row, uid);
+        if rows.is_empty() {
+            return None;
+        }
+        let message = self.message_at(rows.start);
+        (message.uid == uid).then_some(message)
     }
 
-    /// All messages of an account, in UID order.
-    pub(super) fn messages(&self, account: usize) -> Vec<Message> {
-        self.message_rows(account)
-            .map(|index| self.message_at(index))
-            .collect()
+    /// UIDs of messages appended after this number.
+    pub(super) fn uids_appended_since(
+        &self,
+        row: usize,
+        seq: Sequence,
+    ) -> impl Iterator<Item = Uid> {
+        let rows = self.message_rows(row);
+        let start = self.search(MESSAGES, rows.clone(), |row| number(row, 7, 6) <= seq);
+        (start..rows.end).map(|index| self.uid_at(index))
+    }
+
+    /// Rows of the marks of a mailbox.
+    pub(super) fn mark_rows(&self, row: usize) -> Range<usize> {
+        self.part(row, 1)
+    }
+
+    /// The same from a UID on.
+    pub(super) fn mark_rows_from(&self, row: usize, first: Uid) -> Range<usize> {
+        let rows = self.mark_rows(row);
+        let start = self.search(MARKS, rows.clone(), |row| {
+            number(row, 0, 4) < u64::from(first)
+        });
+        start..rows.end
+    }
+
+    /// A mark by its row.
+    pub(super) fn mark_at(&self, index: usize) -> Mark {
+        format::mark(self.row(MARKS, index), &self.numbers)
+    }
+
+    /// The mark of a message.
+    pub(super) fn mark(&self, row: usize, uid: Uid) -> Option<Mark> {
+        let rows = self.mark_rows_from(row, uid);
+        if rows.is_empty() {
+            return None;
+        }
+        let mark = self.mark_at(rows.start);
+        (mark.uid == uid).then_some(mark)
+    }
+
+    /// Rows of MARK ORDER of a mailbox.
+    pub(super) fn order_rows(&self, row: usize) -> Range<usize> {
+        self.part(row, 2)
+    }
+
+    /// Number and UID of a row of MARK ORDER.
+    pub(super) fn order_at(&self, index: usize) -> (Sequence, Uid) {
+        let (seq, uid, _) = format::numbered(self.row(MARK_ORDER, index));
+        (seq, uid)
+    }
+
+    /// UIDs of messages whose flags were changed after this number.
+    pub(super) fn uids_marked_since(&self, row: usize, seq: Sequence) -> impl Iterator<Item = Uid> {
+        let rows = self.order_rows(row);
+        let start = self.search(MARK_ORDER, rows.clone(), |row| number(row, 0, 6) <= seq);
+        (start..rows.end).map(|index| self.order_at(index).1)
+    }
+
+    /// First UID, last UID and number of what vanished after this number.
+    pub(super) fn vanished_since(
+        &self,
+        row: usize,
+        seq: Sequence,
+    ) -> impl Iterator<Item = (Uid, Uid, Sequence)> {
+        let rows = self.part(row, 3);
+        let start = self.search(VANISHED, rows.clone(), |row| number(row, 0, 6) <= seq);
+        (start..rows.end).map(|index| {
+            let (seq, first, last) = format::numbered(self.row(VANISHED, index));
+            (first, last, seq)
+        })
+    }
+
+    /// Body of a row of CACHES, and where what is kept beside it is.
+    pub(super) fn cache_at(&self, index: usize) -> (Sequence, CacheEntry) {
+        let row = self.row(CACHES, index);
+        (number(row, 0, 6), format::cache(row, &self.numbers))
+    }
+
+    /// Where what is kept beside a body is.
+    pub(super) fn cache(&self, body_seq: Sequence) -> Option<CacheEntry> {
+        let count = self.rows(CACHES);
+        let index = self.search(CACHES, 0..count, |row| number(row, 0, 6) < body_seq);
+        let (own, entry) = self.cache_at(index);
+        (index < count && own == body_seq).then_some(entry)
     }
 
     /// A body by its row.

@@ -8,6 +8,23 @@ const IDENTITY: Identity = Identity {
     partition: 3,
 };
 
+const INBOX: MailboxId = MailboxId::INBOX;
+
+fn reserved(uid_next: Uid, validity: UidValidity) -> Reserved {
+    Reserved {
+        uid_next,
+        validity,
+        modseq: 1,
+        forgets: false,
+    }
+}
+
+/// UIDVALIDITY, next UID and bytes in use of an account's INBOX.
+fn inbox_state(index: &Index, address: &Address) -> Option<(UidValidity, Uid, u64)> {
+    let (uid_next, validity, used, _) = index.room(address, INBOX)?;
+    Some((validity, uid_next, used))
+}
+
 fn address(number: u64) -> Address {
     Address::parse(&format!("u{number}@example.org")).unwrap()
 }
@@ -57,10 +74,14 @@ fn append(index: &mut Index, seq: u64, segment: u64, number: u64, uid: u32, body
         at(segment, 0),
         Change::Append {
             address: &address(number),
+            mailbox: INBOX,
             uid,
             body_seq,
             bytes: 1000,
             date_ms: 5,
+            saved_ms: 5,
+            flags: Flags::NONE,
+            keywords: &[],
         },
     );
 }
@@ -71,6 +92,7 @@ fn expunge(index: &mut Index, seq: u64, number: u64, uids: &[u32]) {
         at(1, 0),
         Change::Expunge {
             address: &address(number),
+            mailbox: INBOX,
             uids,
             now_ms: 77,
         },
@@ -97,21 +119,21 @@ fn a_reserve_of_an_earlier_account_does_not_name_a_later_one() {
     index.apply(20, at_1, Change::RemoveAccount { address });
     let reserve = Change::Reserve {
         address,
-        uid_next: 7,
-        validity: 9,
+        mailbox: INBOX,
+        reserved: reserved(7, 9),
     };
     index.apply(21, at_1, reserve);
     let account = &account(1);
     let validity = 30;
     index.apply(30, at_1, Change::PutAccount { account, validity });
-    assert_eq!(index.inbox_state(address), Some((30, 7, 0)));
+    assert_eq!(inbox_state(&index, address), Some((30, 7, 0)));
     let change = Change::Reserve {
         address,
-        uid_next: 9,
-        validity: 31,
+        mailbox: INBOX,
+        reserved: reserved(9, 31),
     };
     index.apply(40, at_1, change);
-    assert_eq!(index.inbox_state(address), Some((31, 9, 0)));
+    assert_eq!(inbox_state(&index, address), Some((31, 9, 0)));
 }
 
 #[test]
@@ -120,15 +142,15 @@ fn a_message_is_found_and_its_space_is_counted() {
     put(&mut index, 1, 1);
     body(&mut index, 2, at(1, 500), &[]);
     append(&mut index, 3, 1, 1, 1, 2);
-    let found = index.find(&address(1), 1).unwrap();
+    let found = index.find(&address(1), INBOX, 1).unwrap();
     assert_eq!(found.body_seq, 2);
     assert_eq!(found.location, at(1, 500));
-    assert_eq!(index.inbox_state(&address(1)), Some((9, 2, 1000)));
+    assert_eq!(inbox_state(&index, &address(1)), Some((9, 2, 1000)));
     assert_eq!(index.usage()[0].1.live_bytes, 100 + 128 + 256);
     expunge(&mut index, 4, 1, &[1]);
-    assert_eq!(index.find(&address(1), 1), None);
+    assert_eq!(index.find(&address(1), INBOX, 1), None);
     assert_eq!(index.body(2), None);
-    assert_eq!(index.inbox_state(&address(1)), Some((9, 2, 0)));
+    assert_eq!(inbox_state(&index, &address(1)), Some((9, 2, 0)));
     let usage = index.usage()[0].1;
     assert_eq!((usage.live_bytes, usage.youngest_expunge_ms), (256, 77));
 }
@@ -141,7 +163,7 @@ fn an_append_stays_dead_that_comes_after_its_expunge() {
     body(&mut index, 2, at(2, 500), &[]);
     append(&mut index, 3, 2, 1, 1, 2);
     assert_eq!(index.messages(), 0);
-    assert_eq!(index.inbox(&address(1)), Some(vec![]));
+    assert_eq!(index.messages_in(&address(1), INBOX), Some(vec![]));
 }
 
 #[test]
@@ -155,10 +177,10 @@ fn an_account_made_again_has_no_old_mail() {
     index.apply(9, at(1, 0), Change::RemoveAccount { address: &gone });
     append(&mut index, 3, 4, 1, 1, 2);
     append(&mut index, 4, 4, 1, 2, 2);
-    let inbox = index.inbox(&address(1)).unwrap();
+    let inbox = index.messages_in(&address(1), INBOX).unwrap();
     assert_eq!(inbox.len(), 1);
     assert_eq!(inbox[0].modseq, 12);
-    assert_eq!(index.inbox_state(&address(1)), Some((9, 2, 1000)));
+    assert_eq!(inbox_state(&index, &address(1)), Some((9, 2, 1000)));
 }
 
 #[test]
@@ -206,11 +228,11 @@ fn a_message_without_its_body_can_be_expunged() {
     let mut index = Index::new();
     put(&mut index, 1, 1);
     append(&mut index, 3, 1, 1, 1, 2);
-    let found = index.find(&address(1), 1).unwrap();
+    let found = index.find(&address(1), INBOX, 1).unwrap();
     assert_eq!((found.location.segment, found.location.bytes), (0, 0));
     assert_eq!(index.body(2), None);
     expunge(&mut index, 4, 1, &[1]);
-    assert_eq!(index.find(&address(1), 1), None);
+    assert_eq!(index.find(&address(1), INBOX, 1), None);
 }
 
 #[test]

@@ -35,6 +35,18 @@ impl Tombstones {
         Some(range.last)
     }
 
+    /// The highest number of a record above `seq`.
+    pub(super) fn last_seq(&self, seq: Sequence) -> Option<Sequence> {
+        let numbers = self.ranges.iter().map(|range| range.seq);
+        numbers.filter(|own| *own > seq).max()
+    }
+
+    /// First UID, last UID and record of those above `seq`, by ascending UID.
+    pub(super) fn after(&self, seq: Sequence) -> impl Iterator<Item = (Uid, Uid, Sequence)> {
+        let ranges = self.ranges.iter().filter(move |range| range.seq > seq);
+        ranges.map(|range| (range.first, range.last, range.seq))
+    }
+
     /// Forgets the records up to `seq`.
     pub(super) fn drop_to(&mut self, seq: Sequence) {
         self.ranges.retain(|range| range.seq > seq);

@@ -17,6 +17,10 @@ pub(super) const APPEND_BYTES: u64 = 128;
 pub(super) const ACCOUNT_BYTES: u64 = 256;
 /// Estimated bytes of a reserve record.
 pub(super) const RESERVE_BYTES: u64 = 96;
+/// Estimated bytes of a mailbox's record.
+pub(super) const MAILBOX_BYTES: u64 = 160;
+/// Estimated bytes of a flags record for each of its messages.
+pub(super) const MARK_BYTES: u64 = 16;
 /// Estimated bytes of a key record besides key and value.
 pub(super) const KEY_BYTES: u64 = 64;
 

@@ -6,9 +6,9 @@
 
 use crc32c::{crc32c, crc32c_append};
 
-use super::{FLAG_MOVED, HEADER_BYTES, Kind, Realm, u32_at};
+use super::{FLAG_MOVED, HEADER_BYTES, Kind, NewMark, Realm, Reserved, u32_at};
 use crate::limits::BLOCK_BYTES;
-use crate::store::{Sequence, Uid, UidValidity};
+use crate::store::{Flags, MailboxId, Sequence, Uid, UidValidity};
 
 fn begin(out: &mut Vec<u8>, kind: Kind, seq: Sequence) -> usize {
     let start = out.len();
@@ -58,28 +58,134 @@ pub fn remove_account(out: &mut Vec<u8>, seq: Sequence, address: &str) {
     finish(out, start, 0);
 }
 
-/// Appends a [`Payload::Append`](super::Payload::Append).
-pub fn append(
+/// What an append record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Append<'a> {
+    /// See [`Payload::Append`](super::Payload::Append) for this and what follows.
+    pub address: &'a str,
+    /// There.
+    pub mailbox: MailboxId,
+    /// Its UID.
+    pub uid: Uid,
+    /// The record with its bytes.
+    pub body_seq: Sequence,
+    /// Bytes of trace header and body.
+    pub bytes: u64,
+    /// Internal date.
+    pub date_ms: u64,
+    /// When it came there.
+    pub saved_ms: u64,
+    /// Its flags.
+    pub flags: Flags,
+    /// Its keywords, at most [`crate::limits::KEYWORDS_MAX`].
+    pub keywords: &'a [Box<str>],
+}
+
+/// Appends a [`Payload::Append`](super::Payload::Append): the short record where that says it all.
+pub fn append(out: &mut Vec<u8>, seq: Sequence, message: &Append<'_>) {
+    let is_short = message.mailbox.is_inbox()
+        && message.flags == Flags::NONE
+        && message.keywords.is_empty()
+        && message.saved_ms == message.date_ms;
+    let kind = if is_short {
+        Kind::Append
+    } else {
+        Kind::AppendTo
+    };
+    let start = begin(out, kind, seq);
+    out.extend_from_slice(&message.uid.to_le_bytes());
+    if !is_short {
+        out.extend_from_slice(&message.mailbox.0.to_le_bytes());
+    }
+    out.extend_from_slice(&message.body_seq.to_le_bytes());
+    out.extend_from_slice(&message.bytes.to_le_bytes());
+    out.extend_from_slice(&message.date_ms.to_le_bytes());
+    if !is_short {
+        out.extend_from_slice(&message.saved_ms.to_le_bytes());
+        out.push(message.flags.0);
+        out.push(message.keywords.len() as u8);
+    }
+    text(out, message.address);
+    for keyword in message.keywords {
+        text(out, keyword);
+    }
+    finish(out, start, 0);
+}
+
+/// Appends a [`Payload::Flags`](super::Payload::Flags); UIDs ascend.
+pub fn flags(
     out: &mut Vec<u8>,
     seq: Sequence,
     address: &str,
-    uid: Uid,
-    body_seq: Sequence,
-    bytes: u64,
-    date_ms: u64,
+    mailbox: MailboxId,
+    keywords: &[Box<str>],
+    marks: &[NewMark],
 ) {
-    let start = begin(out, Kind::Append, seq);
-    out.extend_from_slice(&uid.to_le_bytes());
+    let start = begin(out, Kind::Flags, seq);
+    out.extend_from_slice(&mailbox.0.to_le_bytes());
+    out.extend_from_slice(&(marks.len() as u32).to_le_bytes());
+    out.push(keywords.len() as u8);
+    text(out, address);
+    for keyword in keywords {
+        text(out, keyword);
+    }
+    for mark in marks {
+        out.extend_from_slice(&mark.uid.to_le_bytes());
+        out.push(mark.flags.0);
+        out.extend_from_slice(&mark.keywords.to_le_bytes());
+    }
+    finish(out, start, 0);
+}
+
+/// Appends a [`Payload::Cache`](super::Payload::Cache).
+pub fn cache(out: &mut Vec<u8>, seq: Sequence, body_seq: Sequence, bytes: &[u8]) {
+    let start = begin(out, Kind::Cache, seq);
     out.extend_from_slice(&body_seq.to_le_bytes());
-    out.extend_from_slice(&bytes.to_le_bytes());
-    out.extend_from_slice(&date_ms.to_le_bytes());
+    out.extend_from_slice(bytes);
+    finish(out, start, 0);
+}
+
+/// Appends a [`Payload::PutMailbox`](super::Payload::PutMailbox).
+pub fn put_mailbox(
+    out: &mut Vec<u8>,
+    seq: Sequence,
+    address: &str,
+    mailbox: MailboxId,
+    (validity, special_use, name): (UidValidity, u8, &str),
+) {
+    let start = begin(out, Kind::PutMailbox, seq);
+    out.extend_from_slice(&mailbox.0.to_le_bytes());
+    out.extend_from_slice(&validity.to_le_bytes());
+    out.push(special_use);
+    text(out, address);
+    text(out, name);
+    finish(out, start, 0);
+}
+
+/// Appends a [`Payload::RemoveMailbox`](super::Payload::RemoveMailbox).
+pub fn remove_mailbox(out: &mut Vec<u8>, seq: Sequence, address: &str, mailbox: MailboxId) {
+    let start = begin(out, Kind::RemoveMailbox, seq);
+    out.extend_from_slice(&mailbox.0.to_le_bytes());
     text(out, address);
     finish(out, start, 0);
 }
 
 /// Appends a [`Payload::Expunge`](super::Payload::Expunge); `uids` ascend.
-pub fn expunge(out: &mut Vec<u8>, seq: Sequence, address: &str, uids: &[Uid], now_ms: u64) {
-    let start = begin(out, Kind::Expunge, seq);
+pub fn expunge(
+    out: &mut Vec<u8>,
+    seq: Sequence,
+    address: &str,
+    mailbox: MailboxId,
+    uids: &[Uid],
+    now_ms: u64,
+) {
+    let start = if mailbox.is_inbox() {
+        begin(out, Kind::Expunge, seq)
+    } else {
+        let start = begin(out, Kind::ExpungeFrom, seq);
+        out.extend_from_slice(&mailbox.0.to_le_bytes());
+        start
+    };
     out.extend_from_slice(&now_ms.to_le_bytes());
     out.extend_from_slice(&(uids.len() as u32).to_le_bytes());
     text(out, address);
@@ -94,12 +200,15 @@ pub fn reserve(
     out: &mut Vec<u8>,
     seq: Sequence,
     address: &str,
-    uid_next: Uid,
-    validity: UidValidity,
+    mailbox: MailboxId,
+    reserved: &Reserved,
 ) {
-    let start = begin(out, Kind::Reserve, seq);
-    out.extend_from_slice(&uid_next.to_le_bytes());
-    out.extend_from_slice(&validity.to_le_bytes());
+    let start = begin(out, Kind::ReserveIn, seq);
+    out.extend_from_slice(&mailbox.0.to_le_bytes());
+    out.extend_from_slice(&reserved.uid_next.to_le_bytes());
+    out.extend_from_slice(&reserved.validity.to_le_bytes());
+    out.extend_from_slice(&reserved.modseq.to_le_bytes());
+    out.push(u8::from(reserved.forgets));
     text(out, address);
     finish(out, start, 0);
 }

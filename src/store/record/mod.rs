@@ -20,10 +20,22 @@
 //! Expunge        now u64, count u32, address, uid u32 ...
 //! Reserve        uid_next u32, validity u32, address
 //! Key            present u8, key length u32, value length u32, key, value
+//! PutMailbox     mailbox u64, validity u32, special use u8, address, name
+//! RemoveMailbox  mailbox u64, address
+//! AppendTo       uid u32, mailbox u64, body seq u64, bytes u64, date u64, saved u64, flags u8,
+//!                keywords u8, address, keyword ...
+//! Flags          mailbox u64, count u32, keywords u8, address, keyword ...,
+//!                (uid u32, flags u8, keywords u64: a bit for each of those before) ...
+//! ExpungeFrom    mailbox u64, now u64, count u32, address, uid u32 ...
+//! ReserveIn      mailbox u64, uid_next u32, validity u32, modseq u64, forgets u8, address
+//! Cache          body seq u64, bytes
 //! Body, Chunk    total u64, own u32, lead u32, chunks u32, zero u32,
 //!                (chunk seq u64, bytes u32) ..., block crc u32 ..., own bytes
 //! End            nothing: the log was closed here
 //! ```
+//!
+//! Append, Expunge and Reserve speak of an INBOX; a mail store has far more of them than of all
+//! others. Reserve is not written any more: ReserveIn says more.
 //!
 //! A message is the first `lead` of a body's own bytes, then its chunks, then the rest of its own.
 //!
@@ -36,14 +48,16 @@ mod tests;
 
 use crc32c::{crc32c, crc32c_append};
 
-use super::{Identity, Sequence, Uid, UidValidity};
-use crate::limits::BLOCK_BYTES;
+use super::{Flags, Identity, MailboxId, Sequence, Uid, UidValidity};
+use crate::limits::{BLOCK_BYTES, KEYWORDS_MAX};
 
 /// Bytes of a record's header.
 pub const HEADER_BYTES: usize = 24;
 /// Bytes of a body's fixed part, which the chunk and block tables follow.
 pub const BODY_FIXED_BYTES: usize = 24;
 const CHUNK_ENTRY_BYTES: usize = 12;
+/// Bytes of one mark of a flags record.
+pub const MARK_BYTES: usize = 13;
 /// The record is a copy that compaction made; its sequence number is the original's.
 pub const FLAG_MOVED: u8 = 1;
 
@@ -90,6 +104,20 @@ pub enum Kind {
     Chunk = 8,
     /// See [`Payload::End`].
     End = 9,
+    /// See [`Payload::PutMailbox`].
+    PutMailbox = 10,
+    /// See [`Payload::RemoveMailbox`].
+    RemoveMailbox = 11,
+    /// See [`Payload::Append`].
+    AppendTo = 12,
+    /// See [`Payload::Flags`].
+    Flags = 13,
+    /// See [`Payload::Expunge`].
+    ExpungeFrom = 14,
+    /// See [`Payload::Reserve`].
+    ReserveIn = 15,
+    /// See [`Payload::Cache`].
+    Cache = 16,
 }
 
 impl Kind {
@@ -104,6 +132,13 @@ impl Kind {
             7 => Kind::Body,
             8 => Kind::Chunk,
             9 => Kind::End,
+            10 => Kind::PutMailbox,
+            11 => Kind::RemoveMailbox,
+            12 => Kind::AppendTo,
+            13 => Kind::Flags,
+            14 => Kind::ExpungeFrom,
+            15 => Kind::ReserveIn,
+            16 => Kind::Cache,
             _ => return None,
         })
     }
@@ -128,8 +163,30 @@ pub enum Payload<'a> {
         /// Canonical address.
         address: &'a str,
     },
-    /// A message is in an INBOX.
+    /// A mailbox is made, or has another name.
+    PutMailbox {
+        /// Its number.
+        mailbox: MailboxId,
+        /// UIDVALIDITY.
+        validity: UidValidity,
+        /// What it is for, see [`crate::store::SpecialUse`]; 0: nothing special.
+        special_use: u8,
+        /// Canonical address.
+        address: &'a str,
+        /// Canonical name.
+        name: &'a str,
+    },
+    /// A mailbox is gone.
+    RemoveMailbox {
+        /// Its number.
+        mailbox: MailboxId,
+        /// Canonical address.
+        address: &'a str,
+    },
+    /// A message is in a mailbox.
     Append {
+        /// There.
+        mailbox: MailboxId,
         /// Its UID.
         uid: Uid,
         /// The record with its bytes.
@@ -138,11 +195,37 @@ pub enum Payload<'a> {
         bytes: u64,
         /// Internal date.
         date_ms: u64,
+        /// When it came there.
+        saved_ms: u64,
+        /// Its flags at first.
+        flags: Flags,
+        /// Its keywords at first.
+        keywords: TextList<'a>,
         /// Canonical address.
         address: &'a str,
     },
+    /// Messages have these flags and keywords.
+    Flags {
+        /// There.
+        mailbox: MailboxId,
+        /// Canonical address.
+        address: &'a str,
+        /// Keywords that the marks name.
+        keywords: TextList<'a>,
+        /// By ascending UID.
+        marks: MarkList<'a>,
+    },
+    /// What is kept of a body beside it.
+    Cache {
+        /// The body.
+        body_seq: Sequence,
+        /// Whatever its reader makes of it.
+        bytes: &'a [u8],
+    },
     /// Messages are gone.
     Expunge {
+        /// From there.
+        mailbox: MailboxId,
         /// When.
         now_ms: u64,
         /// Canonical address.
@@ -150,12 +233,12 @@ pub enum Payload<'a> {
         /// Ascending.
         uids: UidList<'a>,
     },
-    /// No UID below this is given again.
+    /// Numbers that are never given again.
     Reserve {
-        /// The next one.
-        uid_next: Uid,
-        /// UIDVALIDITY.
-        validity: UidValidity,
+        /// There.
+        mailbox: MailboxId,
+        /// These.
+        reserved: Reserved,
         /// Canonical address.
         address: &'a str,
     },
@@ -236,6 +319,61 @@ impl<'a> Body<'a> {
     }
 }
 
+/// What was given of a mailbox's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved {
+    /// No UID below this is given again.
+    pub uid_next: Uid,
+    /// UIDVALIDITY.
+    pub validity: UidValidity,
+    /// The mailbox has had this MODSEQ.
+    pub modseq: Sequence,
+    /// Changes before this record may have been lost: whoever asks for those since then is told
+    /// everything.
+    pub forgets: bool,
+}
+
+/// Texts, at most [`KEYWORDS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextList<'a>(&'a [u8]);
+
+impl<'a> TextList<'a> {
+    /// None.
+    pub const NONE: TextList<'static> = TextList(&[]);
+
+    /// In the order in which they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut fields = Fields(self.0);
+        std::iter::from_fn(move || fields.text())
+    }
+}
+
+/// Flags and keywords of one message, as a record says them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewMark {
+    /// The message.
+    pub uid: Uid,
+    /// Its flags.
+    pub flags: Flags,
+    /// A bit for each of the record's keywords.
+    pub keywords: u64,
+}
+
+/// Marks of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarkList<'a>(&'a [u8]);
+
+impl<'a> MarkList<'a> {
+    /// In the order in which they were written.
+    pub fn iter(&self) -> impl Iterator<Item = NewMark> + use<'a> {
+        self.0.chunks_exact(MARK_BYTES).map(|mark| NewMark {
+            uid: u32_at(mark, 0),
+            flags: Flags(mark[4]),
+            keywords: u64_at(mark, 5),
+        })
+    }
+}
+
 /// A record as it lies in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -313,9 +451,22 @@ impl<'a> Fields<'a> {
     fn u64(&mut self) -> Option<u64> {
         self.take(8).map(|b| u64_at(b, 0))
     }
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|b| b[0])
+    }
     fn text(&mut self) -> Option<&'a str> {
         let bytes = self.u16()?;
         std::str::from_utf8(self.take(usize::from(bytes))?).ok()
+    }
+    fn texts(&mut self, count: u8) -> Option<TextList<'a>> {
+        let all = self.0;
+        if usize::from(count) > KEYWORDS_MAX {
+            return None;
+        }
+        for _ in 0..count {
+            self.text()?;
+        }
+        Some(TextList(&all[..all.len() - self.0.len()]))
     }
 }
 
@@ -373,27 +524,94 @@ fn decode_payload<'a>(
             password_hash: f.text()?,
         },
         Kind::RemoveAccount => Payload::RemoveAccount { address: f.text()? },
-        Kind::Append => Payload::Append {
-            uid: f.u32()?,
-            body_seq: f.u64()?,
-            bytes: f.u64()?,
-            date_ms: f.u64()?,
-            address: f.text()?,
-        },
-        Kind::Expunge => {
+        Kind::Append => {
+            let (uid, body_seq, bytes, date_ms) = (f.u32()?, f.u64()?, f.u64()?, f.u64()?);
+            Payload::Append {
+                mailbox: MailboxId::INBOX,
+                uid,
+                body_seq,
+                bytes,
+                date_ms,
+                saved_ms: date_ms,
+                flags: Flags::NONE,
+                keywords: TextList::NONE,
+                address: f.text()?,
+            }
+        }
+        Kind::AppendTo => {
+            let (uid, mailbox, body_seq) = (f.u32()?, MailboxId(f.u64()?), f.u64()?);
+            let (bytes, date_ms, saved_ms) = (f.u64()?, f.u64()?, f.u64()?);
+            let (flags, keywords) = (Flags(f.u8()?), f.u8()?);
+            Payload::Append {
+                mailbox,
+                uid,
+                body_seq,
+                bytes,
+                date_ms,
+                saved_ms,
+                flags,
+                address: f.text()?,
+                keywords: f.texts(keywords)?,
+            }
+        }
+        Kind::Expunge | Kind::ExpungeFrom => {
+            let mailbox = match kind {
+                Kind::Expunge => MailboxId::INBOX,
+                _ => MailboxId(f.u64()?),
+            };
             let now_ms = f.u64()?;
             let count = f.u32()? as usize;
             let address = f.text()?;
             Payload::Expunge {
+                mailbox,
                 now_ms,
                 address,
                 uids: UidList(f.take(count.checked_mul(4)?)?),
             }
         }
         Kind::Reserve => Payload::Reserve {
-            uid_next: f.u32()?,
-            validity: f.u32()?,
+            mailbox: MailboxId::INBOX,
+            reserved: Reserved {
+                uid_next: f.u32()?,
+                validity: f.u32()?,
+                modseq: 0,
+                forgets: false,
+            },
             address: f.text()?,
+        },
+        Kind::ReserveIn => Payload::Reserve {
+            mailbox: MailboxId(f.u64()?),
+            reserved: Reserved {
+                uid_next: f.u32()?,
+                validity: f.u32()?,
+                modseq: f.u64()?,
+                forgets: f.u8()? != 0,
+            },
+            address: f.text()?,
+        },
+        Kind::PutMailbox => Payload::PutMailbox {
+            mailbox: MailboxId(f.u64()?),
+            validity: f.u32()?,
+            special_use: f.u8()?,
+            address: f.text()?,
+            name: f.text()?,
+        },
+        Kind::RemoveMailbox => Payload::RemoveMailbox {
+            mailbox: MailboxId(f.u64()?),
+            address: f.text()?,
+        },
+        Kind::Flags => {
+            let (mailbox, count, keywords) = (MailboxId(f.u64()?), f.u32()?, f.u8()?);
+            Payload::Flags {
+                mailbox,
+                address: f.text()?,
+                keywords: f.texts(keywords)?,
+                marks: MarkList(f.take((count as usize).checked_mul(MARK_BYTES)?)?),
+            }
+        }
+        Kind::Cache => Payload::Cache {
+            body_seq: f.u64()?,
+            bytes: f.take(f.0.len())?,
         },
         Kind::Key => {
             let present = f.take(1)?[0];

@@ -15,6 +15,44 @@ fn realm() -> Realm {
     )
 }
 
+const ANN: &str = "ann@example.org";
+const RESERVED: Reserved = Reserved {
+    uid_next: 100,
+    validity: 9,
+    modseq: 77,
+    forgets: true,
+};
+const MARKS: [NewMark; 2] = [
+    NewMark {
+        uid: 3,
+        flags: Flags::SEEN,
+        keywords: 0,
+    },
+    NewMark {
+        uid: 9,
+        flags: Flags::ALL,
+        keywords: 2,
+    },
+];
+
+fn message(mailbox: MailboxId, saved_ms: u64, keywords: &[Box<str>]) -> encode::Append<'_> {
+    encode::Append {
+        address: ANN,
+        mailbox,
+        uid: 8,
+        body_seq: 2,
+        bytes: 900,
+        date_ms: 1234,
+        saved_ms,
+        flags: if keywords.is_empty() {
+            Flags::NONE
+        } else {
+            Flags::FLAGGED
+        },
+        keywords,
+    }
+}
+
 /// One record of every kind, and where each starts.
 fn all_kinds(body: &[u8]) -> (Vec<u8>, Vec<usize>) {
     let mut out = Vec::new();
@@ -29,11 +67,11 @@ fn all_kinds(body: &[u8]) -> (Vec<u8>, Vec<usize>) {
     starts.push(out.len());
     encode::remove_account(&mut out, 2, "ann@example.org");
     starts.push(out.len());
-    encode::append(&mut out, 3, "ann@example.org", 8, 2, 900, 1234);
+    encode::append(&mut out, 3, &message(MailboxId::INBOX, 1234, &[]));
     starts.push(out.len());
-    encode::expunge(&mut out, 4, "ann@example.org", &[1, 2, 9], 55);
+    encode::expunge(&mut out, 4, ANN, MailboxId::INBOX, &[1, 2, 9], 55);
     starts.push(out.len());
-    encode::reserve(&mut out, 5, "ann@example.org", 100, 9);
+    encode::reserve(&mut out, 5, ANN, MailboxId(8), &RESERVED);
     starts.push(out.len());
     encode::key(&mut out, 6, b"key", Some(b"value"));
     starts.push(out.len());
@@ -44,6 +82,19 @@ fn all_kinds(body: &[u8]) -> (Vec<u8>, Vec<usize>) {
     encode::body(&mut out, 9, b"Trace: x\r\n", &[(8, 5000)], body);
     starts.push(out.len());
     encode::end(&mut out, 10);
+    starts.push(out.len());
+    let words: [Box<str>; 2] = ["$Forwarded".into(), "later".into()];
+    encode::append(&mut out, 11, &message(MailboxId(8), 99, &words));
+    starts.push(out.len());
+    encode::flags(&mut out, 12, ANN, MailboxId(8), &words, &MARKS);
+    starts.push(out.len());
+    encode::expunge(&mut out, 13, ANN, MailboxId(8), &[7], 55);
+    starts.push(out.len());
+    encode::put_mailbox(&mut out, 14, ANN, MailboxId(8), (9, 3, "Trash/2026"));
+    starts.push(out.len());
+    encode::remove_mailbox(&mut out, 15, ANN, MailboxId(8));
+    starts.push(out.len());
+    encode::cache(&mut out, 16, 2, b"envelope");
     encode::seal(&mut out, realm());
     (out, starts)
 }
@@ -76,10 +127,14 @@ fn every_kind_comes_back_as_it_was_written() {
     assert_eq!(
         seen[2],
         Payload::Append {
+            mailbox: MailboxId::INBOX,
             uid: 8,
             body_seq: 2,
             bytes: 900,
             date_ms: 1234,
+            saved_ms: 1234,
+            flags: Flags::NONE,
+            keywords: TextList::NONE,
             address
         }
     );
@@ -90,8 +145,8 @@ fn every_kind_comes_back_as_it_was_written() {
     assert_eq!(
         seen[4],
         Payload::Reserve {
-            uid_next: 100,
-            validity: 9,
+            mailbox: MailboxId(8),
+            reserved: RESERVED,
             address
         }
     );
@@ -117,6 +172,51 @@ fn every_kind_comes_back_as_it_was_written() {
     assert_eq!(whole.chunks().collect::<Vec<_>>(), [(8, 5000)]);
     assert_eq!(&whole.bytes()[10..], body);
     assert_eq!(seen[9], Payload::End);
+    let mailbox = MailboxId(8);
+    let words = |keywords: TextList<'_>| keywords.iter().collect::<Vec<_>>().join(" ");
+    let Payload::Append {
+        mailbox: own,
+        saved_ms,
+        flags,
+        keywords,
+        ..
+    } = seen[10]
+    else {
+        panic!("{:?}", seen[10]);
+    };
+    assert_eq!((own, saved_ms, flags), (mailbox, 99, Flags::FLAGGED));
+    assert_eq!(words(keywords), "$Forwarded later");
+    let Payload::Flags {
+        mailbox: own,
+        keywords,
+        marks,
+        ..
+    } = seen[11]
+    else {
+        panic!("{:?}", seen[11]);
+    };
+    assert_eq!((own, words(keywords)), (mailbox, "$Forwarded later".into()));
+    assert_eq!(marks.iter().collect::<Vec<_>>(), MARKS);
+    let Payload::Expunge {
+        mailbox: own, uids, ..
+    } = seen[12]
+    else {
+        panic!("{:?}", seen[12]);
+    };
+    assert_eq!((own, uids.iter().collect()), (mailbox, vec![7]));
+    assert_eq!(
+        seen[13],
+        Payload::PutMailbox {
+            mailbox,
+            validity: 9,
+            special_use: 3,
+            address,
+            name: "Trash/2026"
+        }
+    );
+    assert_eq!(seen[14], Payload::RemoveMailbox { mailbox, address });
+    let bytes = b"envelope".as_slice();
+    assert_eq!(seen[15], Payload::Cache { body_seq: 2, bytes });
 }
 
 #[test]
@@ -164,7 +264,7 @@ proptest! {
     /// Checksums do not shield what is behind them: the payload is arbitrary, its CRC is right.
     #[test]
     fn decoding_a_sealed_record_of_anything_never_panics(
-        kind in 0u8..12,
+        kind in 0u8..19,
         payload in proptest::collection::vec(any::<u8>(), 0..100),
         checked in 0usize..100,
     ) {
@@ -181,6 +281,12 @@ proptest! {
         {
             let _ = body.is_whole();
             let _ = body.chunks().count();
+        } else if let Ok(Record {
+            payload: Payload::Flags { keywords, marks, .. },
+            ..
+        }) = decode(&out, realm())
+        {
+            let _ = (keywords.iter().count(), marks.iter().count());
         }
     }
 

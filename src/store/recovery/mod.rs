@@ -461,7 +461,11 @@ impl<D: Disk> Recovery<'_, D> {
                     found = Some((generation, index, covers, position));
                     break;
                 }
-                Err(reason) => {
+                Err(Unusable::Older) => {
+                    let path = path.display();
+                    tracing::info!("{path}: of an earlier version: made again from the log");
+                }
+                Err(Unusable::Damaged(reason)) => {
                     let reason = format!("{reason}: made again from the log");
                     self.damage(path, 0, 0, reason, false);
                 }
@@ -483,13 +487,24 @@ impl<D: Disk> Recovery<'_, D> {
         Ok((Index::new(), 0, Position::default()))
     }
 
-    async fn map_index(&self, path: &Path) -> Result<(Index, Sequence, (u64, u64)), String> {
-        let file = self.disk.open(path, OpenMode::Read).await;
-        let file = file.map_err(|error| error.to_string())?;
-        let map = self.disk.map(&file).await;
-        let map = map.map_err(|error| error.to_string())?;
-        Index::open(Rc::new(map), self.identity).map_err(|error| error.to_string())
+    async fn map_index(&self, path: &Path) -> Result<(Index, Sequence, (u64, u64)), Unusable> {
+        let failed = |error: io::Error| Unusable::Damaged(error.to_string());
+        let file = self.disk.open(path, OpenMode::Read).await.map_err(failed)?;
+        let map = self.disk.map(&file).await.map_err(failed)?;
+        if Index::is_older(map.as_ref()) {
+            return Err(Unusable::Older);
+        }
+        let opened = Index::open(Rc::new(map), self.identity);
+        opened.map_err(|error| Unusable::Damaged(error.to_string()))
     }
+}
+
+/// Why an index file is not taken.
+enum Unusable {
+    /// Of an earlier version, and perhaps sound.
+    Older,
+    /// For this reason.
+    Damaged(String),
 }
 
 fn foreign(path: PathBuf, other: Identity) -> OpenError {

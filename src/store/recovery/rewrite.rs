@@ -6,7 +6,7 @@ use crate::mail::Address;
 use crate::store::batch::{self, Head};
 use crate::store::compact::is_full;
 use crate::store::partition::Prepared;
-use crate::store::record::encode;
+use crate::store::record::{Reserved, encode};
 use crate::store::segment::Segment;
 use crate::store::spare::Spare;
 use crate::store::{Uid, UidValidity};
@@ -356,7 +356,7 @@ struct Fresh {
     offset: u64,
 }
 
-/// Batches that move the next UID of every INBOX on, or without a `jump` give it another
+/// Batches that move the numbers of every mailbox on, or without a `jump` give it another
 /// UIDVALIDITY.
 fn reserves(index: &Index, jump: Option<Uid>, seq_next: &mut Sequence) -> Vec<(Vec<u8>, Head)> {
     let mut addresses: Vec<Address> = Vec::new();
@@ -373,20 +373,31 @@ fn reserves(index: &Index, jump: Option<Uid>, seq_next: &mut Sequence) -> Vec<(V
         durable: Position::default(),
         level: SyncLevel::Fsync,
     };
-    for address in &addresses {
-        let Some((validity, uid_next, _)) = index.inbox_state(address) else {
+    let boxes = addresses.iter().flat_map(|address| {
+        let ids = index.mailbox_ids(address);
+        ids.into_iter().map(move |id| (address, id))
+    });
+    for (address, mailbox) in boxes {
+        let Some(known) = index.reserved(address, mailbox) else {
             continue;
         };
         let seq = *seq_next;
         *seq_next += 1;
         let (uid_next, validity) = match jump {
-            Some(jump) => (uid_next.saturating_add(jump), validity),
+            Some(jump) => (known.uid_next.saturating_add(jump), known.validity),
             None => {
-                let new = (seq as UidValidity).max(validity.wrapping_add(1));
-                (uid_next, new.max(1))
+                let new = (seq as UidValidity).max(known.validity.wrapping_add(1));
+                (known.uid_next, new.max(1))
             }
         };
-        encode::reserve(&mut bytes, seq, address.as_str(), uid_next, validity);
+        // Whoever saw a change that is lost asks for what came after it: that is this one.
+        let reserved = Reserved {
+            uid_next,
+            validity,
+            modseq: seq,
+            forgets: true,
+        };
+        encode::reserve(&mut bytes, seq, address.as_str(), mailbox, &reserved);
         head.records += 1;
         if bytes.len() > RESERVE_BATCH_BYTES {
             batches.push((std::mem::take(&mut bytes), head));

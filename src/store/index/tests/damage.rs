@@ -22,7 +22,50 @@ fn sample() -> Vec<u8> {
         let key = key.as_bytes();
         index.apply(seq, at(3, 0), Change::Key { key, value });
     }
-    seal(&mut index, 12)
+    let own = &address(2);
+    let mailbox = MailboxId(13);
+    let put_mailbox = Change::PutMailbox {
+        address: own,
+        mailbox,
+        validity: 13,
+        special_use: 2,
+        name: "Sent/2026",
+    };
+    index.apply(13, at(3, 0), put_mailbox);
+    for (seq, uid) in [(14, 1), (15, 2)] {
+        let append = Change::Append {
+            address: own,
+            mailbox,
+            uid,
+            body_seq: 8,
+            bytes: 1000,
+            date_ms: 5,
+            saved_ms: 6,
+            flags: Flags::SEEN,
+            keywords: &["$Forwarded"],
+        };
+        index.apply(seq, at(3, 0), append);
+    }
+    let flags = Change::Flags {
+        address: own,
+        mailbox,
+        keywords: &["later"],
+        marks: &[NewMark {
+            uid: 1,
+            flags: Flags::FLAGGED,
+            keywords: 1,
+        }],
+    };
+    index.apply(16, at(3, 0), flags);
+    let expunge = Change::Expunge {
+        address: own,
+        mailbox,
+        uids: &[2],
+        now_ms: 9,
+    };
+    index.apply(17, at(3, 0), expunge);
+    index.apply(18, at(3, 7), Change::Cache { body_seq: 8 });
+    seal(&mut index, 18)
 }
 
 fn open(bytes: &[u8]) -> Result<Index, IndexError> {
@@ -37,10 +80,18 @@ fn ask(index: &mut Index) {
     for number in 0..4 {
         let address = address(number);
         index.account(&address);
-        index.inbox(&address);
-        index.inbox_state(&address);
+        index.names(&address);
+        for id in index.mailbox_ids(&address) {
+            index.runs(&address, id);
+            index.keywords(&address, id);
+            index.changed_since(&address, id, 3);
+            index.vanished_since(&address, id, 3);
+            index.messages_in(&address, id);
+        }
+        index.messages_in(&address, INBOX);
+        inbox_state(&index, &address);
         for uid in 0..4 {
-            index.find(&address, uid);
+            index.find(&address, INBOX, uid);
         }
     }
     for seq in 0..20 {
@@ -52,9 +103,12 @@ fn ask(index: &mut Index) {
 #[test]
 fn a_sound_file_is_taken() {
     let (index, covers, position) = Index::open(Rc::new(sample()), IDENTITY).unwrap();
-    assert_eq!((covers, position), (12, (4, 4096)));
-    assert_eq!(index.messages(), 3);
-    assert_eq!(index.find(&address(2), 2).unwrap().location, at(3, 10));
+    assert_eq!((covers, position), (18, (4, 4096)));
+    assert_eq!(index.messages(), 4);
+    assert_eq!(
+        index.find(&address(2), INBOX, 2).unwrap().location,
+        at(3, 10)
+    );
     assert_eq!(index.account(&address(2)), Some(account(2)));
 }
 
@@ -148,11 +202,11 @@ fn anothers_file_is_refused() {
 #[test]
 fn a_newer_version_is_named() {
     let mut bytes = sample();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     let error = open(&bytes).err().unwrap();
-    assert!(error.0.contains("format 2"), "{error}");
+    assert!(error.0.contains("format 3"), "{error}");
 }
 
 #[test]
@@ -200,7 +254,10 @@ fn a_written_file_is_compared() {
     let (mut writer, bytes) = written(&mut index);
     while !writer.compare(&bytes).unwrap() {}
     index.finish_seal(Rc::new(bytes)).unwrap();
-    assert_eq!(index.find(&address(1), 1).unwrap().location, at(1, 500));
+    assert_eq!(
+        index.find(&address(1), INBOX, 1).unwrap().location,
+        at(1, 500)
+    );
     assert!(index.finish_seal(Rc::new(Vec::new())).is_err());
 }
 
@@ -253,9 +310,12 @@ fn large_mailboxes_and_tables_go_through_many_pieces() {
     assert!(pieces > 5, "{pieces}");
     index.finish_seal(Rc::new(bytes)).unwrap();
     assert_eq!(index.messages(), 15_000);
-    assert_eq!(index.inbox(&address(1)).unwrap().len(), 15_000);
-    assert!(index.find(&address(1), 2).is_none());
-    assert_eq!(index.find(&address(1), 29_999).unwrap().info.uid, 29_999);
+    assert_eq!(index.messages_in(&address(1), INBOX).unwrap().len(), 15_000);
+    assert!(index.find(&address(1), INBOX, 2).is_none());
+    assert_eq!(
+        index.find(&address(1), INBOX, 29_999).unwrap().info.uid,
+        29_999
+    );
     assert!(!index.has_account(&address(2)) && index.has_account(&address(2999)));
     let (overlay, _) = index.bytes();
     assert!(overlay < 10_000, "{overlay}");

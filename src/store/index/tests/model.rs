@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::store::sim::Random;
+use crate::store::{MailboxInfo, SpecialUse};
 
 const ACCOUNTS: u64 = 5;
 
@@ -15,11 +16,37 @@ const ACCOUNTS: u64 = 5;
 enum Record {
     Put(u64, UidValidity, String),
     Remove(u64),
-    Append(u64, Uid, Sequence, u64),
-    Expunge(u64, Vec<Uid>, u64),
-    Reserve(u64, Uid, UidValidity),
+    PutBox(u64, MailboxId, String),
+    RemoveBox(u64, MailboxId),
+    Append(u64, MailboxId, Arrival),
+    Flags(u64, MailboxId, Vec<&'static str>, Vec<NewMark>),
+    Expunge(u64, MailboxId, Vec<Uid>, u64),
+    Reserve(u64, MailboxId, Reserved),
+    Cache(Sequence),
     Key(Vec<u8>, Option<Vec<u8>>),
     Body(Sequence, Location, Vec<Sequence>),
+}
+
+/// What an append says.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    uid: Uid,
+    body_seq: Sequence,
+    bytes: u64,
+    saved_ms: u64,
+    flags: Flags,
+    /// A bit for each of [`WORDS`].
+    words: u8,
+}
+
+/// Keywords; mailboxes come to have them in any order.
+const WORDS: [&str; 4] = ["$Forwarded", "$Junk", "later", "Work"];
+
+fn words(bits: u8) -> Vec<&'static str> {
+    let all = WORDS.iter().enumerate();
+    all.filter(|(place, _)| bits >> place & 1 == 1)
+        .map(|(_, word)| *word)
+        .collect()
 }
 
 type Log = Vec<(Sequence, Location, Record)>;
@@ -33,13 +60,16 @@ fn with_change<T>(
     let owner = match record {
         Record::Put(number, ..)
         | Record::Remove(number)
+        | Record::PutBox(number, ..)
+        | Record::RemoveBox(number, ..)
         | Record::Append(number, ..)
+        | Record::Flags(number, ..)
         | Record::Expunge(number, ..)
         | Record::Reserve(number, ..) => address(*number),
-        Record::Key(..) | Record::Body(..) => address(0),
+        Record::Key(..) | Record::Body(..) | Record::Cache(..) => address(0),
     };
     let address = &owner;
-    let account;
+    let (account, texts);
     let change = match record {
         Record::Put(_, validity, hash) => {
             account = Account {
@@ -53,22 +83,50 @@ fn with_change<T>(
             }
         }
         Record::Remove(_) => Change::RemoveAccount { address },
-        Record::Append(_, uid, body_seq, bytes) => Change::Append {
+        Record::PutBox(_, mailbox, name) => Change::PutMailbox {
             address,
-            uid: *uid,
-            body_seq: *body_seq,
-            bytes: *bytes,
-            date_ms: seq * 10,
+            mailbox: *mailbox,
+            validity: mailbox.0 as UidValidity,
+            special_use: 3,
+            name,
         },
-        Record::Expunge(_, uids, now_ms) => Change::Expunge {
+        Record::RemoveBox(_, mailbox) => Change::RemoveMailbox {
             address,
+            mailbox: *mailbox,
+        },
+        Record::Append(_, mailbox, new) => {
+            texts = words(new.words);
+            Change::Append {
+                address,
+                mailbox: *mailbox,
+                uid: new.uid,
+                body_seq: new.body_seq,
+                bytes: new.bytes,
+                date_ms: seq * 10,
+                saved_ms: new.saved_ms,
+                flags: new.flags,
+                keywords: &texts,
+            }
+        }
+        Record::Flags(_, mailbox, keywords, marks) => Change::Flags {
+            address,
+            mailbox: *mailbox,
+            keywords,
+            marks,
+        },
+        Record::Expunge(_, mailbox, uids, now_ms) => Change::Expunge {
+            address,
+            mailbox: *mailbox,
             uids,
             now_ms: *now_ms,
         },
-        Record::Reserve(_, uid_next, validity) => Change::Reserve {
+        Record::Reserve(_, mailbox, reserved) => Change::Reserve {
             address,
-            uid_next: *uid_next,
-            validity: *validity,
+            mailbox: *mailbox,
+            reserved: *reserved,
+        },
+        Record::Cache(body_seq) => Change::Cache {
+            body_seq: *body_seq,
         },
         Record::Key(key, value) => Change::Key {
             key,
@@ -90,11 +148,41 @@ fn apply(index: &mut Index, record: &(Sequence, Location, Record)) {
 #[derive(Debug, Clone)]
 struct ModelAccount {
     put: usize,
+    validity: UidValidity,
+    boxes: BTreeMap<MailboxId, ModelBox>,
+}
+
+/// Flags of a message: number of the record, its place if it is a flags record, flags, words.
+type ModelMark = (Sequence, Option<usize>, Flags, u8);
+
+#[derive(Debug, Clone)]
+struct ModelBox {
+    /// The record with its name; none for INBOX.
+    put: Option<usize>,
     reserve: Option<usize>,
     validity: UidValidity,
     uid_next: Uid,
+    modseq: Sequence,
     /// By UID: the record's place in the log.
     messages: BTreeMap<Uid, usize>,
+    marks: BTreeMap<Uid, ModelMark>,
+    /// What was expunged, by which record.
+    vanished: BTreeMap<Uid, Sequence>,
+}
+
+impl ModelBox {
+    fn new(put: Option<usize>, validity: UidValidity) -> ModelBox {
+        ModelBox {
+            put,
+            reserve: None,
+            validity,
+            uid_next: 1,
+            modseq: 0,
+            messages: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            vanished: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a sound partition would know; refers to records by their first place in `log`.
@@ -105,6 +193,8 @@ struct World {
     moved: BTreeMap<usize, Location>,
     accounts: BTreeMap<u64, ModelAccount>,
     keys: BTreeMap<Vec<u8>, usize>,
+    /// What is kept beside bodies.
+    caches: BTreeMap<Sequence, usize>,
     /// Chunks of streams that are open.
     streams: Vec<Vec<Sequence>>,
     /// Record of each body, by its number.
@@ -166,19 +256,14 @@ impl World {
             _ => Vec::new(),
         };
         let body_seq = self.write_body(random, chunks);
-        let numbers: Vec<u64> = self.accounts.keys().copied().collect();
+        let targets: Vec<(u64, MailboxId)> = self.all_boxes();
         let mut some = false;
-        for number in numbers {
-            if !random.one_in(2) && (some || random.one_in(2)) {
+        for (number, id) in targets {
+            if random.one_in(2) || (!some && random.one_in(2)) {
                 continue;
             }
             some = true;
-            let uid = self.accounts[&number].uid_next;
-            let bytes = random.below(5000);
-            let place = self.write(random, Record::Append(number, uid, body_seq, bytes));
-            let account = self.accounts.get_mut(&number).unwrap();
-            account.uid_next = uid + 1;
-            account.messages.insert(uid, place);
+            self.append(random, number, id, body_seq);
         }
         if !some {
             self.unnamed.insert(body_seq);
@@ -186,6 +271,158 @@ impl World {
             let chunks = self.chunks(body_seq);
             self.unnamed.extend(chunks);
         }
+    }
+
+    fn all_boxes(&self) -> Vec<(u64, MailboxId)> {
+        let boxes = self
+            .accounts
+            .iter()
+            .flat_map(|(number, account)| account.boxes.keys().map(|id| (*number, *id)));
+        boxes.collect()
+    }
+
+    fn some_box(&self, random: &mut Random) -> Option<(u64, MailboxId)> {
+        let boxes = self.all_boxes();
+        (!boxes.is_empty()).then(|| boxes[random.index(boxes.len())])
+    }
+
+    fn own(&mut self, (number, id): (u64, MailboxId)) -> &mut ModelBox {
+        let account = self.accounts.get_mut(&number).expect("it is there");
+        account.boxes.get_mut(&id).expect("it is there")
+    }
+
+    fn append(&mut self, random: &mut Random, number: u64, id: MailboxId, body_seq: Sequence) {
+        let uid = self.own((number, id)).uid_next;
+        let is_plain = random.one_in(2);
+        let (flags, bits) = match is_plain {
+            true => (Flags::NONE, 0),
+            false => (Flags(random.below(32) as u8), random.below(16) as u8),
+        };
+        let mut new = Arrival {
+            uid,
+            body_seq,
+            bytes: random.below(5000),
+            saved_ms: 0,
+            flags,
+            words: bits,
+        };
+        // Its date follows from its number, which comes with the record.
+        let place = self.write(random, Record::Append(number, id, new));
+        let seq = self.log[place].0;
+        new.saved_ms = seq * 10 + if is_plain { 0 } else { random.below(2) };
+        self.log[place].2 = Record::Append(number, id, new);
+        let own = self.own((number, id));
+        own.uid_next = uid + 1;
+        own.modseq = seq;
+        own.messages.insert(uid, place);
+        own.marks.insert(uid, (seq, None, flags, bits));
+    }
+
+    /// Sets flags of some messages, of which not all are there.
+    fn flag(&mut self, random: &mut Random) {
+        let Some((number, id)) = self.some_box(random) else {
+            return;
+        };
+        let uids: Vec<Uid> = self.own((number, id)).messages.keys().copied().collect();
+        let mut bits = Vec::new();
+        let mut keywords: Vec<&str> = Vec::new();
+        let mut marks = Vec::new();
+        for uid in uids {
+            if !random.one_in(3) {
+                continue;
+            }
+            let own = random.below(16) as u8;
+            let mut mask = 0;
+            for word in words(own) {
+                let place = keywords.iter().position(|known| *known == word);
+                let place = place.unwrap_or_else(|| {
+                    keywords.push(word);
+                    keywords.len() - 1
+                });
+                mask |= 1 << place;
+            }
+            bits.push(own);
+            marks.push(NewMark {
+                uid,
+                flags: Flags(random.below(32) as u8),
+                keywords: mask,
+            });
+        }
+        if marks.is_empty() {
+            return;
+        }
+        let place = self.write(random, Record::Flags(number, id, keywords, marks.clone()));
+        let seq = self.log[place].0;
+        let own = self.own((number, id));
+        own.modseq = seq;
+        for (mark, bits) in marks.into_iter().zip(bits) {
+            own.marks
+                .insert(mark.uid, (seq, Some(place), mark.flags, bits));
+        }
+    }
+
+    /// Copies or moves messages within an account: their bodies get another name.
+    fn copy(&mut self, random: &mut Random) {
+        let Some((number, from)) = self.some_box(random) else {
+            return;
+        };
+        let boxes: Vec<MailboxId> = self.accounts[&number].boxes.keys().copied().collect();
+        let to = boxes[random.index(boxes.len())];
+        let messages: Vec<(Uid, usize)> = {
+            let own = self.own((number, from));
+            own.messages
+                .iter()
+                .map(|(uid, place)| (*uid, *place))
+                .collect()
+        };
+        let mut copied = Vec::new();
+        for (uid, place) in messages {
+            if random.one_in(3)
+                && let Record::Append(_, _, Arrival { body_seq, .. }) = self.log[place].2
+            {
+                self.append(random, number, to, body_seq);
+                copied.push(uid);
+            }
+        }
+        if random.one_in(2) && !copied.is_empty() {
+            self.expunge(random, (number, from), copied);
+        }
+    }
+
+    fn expunge(&mut self, random: &mut Random, (number, id): (u64, MailboxId), uids: Vec<Uid>) {
+        let now_ms = self.seq * 10;
+        let place = self.write(random, Record::Expunge(number, id, uids.clone(), now_ms));
+        let seq = self.log[place].0;
+        let own = self.own((number, id));
+        own.modseq = seq;
+        for uid in uids {
+            own.messages.remove(&uid);
+            own.marks.remove(&uid);
+            own.vanished.insert(uid, seq);
+        }
+        self.drop_caches();
+    }
+
+    fn named_bodies(&self) -> BTreeSet<Sequence> {
+        let mut named = BTreeSet::new();
+        for own in self
+            .accounts
+            .values()
+            .flat_map(|account| account.boxes.values())
+        {
+            for place in own.messages.values() {
+                if let Record::Append(_, _, new) = self.log[*place].2 {
+                    named.insert(new.body_seq);
+                }
+            }
+        }
+        named
+    }
+
+    /// What is kept beside a body goes with it.
+    fn drop_caches(&mut self) {
+        let named = self.named_bodies();
+        self.caches.retain(|body_seq, _| named.contains(body_seq));
     }
 
     fn chunks(&self, body_seq: Sequence) -> Vec<Sequence> {
@@ -197,17 +434,17 @@ impl World {
 
     fn step(&mut self, random: &mut Random) {
         let number = self.number(random);
-        match random.index(20) {
+        match random.index(27) {
             0 | 1 if !self.accounts.contains_key(&number) => {
                 self.validity += 1;
-                let record = Record::Put(number, self.validity, format!("h{}", self.seq));
+                let validity = self.validity;
+                let record = Record::Put(number, validity, format!("h{}", self.seq));
                 let put = self.write(random, record);
+                let boxes = BTreeMap::from([(INBOX, ModelBox::new(None, validity))]);
                 let account = ModelAccount {
                     put,
-                    reserve: None,
-                    validity: self.validity,
-                    uid_next: 1,
-                    messages: BTreeMap::new(),
+                    validity,
+                    boxes,
                 };
                 self.accounts.insert(number, account);
             }
@@ -220,28 +457,70 @@ impl World {
             1 if random.one_in(3) => {
                 self.write(random, Record::Remove(number));
                 self.accounts.remove(&number);
+                self.drop_caches();
             }
-            2 if self.accounts.contains_key(&number) => {
-                let account = &self.accounts[&number];
-                let uid_next = account.uid_next + random.below(4) as u32;
-                let validity = account.validity + random.below(2) as u32;
-                self.validity = self.validity.max(validity);
-                let place = self.write(random, Record::Reserve(number, uid_next, validity));
-                let account = self.accounts.get_mut(&number).unwrap();
-                account.uid_next = uid_next;
-                account.validity = validity;
-                account.reserve = Some(place);
-            }
-            3..=5 if self.accounts.contains_key(&number) => {
-                let uid_next = self.accounts[&number].uid_next;
-                let uids: Vec<Uid> = (1..uid_next).filter(|_| random.one_in(3)).collect();
-                if uids.is_empty() {
+            2 => {
+                let Some((number, id)) = self.some_box(random) else {
                     return;
+                };
+                let own = self.own((number, id));
+                let reserved = Reserved {
+                    uid_next: own.uid_next + random.below(4) as u32,
+                    validity: own.validity + random.below(2) as u32,
+                    modseq: own.modseq + random.below(2),
+                    forgets: false,
+                };
+                self.validity = self.validity.max(reserved.validity);
+                let place = self.write(random, Record::Reserve(number, id, reserved));
+                let own = self.own((number, id));
+                own.uid_next = reserved.uid_next;
+                own.validity = reserved.validity;
+                own.modseq = reserved.modseq;
+                own.reserve = Some(place);
+            }
+            3..=5 => {
+                let Some(target) = self.some_box(random) else {
+                    return;
+                };
+                let uid_next = self.own(target).uid_next;
+                let uids: Vec<Uid> = (1..uid_next).filter(|_| random.one_in(3)).collect();
+                if !uids.is_empty() {
+                    self.expunge(random, target, uids);
                 }
-                let now_ms = self.seq * 10;
-                self.write(random, Record::Expunge(number, uids.clone(), now_ms));
+            }
+            20 if self.accounts.contains_key(&number) => {
+                self.seq += 1;
+                let (id, at) = (MailboxId(self.seq), self.place(random));
+                let record = Record::PutBox(number, id, format!("box{}", id.0));
+                self.log.push((self.seq, at, record));
+                let own = ModelBox::new(Some(self.log.len() - 1), id.0 as UidValidity);
                 let account = self.accounts.get_mut(&number).unwrap();
-                account.messages.retain(|uid, _| !uids.contains(uid));
+                account.boxes.insert(id, own);
+            }
+            21 => {
+                let Some((number, id)) = self.some_box(random).filter(|(_, id)| *id != INBOX)
+                else {
+                    return;
+                };
+                if random.one_in(2) {
+                    self.write(random, Record::RemoveBox(number, id));
+                    self.accounts.get_mut(&number).unwrap().boxes.remove(&id);
+                    self.drop_caches();
+                } else {
+                    let record = Record::PutBox(number, id, format!("again{}", self.seq));
+                    let place = self.write(random, record);
+                    self.own((number, id)).put = Some(place);
+                }
+            }
+            22 | 23 => self.flag(random),
+            24 => self.copy(random),
+            25 => {
+                let named: Vec<Sequence> = self.named_bodies().into_iter().collect();
+                if !named.is_empty() {
+                    let body_seq = named[random.index(named.len())];
+                    let place = self.write(random, Record::Cache(body_seq));
+                    self.caches.insert(body_seq, place);
+                }
             }
             6 | 7 => {
                 let key = format!("k{}", random.below(12)).into_bytes();
@@ -270,27 +549,28 @@ impl World {
 
     fn needed_bodies(&self) -> BTreeSet<Sequence> {
         let mut needed = self.unnamed.clone();
-        for account in self.accounts.values() {
-            for place in account.messages.values() {
-                if let Record::Append(_, _, body_seq, _) = self.log[*place].2 {
-                    needed.insert(body_seq);
-                    needed.extend(self.chunks(body_seq));
-                }
-            }
+        for body_seq in self.named_bodies() {
+            needed.insert(body_seq);
+            needed.extend(self.chunks(body_seq));
         }
         needed
     }
 
     /// Records that a compaction would have to keep.
     fn live(&self) -> Vec<usize> {
-        let mut live: Vec<usize> = self.keys.values().copied().collect();
+        let mut live: BTreeSet<usize> = self.keys.values().copied().collect();
+        live.extend(self.caches.values());
         for account in self.accounts.values() {
-            live.push(account.put);
-            live.extend(account.reserve);
-            live.extend(account.messages.values());
+            live.insert(account.put);
+            for own in account.boxes.values() {
+                live.extend(own.put);
+                live.extend(own.reserve);
+                live.extend(own.messages.values());
+                live.extend(own.marks.values().filter_map(|(_, place, ..)| *place));
+            }
         }
         live.extend(self.needed_bodies().iter().map(|seq| self.bodies[seq]));
-        live
+        live.into_iter().collect()
     }
 
     fn location(&self, place: usize) -> Location {
@@ -326,6 +606,117 @@ impl World {
         below
     }
 
+    /// Everything that can be asked of a mailbox; returns the bytes of its messages.
+    fn check_box(
+        &self,
+        index: &Index,
+        (own, id): (&Address, MailboxId),
+        model: &ModelBox,
+        use_bytes: &mut dyn FnMut(usize, u64),
+        context: &str,
+    ) -> u64 {
+        let context = &format!("{context}: {own} {id}");
+        let names = index.keywords(own, id);
+        let mask = |bits: u8| {
+            let place = |word: &str| names.iter().position(|own| **own == *word);
+            let places = words(bits)
+                .into_iter()
+                .map(|word| place(word).expect("it is named"));
+            places.fold(0u64, |all, place| all | 1 << place)
+        };
+        if let Some(put) = model.put {
+            use_bytes(put, 160);
+            let Record::PutBox(_, _, name) = &self.log[put].2 else {
+                panic!("no mailbox");
+            };
+            assert_eq!(index.find_mailbox(own, name), Some(id), "{context}");
+        }
+        if let Some(reserve) = model.reserve {
+            use_bytes(reserve, 96);
+        }
+        let (mut bytes, mut unseen, mut deleted) = (0, 0, 0);
+        let mut expected = Vec::new();
+        for (uid, place) in &model.messages {
+            let (seq, _, Record::Append(_, _, new)) = self.log[*place] else {
+                panic!("no append");
+            };
+            let (modseq, flags_place, flags, bits) = model.marks[uid];
+            if let Some(place) = flags_place {
+                use_bytes(place, 16);
+            }
+            let info = MessageInfo {
+                uid: *uid,
+                modseq,
+                bytes: new.bytes,
+                date_ms: seq * 10,
+                saved_ms: new.saved_ms,
+                flags,
+                keywords: mask(bits),
+                body_seq: new.body_seq,
+            };
+            let found = Found {
+                info,
+                body_seq: new.body_seq,
+                location: self.location(self.bodies[&new.body_seq]),
+            };
+            assert_eq!(index.find(own, id, *uid), Some(found), "{context}");
+            expected.push(info);
+            bytes += new.bytes;
+            unseen += u32::from(!flags.has(Flags::SEEN));
+            deleted += u32::from(flags.has(Flags::DELETED));
+            use_bytes(*place, 128);
+        }
+        for uid in 0..model.uid_next + 2 {
+            if !model.messages.contains_key(&uid) {
+                assert_eq!(index.find(own, id, uid), None, "{context}: {uid}");
+            }
+        }
+        assert_eq!(
+            index.messages_in(own, id).as_ref(),
+            Some(&expected),
+            "{context}"
+        );
+        let runs = index.runs(own, id);
+        let uids: Vec<Uid> = runs.iter().flat_map(|run| run.first..=run.last).collect();
+        let there: Vec<Uid> = model.messages.keys().copied().collect();
+        assert_eq!(uids, there, "{context}");
+        assert!(runs.windows(2).all(|two| two[0].last + 1 < two[1].first));
+        let name = String::new();
+        let info = index
+            .mailbox_info(own, id, name.clone())
+            .expect("it is there");
+        let wanted = MailboxInfo {
+            id,
+            name,
+            special_use: (id != INBOX).then_some(SpecialUse::Trash),
+            validity: model.validity,
+            object_id: info.object_id,
+            highest_modseq: model.modseq.max(1),
+            uid_next: model.uid_next,
+            exists: expected.len() as u32,
+            unseen,
+            deleted,
+            bytes,
+        };
+        assert_eq!(info, wanted, "{context}");
+        for since in [0, self.seq / 2, self.seq.saturating_sub(9), self.seq] {
+            let mut changed = expected.clone();
+            changed.retain(|info| info.modseq > since);
+            assert_eq!(
+                index.changed_since(own, id, since),
+                Some(changed),
+                "{context}"
+            );
+            let gone = index.vanished_since(own, id, since).expect("it is there");
+            let gone: Vec<Uid> = gone.iter().flat_map(|run| run.first..=run.last).collect();
+            let told = |uid: &Uid| gone.binary_search(uid).is_ok();
+            let mut wanted = model.vanished.iter().filter(|(_, seq)| **seq > since);
+            assert!(wanted.all(|(uid, _)| told(uid)), "{context}");
+            assert!(!there.iter().any(told), "{context}");
+        }
+        bytes
+    }
+
     fn check(&self, index: &Index, context: &str) {
         let mut messages = 0;
         let mut usage: BTreeMap<u64, u64> = BTreeMap::new();
@@ -337,9 +728,9 @@ impl World {
             let Some(account) = self.accounts.get(&number) else {
                 assert!(!index.has_account(&own), "{context}");
                 assert_eq!(index.account(&own), None, "{context}");
-                assert_eq!(index.inbox(&own), None, "{context}");
-                assert_eq!(index.inbox_state(&own), None, "{context}");
-                assert_eq!(index.find(&own, 1), None, "{context}");
+                assert_eq!(index.messages_in(&own, INBOX), None, "{context}");
+                assert_eq!(inbox_state(index, &own), None, "{context}");
+                assert_eq!(index.find(&own, INBOX, 1), None, "{context}");
                 continue;
             };
             let (seq, _, Record::Put(_, _, hash)) = &self.log[account.put] else {
@@ -352,44 +743,14 @@ impl World {
             };
             assert_eq!(index.account(&own), Some(expected), "{context}");
             use_bytes(account.put, 256);
-            if let Some(reserve) = account.reserve {
-                use_bytes(reserve, 96);
-            }
             let mut total = 0;
-            let mut expected = Vec::new();
-            for (uid, place) in &account.messages {
-                let (seq, _, Record::Append(_, _, body_seq, bytes)) = self.log[*place] else {
-                    panic!("no append");
-                };
-                let info = MessageInfo {
-                    uid: *uid,
-                    modseq: seq,
-                    bytes,
-                    date_ms: seq * 10,
-                };
-                let found = Found {
-                    info,
-                    body_seq,
-                    location: self.location(self.bodies[&body_seq]),
-                };
-                assert_eq!(index.find(&own, *uid), Some(found), "{context}");
-                expected.push(info);
-                total += bytes;
-                use_bytes(*place, 128);
+            for (id, model) in &account.boxes {
+                total += self.check_box(index, (&own, *id), model, &mut use_bytes, context);
+                messages += model.messages.len() as u64;
             }
-            messages += expected.len() as u64;
-            for uid in 0..account.uid_next + 2 {
-                if !account.messages.contains_key(&uid) {
-                    assert_eq!(index.find(&own, uid), None, "{context}: {uid}");
-                }
-            }
-            assert_eq!(index.inbox(&own), Some(expected), "{context}");
-            let state = (account.validity, account.uid_next, total);
-            assert_eq!(
-                index.inbox_state(&own),
-                Some(state),
-                "{context}: account {number}"
-            );
+            assert_eq!(index.used_bytes(&own), Some(total), "{context}");
+            let ids: Vec<MailboxId> = account.boxes.keys().copied().collect();
+            assert_eq!(index.mailbox_ids(&own), ids, "{context}");
         }
         assert_eq!(index.messages(), messages, "{context}");
         let needed = self.needed_bodies();
@@ -398,6 +759,18 @@ impl World {
             let expected = needed.contains(seq).then_some(location);
             assert_eq!(index.body(*seq), expected, "{context}: body {seq}");
             if needed.contains(seq) {
+                use_bytes(*place, location.bytes.into());
+            }
+        }
+        for body_seq in self.bodies.keys() {
+            let place = self.caches.get(body_seq);
+            let expected = place.map(|place| self.location(*place));
+            assert_eq!(
+                index.cache(*body_seq),
+                expected,
+                "{context}: beside {body_seq}"
+            );
+            if let (Some(place), Some(location)) = (place, expected) {
                 use_bytes(*place, location.bytes.into());
             }
         }
@@ -434,7 +807,10 @@ impl World {
             let (seq, at, what) = record;
             let says_gone = matches!(
                 what,
-                Record::Expunge(..) | Record::Remove(_) | Record::Key(_, None)
+                Record::Expunge(..)
+                    | Record::Remove(_)
+                    | Record::RemoveBox(..)
+                    | Record::Key(_, None)
             );
             // Of two copies of a body in one segment the later counts.
             let expected = match what {

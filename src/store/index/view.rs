@@ -1,0 +1,374 @@
+//! What sessions ask of a mailbox, at a cost that follows the answer and not what is there.
+//!
+//! Messages lie in the order of their UIDs, which is that of their append records' numbers: those
+//! appended since a MODSEQ are at the end. Marks are listed by number beside. So what has changed
+//! since is found by a search, and what is gone since by the ranges that are remembered.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use super::lookup::Stack;
+use super::message::Message;
+use super::{Found, Index, Location, runs};
+use crate::mail::Address;
+use crate::store::record::Reserved;
+use crate::store::{
+    INBOX_NAME, MailboxId, MailboxInfo, MessageInfo, Sequence, SpecialUse, Uid, UidRun, UidValidity,
+};
+
+/// What a mailbox without a record of its name is called.
+fn name_of_lost(id: MailboxId) -> String {
+    format!("Recovered {}", id.0)
+}
+
+impl Stack<'_> {
+    /// Of these UIDs some are live.
+    pub(super) fn runs(&self) -> Vec<UidRun> {
+        let mut all = match self.base {
+            Some((base, row)) => {
+                let rows = base.message_rows(row);
+                runs::find(rows.len(), |place| base.uid_at(rows.start + place))
+            }
+            None => Vec::new(),
+        };
+        for own in self.layers().rev() {
+            all = runs::without(all, &runs::find(own.dead.len(), |place| own.dead[place]));
+            let messages = &own.messages;
+            all = runs::join(
+                all,
+                &runs::find(messages.len(), |place| messages[place].uid),
+            );
+        }
+        all
+    }
+
+    /// UIDs of messages that came or changed since, and of some that are gone again.
+    fn touched_since(&self, modseq: Sequence) -> Vec<Uid> {
+        let mut uids = Vec::new();
+        for own in self.layers() {
+            let first = own.messages.partition_point(|m| m.seq() <= modseq);
+            uids.extend(own.messages[first..].iter().map(|m| m.uid));
+            let Some(rare) = &own.rare else { continue };
+            let mut place = rare.marks.place_after(modseq);
+            while let Some(mark) = rare.marks.recent_at(place) {
+                uids.extend(mark.map(|(_, uid)| uid));
+                place += 1;
+            }
+        }
+        if let Some((base, row)) = self.base {
+            uids.extend(base.uids_appended_since(row, modseq));
+            uids.extend(base.uids_marked_since(row, modseq));
+        }
+        uids.sort_unstable();
+        uids.dedup();
+        uids
+    }
+
+    fn vanished_floor(&self) -> Sequence {
+        let own = self.layers().map(|own| own.fields.vanished_floor);
+        let base = self.base.map(|(base, row)| base.box_fields(row));
+        own.chain(base.map(|fields| fields.vanished_floor))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn info(&self, message: &Message) -> MessageInfo {
+        message.info(self.mark(message.uid))
+    }
+}
+
+impl Index {
+    /// A mailbox that is to be shown, of an account that is there.
+    fn shown(&self, address: &Address, id: MailboxId) -> Option<Stack<'_>> {
+        if !self.has_account(address) {
+            return None;
+        }
+        let stack = self.stack(address, id);
+        if id.is_inbox() || stack.fields().is_some_and(|fields| fields.is_shown()) {
+            Some(stack)
+        } else {
+            None
+        }
+    }
+
+    /// There is such a mailbox.
+    pub fn has_mailbox(&self, address: &Address, id: MailboxId) -> bool {
+        self.shown(address, id).is_some()
+    }
+
+    /// Mailboxes with their names, INBOX first, the others in the order in which they were made.
+    ///
+    /// Names differ: where damage has brought one back that another mailbox has got since, the later
+    /// one's number is added to it.
+    pub fn names(&self, address: &Address) -> Vec<(MailboxId, String)> {
+        if !self.has_account(address) {
+            return Vec::new();
+        }
+        let shown = self.shown_names(address);
+        let mut seen = std::collections::BTreeSet::new();
+        let names = shown.into_iter().map(|(id, name)| {
+            let mut name = name.into_owned();
+            if !seen.insert(name.clone()) {
+                name = format!("{name} {}", id.0);
+                seen.insert(name.clone());
+            }
+            (id, name)
+        });
+        names.collect()
+    }
+
+    /// Numbers of an account's mailboxes.
+    pub fn mailbox_ids(&self, address: &Address) -> Vec<MailboxId> {
+        let mut ids = self.box_ids(address);
+        ids.retain(|id| self.has_mailbox(address, *id));
+        ids
+    }
+
+    /// As stored, whether the account is there or not.
+    pub(super) fn shown_names(&self, address: &Address) -> Vec<(MailboxId, Cow<'_, str>)> {
+        let mut names = Vec::new();
+        for id in self.box_ids(address) {
+            if id.is_inbox() {
+                names.push((id, Cow::Borrowed(INBOX_NAME)));
+                continue;
+            }
+            let stack = self.stack(address, id);
+            if !stack.fields().is_some_and(|fields| fields.is_shown()) {
+                continue;
+            }
+            let name = match stack.name() {
+                "" => Cow::Owned(name_of_lost(id)),
+                name => Cow::Borrowed(name),
+            };
+            names.push((id, name));
+        }
+        names
+    }
+
+    /// A name that a mailbox has, or would have if the account were there.
+    pub fn has_name(&self, address: &Address, name: &str) -> bool {
+        let names = self.shown_names(address);
+        names.iter().any(|(_, own)| own == name)
+    }
+
+    /// Number of a mailbox by its canonical name.
+    pub fn find_mailbox(&self, address: &Address, name: &str) -> Option<MailboxId> {
+        if name == INBOX_NAME {
+            return self.has_account(address).then_some(MailboxId::INBOX);
+        }
+        let names = self.names(address);
+        let found = names.iter().find(|(_, own)| own == name)?;
+        Some(found.0)
+    }
+
+    /// What is known of a mailbox, under the name that [`Index::names`] gives it.
+    pub fn mailbox_info(
+        &self,
+        address: &Address,
+        id: MailboxId,
+        name: String,
+    ) -> Option<MailboxInfo> {
+        let fields = self.shown(address, id)?.fields()?;
+        Some(MailboxInfo {
+            id,
+            name,
+            special_use: SpecialUse::from_byte(fields.special_use),
+            validity: fields.validity().max(1),
+            object_id: match id {
+                MailboxId::INBOX => u64::from(fields.put_validity),
+                MailboxId(made_seq) => made_seq,
+            },
+            highest_modseq: fields.modseq.max(1),
+            uid_next: fields.uid_next,
+            exists: fields.count,
+            unseen: fields.count.saturating_sub(fields.seen),
+            deleted: fields.deleted,
+            bytes: fields.bytes,
+        })
+    }
+
+    /// UIDVALIDITY and special use as a record must say them that gives a mailbox another name.
+    pub fn put_again(&self, address: &Address, id: MailboxId) -> Option<(UidValidity, u8)> {
+        let fields = self.shown(address, id)?.fields()?;
+        // What had a record of its own said; of one that was lost, what its number makes it.
+        let validity = match fields.put_validity {
+            0 => (id.0 as UidValidity).max(1),
+            validity => validity,
+        };
+        Some((validity, fields.special_use))
+    }
+
+    /// Names of a mailbox's keywords, by bits.
+    pub fn keywords(&self, address: &Address, id: MailboxId) -> Vec<Box<str>> {
+        let stack = self.shown(address, id);
+        stack.map_or_else(Vec::new, |stack| stack.keywords())
+    }
+
+    /// Runs of UIDs that are there.
+    pub fn runs(&self, address: &Address, id: MailboxId) -> Vec<UidRun> {
+        let stack = self.shown(address, id);
+        stack.map_or_else(Vec::new, |stack| stack.runs())
+    }
+
+    /// Visits messages from `first` to `last`, by ascending UID.
+    pub fn visit(
+        &self,
+        address: &Address,
+        id: MailboxId,
+        (first, last): (Uid, Uid),
+        visit: &mut dyn FnMut(&MessageInfo) -> ControlFlow<()>,
+    ) {
+        if let Some(stack) = self.shown(address, id) {
+            stack.visit(first, last, &mut |message, mark| visit(&message.info(mark)));
+        }
+    }
+
+    /// Messages that came or changed since, by ascending UID. `None`: no such mailbox.
+    pub fn changed_since(
+        &self,
+        address: &Address,
+        id: MailboxId,
+        modseq: Sequence,
+    ) -> Option<Vec<MessageInfo>> {
+        let stack = self.shown(address, id)?;
+        let fields = stack.fields()?;
+        let mut changed = Vec::new();
+        if modseq < fields.changed_floor {
+            stack.visit(0, Uid::MAX, &mut |message, mark| {
+                changed.push(message.info(mark));
+                ControlFlow::Continue(())
+            });
+            return Some(changed);
+        }
+        for uid in stack.touched_since(modseq) {
+            if let Some(message) = stack.message(uid) {
+                let info = stack.info(&message);
+                if info.modseq > modseq {
+                    changed.push(info);
+                }
+            }
+        }
+        Some(changed)
+    }
+
+    /// UIDs below UIDNEXT that are gone since, and perhaps some that were gone before. `None`: no
+    /// such mailbox.
+    pub fn vanished_since(
+        &self,
+        address: &Address,
+        id: MailboxId,
+        modseq: Sequence,
+    ) -> Option<Vec<UidRun>> {
+        let stack = self.shown(address, id)?;
+        let fields = stack.fields()?;
+        if modseq < stack.vanished_floor() {
+            let all = match fields.uid_next.checked_sub(1) {
+                Some(last @ 1..) => vec![UidRun { first: 1, last }],
+                _ => Vec::new(),
+            };
+            return Some(runs::without(all, &stack.runs()));
+        }
+        let mut gone: Vec<UidRun> = Vec::new();
+        for own in stack.layers() {
+            let Some(rare) = &own.rare else { continue };
+            let after = rare.tombstones.after(modseq);
+            gone.extend(after.map(|(first, last, _)| UidRun { first, last }));
+        }
+        if let Some((base, row)) = stack.base {
+            let after = base.vanished_since(row, modseq);
+            gone.extend(after.map(|(first, last, _)| UidRun { first, last }));
+        }
+        gone.sort_unstable_by_key(|run| run.first);
+        Some(runs::tidy(&gone))
+    }
+
+    /// What a delivery must know of an account, at one look: the next UID of its INBOX, bytes in
+    /// use and the quota in bytes (0: unlimited).
+    pub fn inbox_room(&self, address: &Address) -> Option<(Uid, u64, u64)> {
+        let (fields, inbox) = match self.active.entry(address) {
+            Some(entry) => (entry.fields, entry.inbox.fields),
+            None => (
+                self.fields_below(address)?,
+                self.stack_below(address, MailboxId::INBOX).fields()?,
+            ),
+        };
+        fields
+            .exists()
+            .then_some((inbox.uid_next, fields.bytes, fields.quota_bytes))
+    }
+
+    /// The same of any mailbox, and its UIDVALIDITY.
+    pub fn room(&self, address: &Address, id: MailboxId) -> Option<(Uid, UidValidity, u64, u64)> {
+        let fields = self.shown(address, id)?.fields()?;
+        let account = self.fields(address)?;
+        Some((
+            fields.uid_next,
+            fields.validity().max(1),
+            account.bytes,
+            account.quota_bytes,
+        ))
+    }
+
+    /// Bytes of all messages of an account, which its quota bounds.
+    pub fn used_bytes(&self, address: &Address) -> Option<u64> {
+        let fields = self.fields(address).filter(|fields| fields.exists())?;
+        Some(fields.bytes)
+    }
+
+    /// UIDVALIDITY of the INBOX, as the account's record says it: the same as long as there is this
+    /// account.
+    pub fn account_validity(&self, address: &Address) -> Option<UidValidity> {
+        let fields = self.shown(address, MailboxId::INBOX)?.fields()?;
+        Some(fields.put_validity)
+    }
+
+    /// Numbers that were given of a mailbox.
+    pub fn reserved(&self, address: &Address, id: MailboxId) -> Option<Reserved> {
+        let fields = self.shown(address, id)?.fields()?;
+        Some(Reserved {
+            uid_next: fields.uid_next,
+            validity: fields.validity(),
+            modseq: fields.modseq,
+            forgets: false,
+        })
+    }
+
+    /// All messages of a mailbox, in UID order.
+    pub fn messages_in(&self, address: &Address, id: MailboxId) -> Option<Vec<MessageInfo>> {
+        let stack = self.shown(address, id)?;
+        let mut messages = Vec::with_capacity(stack.fields()?.count as usize);
+        stack.visit(0, Uid::MAX, &mut |message, mark| {
+            messages.push(message.info(mark));
+            ControlFlow::Continue(())
+        });
+        Some(messages)
+    }
+
+    /// All live messages, in UID order.
+    pub(super) fn messages_of(&self, address: &Address, id: MailboxId) -> Vec<Message> {
+        let mut messages = Vec::new();
+        let stack = self.stack(address, id);
+        stack.visit(0, Uid::MAX, &mut |message, _| {
+            messages.push(*message);
+            ControlFlow::Continue(())
+        });
+        messages
+    }
+
+    /// One message. When no record has told of its body, for the log is damaged there, its
+    /// location is in segment 0 and has no bytes: it can be expunged, but not read.
+    pub fn find(&self, address: &Address, id: MailboxId, uid: Uid) -> Option<Found> {
+        let stack = self.shown(address, id)?;
+        let message = stack.message(uid)?;
+        let info = stack.info(&message);
+        Some(Found {
+            info,
+            body_seq: info.body_seq,
+            location: self.body(info.body_seq).unwrap_or(Location {
+                segment: 0,
+                offset: 0,
+                bytes: 0,
+            }),
+        })
+    }
+}

@@ -1,0 +1,480 @@
+//! Mailboxes of an account: what is asked of them, and how they are made, renamed and removed.
+//!
+//! Guarantees: names of an account's mailboxes differ; a rename takes all that is below the name
+//! along, in one batch. One of these changes is under way at a time, so that each sees what the
+//! ones before it have made.
+//! Does not know: who may do what; which names a client may choose.
+//!
+//! Small values kept with an account or mailbox (subscriptions, access lists, annotations) are keys
+//! of the partition. Their names begin with the account's address and UIDVALIDITY, and the
+//! mailbox's number: they belong to no other one, whatever is made later under those names.
+
+use std::ops::ControlFlow;
+
+use super::change::Pended;
+use super::commit::Pending;
+use super::disk::Disk;
+use super::mutate::{SMALL_BYTES, Space};
+use super::partition::Partition;
+use super::record::encode;
+use super::{
+    INBOX_NAME, MailboxId, MailboxInfo, MessageInfo, NameError, SEPARATOR, Sequence, SpecialUse,
+    StoreError, Uid, UidRun, UidValidity, View, canonical_name,
+};
+use crate::limits::{ACCOUNT_VALUE_BYTES_MAX, MAILBOX_NAME_BYTES_MAX, MAILBOXES_MAX};
+use crate::mail::Address;
+
+/// Every key of an account begins with this.
+const ACCOUNT_KEYS: &[u8] = b"\xffaccount\0";
+/// Stands for a mailbox in keys of the account itself.
+const NO_MAILBOX: u64 = u64::MAX;
+const SUBSCRIBED: &[u8] = b"subscribed\0";
+const OF_OWNER: &[u8] = b"value\0";
+/// Bytes of keys removed in one batch.
+const KEYS_BYTES_MAX: usize = 256 * 1024;
+
+impl<D: Disk> Partition<D> {
+    // What is asked.
+
+    /// All mailboxes of an account, INBOX first, the others in the order in which they were made.
+    ///
+    /// # Errors
+    /// `Missing`: no such account.
+    pub fn mailboxes(&self, address: &Address) -> Result<Vec<MailboxInfo>, StoreError> {
+        let index = self.index.borrow();
+        let names = index.names(address);
+        if names.is_empty() {
+            return Err(StoreError::Missing);
+        }
+        let infos = names.into_iter();
+        Ok(infos
+            .filter_map(|(id, name)| index.mailbox_info(address, id, name))
+            .collect())
+    }
+
+    /// A mailbox by its name, which need not be canonical.
+    ///
+    /// # Errors
+    /// `Missing`.
+    pub fn mailbox(&self, address: &Address, name: &str) -> Result<MailboxInfo, StoreError> {
+        let name = canonical_name(name).map_err(|_| StoreError::Missing)?;
+        let index = self.index.borrow();
+        let id = index.find_mailbox(address, &name);
+        id.and_then(|id| index.mailbox_info(address, id, name))
+            .ok_or(StoreError::Missing)
+    }
+
+    /// A mailbox by its number.
+    ///
+    /// # Errors
+    /// `Missing`.
+    pub fn mailbox_info(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+    ) -> Result<MailboxInfo, StoreError> {
+        let index = self.index.borrow();
+        let name = if mailbox.is_inbox() {
+            Some(INBOX_NAME.to_owned())
+        } else {
+            let mut names = index.names(address).into_iter();
+            names.find(|(id, _)| *id == mailbox).map(|(_, name)| name)
+        };
+        name.and_then(|name| index.mailbox_info(address, mailbox, name))
+            .ok_or(StoreError::Missing)
+    }
+
+    /// What a session needs of a mailbox that it selects, all of one moment.
+    ///
+    /// # Errors
+    /// `Missing`.
+    pub fn view(&self, address: &Address, mailbox: MailboxId) -> Result<View, StoreError> {
+        let info = self.mailbox_info(address, mailbox)?;
+        let index = self.index.borrow();
+        let keywords = index.keywords(address, mailbox);
+        Ok(View {
+            info,
+            keywords: keywords.into_iter().map(String::from).collect(),
+            runs: index.runs(address, mailbox),
+        })
+    }
+
+    /// Visits messages with UIDs from `first` to `last`, ascending, until `visit` says that it is
+    /// enough. `visit` must not call back into the partition.
+    ///
+    /// # Errors
+    /// `Missing`: no such mailbox.
+    pub fn for_each_message(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        (first, last): (Uid, Uid),
+        mut visit: impl FnMut(&MessageInfo) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let index = self.index.borrow();
+        if !index.has_mailbox(address, mailbox) {
+            return Err(StoreError::Missing);
+        }
+        index.visit(address, mailbox, (first, last), &mut visit);
+        Ok(())
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// `Missing`.
+    pub fn message(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        uid: Uid,
+    ) -> Result<MessageInfo, StoreError> {
+        let found = self.index.borrow().find(address, mailbox, uid);
+        Ok(found.ok_or(StoreError::Missing)?.info)
+    }
+
+    /// Messages that came or whose flags were changed after `modseq`, by ascending UID. The cost
+    /// follows what has changed. After a start that found acknowledged bytes damaged, all messages
+    /// for a MODSEQ of before.
+    ///
+    /// # Errors
+    /// `Missing`.
+    pub fn changed_since(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        modseq: Sequence,
+    ) -> Result<Vec<MessageInfo>, StoreError> {
+        let changed = self.index.borrow().changed_since(address, mailbox, modseq);
+        changed.ok_or(StoreError::Missing)
+    }
+
+    /// UIDs that were expunged after `modseq`, ascending; with them may be some that were gone
+    /// before. Where that is not remembered any more
+    /// ([`crate::limits::VANISHED_RANGES_MAX`]), every UID below UIDNEXT that is not there.
+    ///
+    /// # Errors
+    /// `Missing`.
+    pub fn vanished_since(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        modseq: Sequence,
+    ) -> Result<Vec<UidRun>, StoreError> {
+        let vanished = self.index.borrow().vanished_since(address, mailbox, modseq);
+        vanished.ok_or(StoreError::Missing)
+    }
+
+    // What is changed.
+
+    /// Puts a new mailbox into the batch.
+    pub(super) fn add_mailbox(
+        &self,
+        pending: &mut Pending,
+        address: &Address,
+        name: String,
+        special_use: Option<SpecialUse>,
+    ) -> MailboxId {
+        // The number of the record that comes next: numbers of records never repeat.
+        let mailbox = MailboxId(self.seq_next.get());
+        let validity = (mailbox.0 as UidValidity).max(1);
+        let special_use = special_use.map_or(0, |special_use| special_use as u8);
+        self.put_mailbox(pending, address, mailbox, (validity, special_use, name));
+        mailbox
+    }
+
+    fn put_mailbox(
+        &self,
+        pending: &mut Pending,
+        address: &Address,
+        mailbox: MailboxId,
+        (validity, special_use, name): (UidValidity, u8, String),
+    ) {
+        let change = Pended::PutMailbox {
+            address: address.clone(),
+            mailbox,
+            validity,
+            special_use,
+            name: name.clone(),
+        };
+        self.add(pending, change, |out, seq| {
+            let what = (validity, special_use, name.as_str());
+            encode::put_mailbox(out, seq, address.as_str(), mailbox, what);
+        });
+    }
+
+    /// Makes a mailbox; those above it in its name are not made with it.
+    ///
+    /// # Errors
+    /// `Name`, `Exists`, `Missing` (the account), `TooMany` mailboxes, or what the disk says.
+    pub async fn create_mailbox(
+        &self,
+        address: &Address,
+        name: &str,
+        special_use: Option<SpecialUse>,
+    ) -> Result<MailboxInfo, StoreError> {
+        let name = canonical_name(name)?;
+        let _turn = self.account_changes.hold().await;
+        // Whether that was written is seen by what is there then.
+        let _ = self.settle().await;
+        let bytes = SMALL_BYTES + address.as_str().len() + name.len();
+        let level = self.settings.sync.database;
+        let mailbox = self.mutate(bytes, level, Space::Takes, |this, pending| {
+            if !this.keeps(address, MailboxId::INBOX) {
+                return Err(StoreError::Missing);
+            }
+            let names = this.index.borrow().names(address);
+            if names.iter().any(|(_, own)| *own == name) {
+                return Err(StoreError::Exists);
+            }
+            if names.len() >= MAILBOXES_MAX {
+                return Err(StoreError::TooMany("mailboxes"));
+            }
+            Ok(this.add_mailbox(pending, address, name, special_use))
+        });
+        self.mailbox_info(address, mailbox.await?)
+    }
+
+    /// Renames a mailbox and all that are below it, in one batch. A name that no mailbox has, but
+    /// below which there are some, can be renamed, too. INBOX cannot (its messages can be moved).
+    ///
+    /// # Errors
+    /// `Missing`; `Exists`: one of the new names is taken; `Name`: one of them cannot be; or what
+    /// the disk says.
+    pub async fn rename_mailbox(
+        &self,
+        address: &Address,
+        from: &str,
+        to: &str,
+    ) -> Result<(), StoreError> {
+        let (from, to) = (canonical_name(from)?, canonical_name(to)?);
+        let is_below = |name: &str, top: &str| {
+            let rest = name.strip_prefix(top);
+            rest.is_some_and(|rest| rest.starts_with(SEPARATOR))
+        };
+        if is_below(&to, &from) {
+            return Err(StoreError::Name(NameError::Inside));
+        }
+        if from == INBOX_NAME {
+            return Err(StoreError::Missing);
+        }
+        let _turn = self.account_changes.hold().await;
+        let _ = self.settle().await;
+        let each = SMALL_BYTES + address.as_str().len() + MAILBOX_NAME_BYTES_MAX;
+        let names = self.index.borrow().names(address);
+        let moved = |name: &str| name == from || is_below(name, &from);
+        let count = names.iter().filter(|(_, name)| moved(name)).count();
+        let level = self.settings.sync.database;
+        self.mutate(count * each, level, Space::Gives, |this, pending| {
+            if !this.keeps(address, MailboxId::INBOX) {
+                return Err(StoreError::Missing);
+            }
+            let names = this.index.borrow().names(address);
+            let (moving, staying): (Vec<_>, Vec<_>) =
+                names.into_iter().partition(|(_, name)| moved(name));
+            if moving.is_empty() || moving.len() > count {
+                return Err(StoreError::Missing);
+            }
+            let mut renamed = Vec::with_capacity(moving.len());
+            for (mailbox, name) in moving {
+                let name = canonical_name(&format!("{to}{}", &name[from.len()..]))?;
+                if staying.iter().any(|(_, own)| *own == name) {
+                    return Err(StoreError::Exists);
+                }
+                let known = this.index.borrow().put_again(address, mailbox);
+                let (validity, special_use) = known.ok_or(StoreError::Missing)?;
+                renamed.push((mailbox, (validity, special_use, name)));
+            }
+            for (mailbox, what) in renamed {
+                this.put_mailbox(pending, address, mailbox, what);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes a mailbox and its mail. Those below it in their names stay.
+    ///
+    /// # Errors
+    /// `Missing`: there is none, or it is INBOX; or what the disk says.
+    pub async fn delete_mailbox(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+    ) -> Result<(), StoreError> {
+        if mailbox.is_inbox() {
+            return Err(StoreError::Missing);
+        }
+        let _turn = self.account_changes.hold().await;
+        let _ = self.settle().await;
+        let bytes = SMALL_BYTES + address.as_str().len();
+        let level = self.settings.sync.database;
+        let keys = self.keys_of(address, mailbox.0);
+        self.mutate(bytes, level, Space::Gives, |this, pending| {
+            if !this.keeps(address, mailbox) {
+                return Err(StoreError::Missing);
+            }
+            let change = Pended::RemoveMailbox {
+                address: address.clone(),
+                mailbox,
+            };
+            this.add(pending, change, |out, seq| {
+                encode::remove_mailbox(out, seq, address.as_str(), mailbox);
+            });
+            let mut accounts = this.accounts.borrow_mut();
+            let account = accounts.entry(address.clone()).or_default();
+            account.mailbox_mut(mailbox).is_removed = true;
+            Ok(())
+        })
+        .await?;
+        // Nobody finds them any more; what stays of them is garbage.
+        let _ = self.drop_keys(keys).await;
+        Ok(())
+    }
+
+    // Small values.
+
+    fn key_prefix(&self, address: &Address, mailbox: Option<u64>) -> Option<Vec<u8>> {
+        let validity = self.index.borrow().account_validity(address)?;
+        let mut key = ACCOUNT_KEYS.to_vec();
+        key.extend_from_slice(address.as_str().as_bytes());
+        key.push(0);
+        key.extend_from_slice(&validity.to_be_bytes());
+        if let Some(mailbox) = mailbox {
+            key.extend_from_slice(&mailbox.to_be_bytes());
+        }
+        Some(key)
+    }
+
+    fn keys_from(&self, prefix: Option<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        if let Some(prefix) = prefix {
+            self.for_each_key(&prefix, |key, _| keys.push(key.to_vec()));
+        }
+        keys
+    }
+
+    /// Keys of an account and all its mailboxes.
+    pub(super) fn account_keys(&self, address: &Address) -> Vec<Vec<u8>> {
+        self.keys_from(self.key_prefix(address, None))
+    }
+
+    fn keys_of(&self, address: &Address, mailbox: u64) -> Vec<Vec<u8>> {
+        self.keys_from(self.key_prefix(address, Some(mailbox)))
+    }
+
+    /// Removes keys that nobody can find any more.
+    pub(super) async fn drop_keys(&self, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        for key in keys {
+            bytes += SMALL_BYTES + key.len();
+            part.push((key, None));
+            if bytes > KEYS_BYTES_MAX {
+                self.put_all(std::mem::take(&mut part)).await?;
+                bytes = 0;
+            }
+        }
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.put_all(part).await
+    }
+
+    /// Notes that an account's owner wants to see a name, or does not any more (RFC 9051 §6.3.7).
+    /// There need not be such a mailbox.
+    ///
+    /// # Errors
+    /// `Name`; `Missing`: no such account; `TooMany` subscriptions; or what the disk says.
+    pub async fn set_subscribed(
+        &self,
+        address: &Address,
+        name: &str,
+        subscribed: bool,
+    ) -> Result<(), StoreError> {
+        let name = canonical_name(name)?;
+        let prefix = self.key_prefix(address, Some(NO_MAILBOX));
+        let mut key = prefix.ok_or(StoreError::Missing)?;
+        key.extend_from_slice(SUBSCRIBED);
+        if subscribed && self.keys_from(Some(key.clone())).len() >= 2 * MAILBOXES_MAX {
+            return Err(StoreError::TooMany("subscriptions"));
+        }
+        key.extend_from_slice(name.as_bytes());
+        if self.get(&key).is_some() == subscribed {
+            return Ok(());
+        }
+        self.put(key, subscribed.then(Vec::new)).await
+    }
+
+    /// Names that are subscribed, in order.
+    pub fn subscriptions(&self, address: &Address) -> Vec<String> {
+        let Some(mut prefix) = self.key_prefix(address, Some(NO_MAILBOX)) else {
+            return Vec::new();
+        };
+        prefix.extend_from_slice(SUBSCRIBED);
+        let keys = self.keys_from(Some(prefix.clone())).into_iter();
+        keys.map(|key| String::from_utf8_lossy(&key[prefix.len()..]).into_owned())
+            .collect()
+    }
+
+    /// Sets a small value of an account, or of one of its mailboxes; `None` removes it.
+    ///
+    /// # Errors
+    /// `Missing`: no such account or mailbox; `TooLarge`: key and value together have at most
+    /// [`ACCOUNT_VALUE_BYTES_MAX`] bytes; or what the disk says.
+    pub async fn put_value(
+        &self,
+        address: &Address,
+        mailbox: Option<MailboxId>,
+        key: &[u8],
+        value: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        if key.len() + value.as_ref().map_or(0, Vec::len) > ACCOUNT_VALUE_BYTES_MAX {
+            return Err(StoreError::TooLarge);
+        }
+        if !self.keeps(address, mailbox.unwrap_or(MailboxId::INBOX)) {
+            return Err(StoreError::Missing);
+        }
+        let prefix = self.value_prefix(address, mailbox);
+        let mut whole = prefix.ok_or(StoreError::Missing)?;
+        whole.extend_from_slice(key);
+        self.put(whole, value).await
+    }
+
+    fn value_prefix(&self, address: &Address, mailbox: Option<MailboxId>) -> Option<Vec<u8>> {
+        let mailbox = mailbox.map_or(NO_MAILBOX, |mailbox| mailbox.0);
+        let mut prefix = self.key_prefix(address, Some(mailbox))?;
+        prefix.extend_from_slice(OF_OWNER);
+        Some(prefix)
+    }
+
+    /// A small value, see [`Partition::put_value`].
+    pub fn value(
+        &self,
+        address: &Address,
+        mailbox: Option<MailboxId>,
+        key: &[u8],
+    ) -> Option<Vec<u8>> {
+        let mut whole = self.value_prefix(address, mailbox)?;
+        whole.extend_from_slice(key);
+        self.get(&whole)
+    }
+
+    /// All values of an account (not of its mailboxes) or of a mailbox whose keys begin so, in order.
+    pub fn values(
+        &self,
+        address: &Address,
+        mailbox: Option<MailboxId>,
+        prefix: &[u8],
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut values = Vec::new();
+        if let Some(mut whole) = self.value_prefix(address, mailbox) {
+            let start = whole.len();
+            whole.extend_from_slice(prefix);
+            self.for_each_key(&whole, |key, value| {
+                values.push((key[start..].to_vec(), value.to_vec()));
+            });
+        }
+        values
+    }
+}

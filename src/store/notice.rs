@@ -1,0 +1,166 @@
+//! Tells the owner of idle sessions which of them have something to look at. No polling.
+//!
+//! A watch is a word of its owner's choice (a *token*) for one mailbox, or for all of an account.
+//! A batch that is durable queues the tokens of what it changed, each once until they are fetched;
+//! the owner has one task that fetches them and wakes those sessions, which ask what has changed
+//! since the MODSEQ they know of.
+//!
+//! Guarantees: no change is missed between a look and a watch that was made before it. Memory is
+//! bounded by the number of watches.
+//! Does not know: sessions, what changed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::change::Pended;
+use super::commit::Entry;
+use super::disk::Disk;
+use super::partition::Partition;
+use super::wait::Notify;
+use super::{MailboxId, StoreError};
+use crate::limits::WATCHES_MAX;
+use crate::mail::Address;
+
+#[derive(Debug)]
+struct Watched {
+    token: u64,
+    /// `None`: all of the account.
+    mailbox: Option<MailboxId>,
+    is_queued: Cell<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    by_address: RefCell<FxHashMap<Address, Vec<Rc<Watched>>>>,
+    count: Cell<usize>,
+    queued: RefCell<Vec<Rc<Watched>>>,
+    notify: Notify,
+    ended: Cell<bool>,
+}
+
+/// The watches of a partition.
+#[derive(Debug, Default)]
+pub(super) struct Watches(Rc<Shared>);
+
+/// A watch; ends when it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    address: Address,
+    watched: Rc<Watched>,
+    shared: Rc<Shared>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut by_address = self.shared.by_address.borrow_mut();
+        if let Some(list) = by_address.get_mut(&self.address) {
+            list.retain(|own| !Rc::ptr_eq(own, &self.watched));
+            if list.is_empty() {
+                by_address.remove(&self.address);
+            }
+        }
+        self.shared.count.set(self.shared.count.get() - 1);
+        // Its token must not be taken for that of whoever gets the word next.
+        let mut queued = self.shared.queued.borrow_mut();
+        if self.watched.is_queued.get() {
+            queued.retain(|own| !Rc::ptr_eq(own, &self.watched));
+        }
+    }
+}
+
+impl Watches {
+    /// These changes are visible now.
+    pub fn tell(&self, changes: &[Entry]) {
+        if self.0.count.get() == 0 {
+            return;
+        }
+        let by_address = self.0.by_address.borrow();
+        let mut queued = self.0.queued.borrow_mut();
+        for entry in changes {
+            let of = match &entry.change {
+                Pended::PutAccount { .. } | Pended::RemoveAccount { .. } => None,
+                Pended::PutMailbox { mailbox, .. }
+                | Pended::RemoveMailbox { mailbox, .. }
+                | Pended::Append { mailbox, .. }
+                | Pended::Flags { mailbox, .. }
+                | Pended::Expunge { mailbox, .. } => Some(*mailbox),
+                _ => continue,
+            };
+            let list = entry.change.address().and_then(|a| by_address.get(a));
+            for watched in list.into_iter().flatten() {
+                let concerns = of.is_none() || watched.mailbox.is_none() || watched.mailbox == of;
+                if concerns && !watched.is_queued.replace(true) {
+                    queued.push(watched.clone());
+                }
+            }
+        }
+        if !queued.is_empty() {
+            self.0.notify.notify();
+        }
+    }
+
+    /// Nothing comes any more.
+    pub fn end(&self) {
+        self.0.ended.set(true);
+        self.0.notify.notify();
+    }
+}
+
+impl<D: Disk> Partition<D> {
+    /// From now on `token` is among [`Partition::notices`] when something of a mailbox has changed,
+    /// or with `None` anything of the account: its messages, its name, its end.
+    ///
+    /// # Errors
+    /// `Missing`; `TooMany` watches ([`WATCHES_MAX`]).
+    pub fn watch(
+        &self,
+        address: &Address,
+        mailbox: Option<MailboxId>,
+        token: u64,
+    ) -> Result<Watch, StoreError> {
+        let looks_at = mailbox.unwrap_or(MailboxId::INBOX);
+        if !self.index.borrow().has_mailbox(address, looks_at) {
+            return Err(StoreError::Missing);
+        }
+        let shared = &self.watches.0;
+        if shared.count.get() >= WATCHES_MAX {
+            return Err(StoreError::TooMany("watches"));
+        }
+        let watched = Rc::new(Watched {
+            token,
+            mailbox,
+            is_queued: Cell::new(false),
+        });
+        let mut by_address = shared.by_address.borrow_mut();
+        match by_address.get_mut(address) {
+            Some(list) => list.push(watched.clone()),
+            None => {
+                by_address.insert(address.clone(), vec![watched.clone()]);
+            }
+        }
+        shared.count.set(shared.count.get() + 1);
+        Ok(Watch {
+            address: address.clone(),
+            watched,
+            shared: shared.clone(),
+        })
+    }
+
+    /// Waits for changes of what is watched: tokens, each once. Empty: the partition has closed.
+    /// One task at a time may wait.
+    pub async fn notices(&self) -> Vec<u64> {
+        loop {
+            let queued = self.watches.0.queued.take();
+            if !queued.is_empty() || self.watches.0.ended.get() {
+                let token = |watched: Rc<Watched>| {
+                    watched.is_queued.set(false);
+                    watched.token
+                };
+                return queued.into_iter().map(token).collect();
+            }
+            self.watches.0.notify.wait().await;
+        }
+    }
+}

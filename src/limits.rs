@@ -36,6 +36,8 @@ pub const IMAP_SEARCH_KEYS_MAX: usize = 1000;
 pub const IMAP_SEARCH_DEPTH_MAX: usize = 50;
 /// Search keys of one SEARCH that need a look into messages.
 pub const IMAP_SEARCH_TEXTS_MAX: usize = 64;
+/// Messages that THREAD puts in order at once.
+pub const IMAP_THREAD_MESSAGES_MAX: usize = 200_000;
 /// Items of one FETCH.
 pub const IMAP_FETCH_ITEMS_MAX: usize = 100;
 /// Patterns of one LIST.

@@ -355,7 +355,7 @@ fn time_outs_are_not_lowered_by_accident() {
         );
         from_args([format!("--{name}=5s"), "--allow-short-timeouts".to_owned()]).expect(name);
         by_file(&format!("{name} = \"5s\""), &["--allow-short-timeouts"]).expect(name);
-        by_flag(name, "601s").expect(name);
+        by_flag(name, floor).expect(name);
     }
 }
 

@@ -134,7 +134,11 @@ impl Command {
             Command::Close => "CLOSE",
             Command::Unselect => "UNSELECT",
             Command::Expunge(_) => "EXPUNGE",
-            Command::Search(_) => "SEARCH",
+            Command::Search(search) => match search.order {
+                None => "SEARCH",
+                Some(Order::Sort(_)) => "SORT",
+                Some(Order::Thread(_)) => "THREAD",
+            },
             Command::Fetch(_) => "FETCH",
             Command::Store(_) => "STORE",
             Command::Copy { moves: false, .. } => "COPY",
@@ -463,6 +467,49 @@ pub struct Search {
     pub bad_charset: bool,
     /// All must hold.
     pub keys: Vec<Key>,
+    /// SORT, THREAD: in this order.
+    pub order: Option<Order>,
+}
+
+/// The order of what was found (RFC 5256).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// SORT by these, one after the other; `true`: REVERSE.
+    Sort(Vec<(SortBy, bool)>),
+    /// THREAD
+    Thread(ThreadBy),
+}
+
+/// A criterion of SORT (RFC 5256 §3, RFC 5957).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortBy {
+    /// The internal date.
+    Arrival,
+    /// The first address of Cc.
+    Cc,
+    /// The Date field.
+    Date,
+    /// The first address of From.
+    From,
+    /// Bytes.
+    Size,
+    /// The base subject.
+    Subject,
+    /// The first address of To.
+    To,
+    /// The first name of From.
+    DisplayFrom,
+    /// The first name of To.
+    DisplayTo,
+}
+
+/// An algorithm of THREAD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadBy {
+    /// ORDEREDSUBJECT
+    OrderedSubject,
+    /// REFERENCES
+    References,
 }
 
 /// What SEARCH returns (RFC 9051 §6.4.4, RFC 4731, RFC 5182).

@@ -25,15 +25,18 @@ struct Run {
 impl View {
     /// Of ranges of UIDs (first, last), ascending and not overlapping.
     pub fn new(ranges: impl IntoIterator<Item = (u32, u32)>) -> View {
-        let mut runs = Vec::new();
-        let mut exists: u32 = 0;
+        let mut runs: Vec<Run> = Vec::new();
+        let (mut exists, mut end): (u32, Option<u32>) = (0, None);
         for (first, last) in ranges {
-            runs.push(Run {
-                first_uid: first,
-                first_number: exists + 1,
-            });
+            if end != Some(first) {
+                runs.push(Run {
+                    first_uid: first,
+                    first_number: exists + 1,
+                });
+            }
             // Within a UID's 32 bits, for ranges do not overlap.
             exists += last - first + 1;
+            end = last.checked_add(1);
         }
         View {
             runs: runs.into(),
@@ -63,11 +66,13 @@ impl View {
 
     fn range(&self, index: usize) -> (u32, u32) {
         let run = self.runs[index];
-        let next = self.runs.get(index + 1);
-        let next_number = next.map_or(self.exists + 1, |next| next.first_number);
+        let last_number = match self.runs.get(index + 1) {
+            Some(next) => next.first_number - 1,
+            None => self.exists,
+        };
         (
             run.first_uid,
-            run.first_uid + (next_number - run.first_number - 1),
+            run.first_uid + (last_number - run.first_number),
         )
     }
 
@@ -107,7 +112,10 @@ impl View {
                 let uid = run.first_uid + (number - run.first_number);
                 let end = last_uid.min(uid + (high - number));
                 uids.push((uid, end));
-                number += end - uid + 1;
+                let Some(next) = number.checked_add(end - uid + 1) else {
+                    break;
+                };
+                number = next;
                 index += 1;
             }
         }

@@ -120,6 +120,8 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
         "FETCH" => Command::Fetch(fetch::parse(by_uid, tokens)?),
         "STORE" => Command::Store(parse_store(by_uid, tokens)?),
         "SEARCH" => Command::Search(search::parse(by_uid, tokens)?),
+        "SORT" => Command::Search(search::parse_sort(by_uid, tokens)?),
+        "THREAD" => Command::Search(search::parse_thread(by_uid, tokens)?),
         // copy = "COPY" SP sequence-set SP mailbox
         "COPY" | "MOVE" => {
             tokens.space()?;
@@ -136,7 +138,29 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
     }))
 }
 
+/// Commands with arguments that UID does not change.
+const NAMED: [&str; 15] = [
+    "ID",
+    "LOGIN",
+    "AUTHENTICATE",
+    "ENABLE",
+    "SELECT",
+    "EXAMINE",
+    "CREATE",
+    "DELETE",
+    "RENAME",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+    "LIST",
+    "LSUB",
+    "STATUS",
+    "APPEND",
+];
+
 fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
+    if !NAMED.contains(&name) {
+        return Ok(None);
+    }
     tokens.space()?;
     Ok(Some(match name {
         // id = "ID" SP id-params-list (RFC 2971 §4)
@@ -170,6 +194,8 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             }
             Command::Enable(names)
         }
+        // Its message is a literal, see `append`: without one it is incomplete.
+        "APPEND" => return Err("APPEND needs a mailbox, and a literal with the message".into()),
         _ => return mailbox::parse(name, tokens),
     }))
 }

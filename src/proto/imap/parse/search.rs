@@ -1,6 +1,8 @@
 //! SEARCH (RFC 9051 §6.4.4).
 
-use super::super::command::{Comparison, DateOf, Flags, Key, Modifier, Results, Search};
+use super::super::command::{
+    Comparison, DateOf, Flags, Key, Modifier, Order, Results, Search, SortBy, ThreadBy,
+};
 use super::token::{Parsed, SyntaxError, Tokens};
 use crate::limits::{IMAP_SEARCH_DEPTH_MAX, IMAP_SEARCH_KEYS_MAX};
 
@@ -11,13 +13,7 @@ use crate::limits::{IMAP_SEARCH_DEPTH_MAX, IMAP_SEARCH_KEYS_MAX};
 /// ```
 pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Search> {
     tokens.space()?;
-    let mut search = Search {
-        by_uid,
-        extended: false,
-        results: Results::default(),
-        bad_charset: false,
-        keys: Vec::new(),
-    };
+    let mut search = empty(by_uid);
     if tokens.take_word("RETURN") {
         tokens.space()?;
         search.extended = true;
@@ -26,13 +22,32 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Search> {
     }
     if tokens.take_word("CHARSET") {
         tokens.space()?;
-        let charset = Tokens::utf8(tokens.astring()?)?;
-        let known = ["UTF-8", "US-ASCII", "ASCII"];
-        search.bad_charset = !known
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(&charset));
+        search.bad_charset = parse_charset(tokens)?;
         tokens.space()?;
     }
+    parse_program(search, tokens)
+}
+
+fn empty(by_uid: bool) -> Search {
+    Search {
+        by_uid,
+        extended: false,
+        results: Results::default(),
+        bad_charset: false,
+        keys: Vec::new(),
+        order: None,
+    }
+}
+
+/// Whether the charset is one that nobody knows here.
+fn parse_charset(tokens: &mut Tokens<'_>) -> Parsed<bool> {
+    let charset = Tokens::utf8(tokens.astring()?)?;
+    let known = ["UTF-8", "US-ASCII", "ASCII"];
+    let mut known = known.iter();
+    Ok(!known.any(|known| known.eq_ignore_ascii_case(&charset)))
+}
+
+fn parse_program(mut search: Search, tokens: &mut Tokens<'_>) -> Parsed<Search> {
     if search.bad_charset {
         // What follows is in a charset that cannot be read: RFC 9051 §6.4.4 wants NO, not BAD.
         tokens.skip_all();
@@ -41,6 +56,76 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Search> {
     let mut keys_left = IMAP_SEARCH_KEYS_MAX;
     search.keys = parse_keys(tokens, &mut keys_left)?;
     Ok(search)
+}
+
+/// RFC 5256 §5, RFC 5267 §3.
+///
+/// ```text
+/// sort          = ["UID" SP] "SORT" [search-return-opts] SP sort-criteria SP search-criteria
+/// sort-criteria = "(" sort-criterion *(SP sort-criterion) ")"
+/// sort-criterion = ["REVERSE" SP] sort-key
+/// search-criteria = charset 1*(SP search-key)
+/// ```
+pub(super) fn parse_sort(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Search> {
+    /// More than there are keys makes no difference.
+    const CRITERIA_MAX: usize = 20;
+    tokens.space()?;
+    let mut search = empty(by_uid);
+    if tokens.take_word("RETURN") {
+        tokens.space()?;
+        search.extended = true;
+        search.results = parse_results(tokens)?;
+        tokens.space()?;
+    }
+    let criteria = tokens.list(|tokens| {
+        let reverse = tokens.take_word("REVERSE");
+        if reverse {
+            tokens.space()?;
+        }
+        let start = tokens.clone();
+        let by = match tokens.word()?.as_str() {
+            "ARRIVAL" => SortBy::Arrival,
+            "CC" => SortBy::Cc,
+            "DATE" => SortBy::Date,
+            "FROM" => SortBy::From,
+            "SIZE" => SortBy::Size,
+            "SUBJECT" => SortBy::Subject,
+            "TO" => SortBy::To,
+            "DISPLAYFROM" => SortBy::DisplayFrom,
+            "DISPLAYTO" => SortBy::DisplayTo,
+            _ => return start.expected("a criterion of SORT"),
+        };
+        Ok((by, reverse))
+    })?;
+    if criteria.len() > CRITERIA_MAX {
+        return Err("too many criteria of SORT".into());
+    }
+    search.order = Some(Order::Sort(criteria));
+    tokens.space()?;
+    search.bad_charset = parse_charset(tokens)?;
+    tokens.space()?;
+    parse_program(search, tokens)
+}
+
+/// RFC 5256 §5.
+///
+/// ```text
+/// thread     = ["UID" SP] "THREAD" SP thread-alg SP search-criteria
+/// thread-alg = "ORDEREDSUBJECT" / "REFERENCES" / thread-alg-ext
+/// ```
+pub(super) fn parse_thread(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Search> {
+    tokens.space()?;
+    let mut search = empty(by_uid);
+    let start = tokens.clone();
+    search.order = Some(Order::Thread(match tokens.word()?.as_str() {
+        "ORDEREDSUBJECT" => ThreadBy::OrderedSubject,
+        "REFERENCES" => ThreadBy::References,
+        _ => return start.expected("ORDEREDSUBJECT or REFERENCES"),
+    }));
+    tokens.space()?;
+    search.bad_charset = parse_charset(tokens)?;
+    tokens.space()?;
+    parse_program(search, tokens)
 }
 
 /// ```text

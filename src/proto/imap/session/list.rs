@@ -185,7 +185,8 @@ impl List {
             return None;
         }
         let mut attributes = Vec::new();
-        if !exists || (command.lsub && !by_itself) {
+        // LSUB says nothing of whether a mailbox is there (RFC 3501 §6.3.9).
+        if (!exists && !command.lsub) || (command.lsub && !by_itself) {
             attributes.push(if command.extended {
                 "\\NonExistent"
             } else {

@@ -1,15 +1,17 @@
 //! SEARCH (RFC 9051 §6.4.4; ESEARCH RFC 4731, SEARCHRES RFC 5182, PARTIAL RFC 9394).
 //!
 //! What the listing tells is looked at first; only messages about which that leaves a doubt are
-//! looked into: headers first, bodies last. All in slices, and in order.
+//! looked into: headers first, bodies last. All in slices, and in order. What SORT and THREAD ask for
+//! is put in order when all is found.
 
 use std::sync::Arc;
 
-use super::super::command::{self, Results};
+use super::super::command::{self, Order, Results};
 use super::super::program::{Program, Verdict};
-use super::super::{Answer, Ask, Row, sets, write};
+use super::super::{Answer, Ask, Refusal, Row, sets, write};
 use super::finish::{Finish, SyncMode};
 use super::manage::behind;
+use super::order::Ordering;
 use super::{Context, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 
@@ -34,6 +36,8 @@ pub(super) struct Search {
     modseq_first: u64,
     modseq_last: u64,
     modseq_max: u64,
+    ordering: Option<Box<Ordering>>,
+    threads: bool,
 }
 
 enum Stage {
@@ -44,7 +48,12 @@ enum Stage {
     Asking,
     /// These of the slice are being looked into, for these texts.
     Matching(Vec<usize>, u64),
+    /// Summaries of what was found are asked for.
+    Keys,
+    AskingKeys,
     Write(Output),
+    /// A response that is complete, and how much of it is written.
+    Bytes(Vec<u8>, usize),
     Done(Finish),
 }
 
@@ -66,7 +75,8 @@ impl Search {
     ) -> Result<Search, Finish> {
         let mut results = command.results;
         // RFC 9051 §6.4.4: its clients know ESEARCH only.
-        let extended = command.extended || context.enabled.rev2;
+        let ordered = command.order.is_some();
+        let extended = command.extended || (context.enabled.rev2 && !ordered);
         if extended && !results.min && !results.max && !results.count && results.partial.is_none() {
             results.all |= !results.save;
         }
@@ -113,13 +123,44 @@ impl Search {
             modseq_first: 0,
             modseq_last: 0,
             modseq_max: 0,
+            threads: matches!(command.order, Some(Order::Thread(_))),
+            ordering: command.order.map(|order| Box::new(Ordering::new(order))),
         })
+    }
+
+    /// Bytes of memory held beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        let ordering = self
+            .ordering
+            .as_ref()
+            .map_or(0, |ordering| ordering.held_bytes());
+        (self.hits.capacity() + self.left.capacity()) * 8 + ordering
     }
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Asking) {
                 Stage::AskTime => return Turn::Ask(Ask::Time),
+                Stage::AskRows if self.left.is_empty() && self.ordering.is_some() => {
+                    self.stage = Stage::Keys;
+                }
+                Stage::Keys => {
+                    let Some(ordering) = &mut self.ordering else {
+                        return Turn::Finish(Finish::confused());
+                    };
+                    if ordering.is_too_long() {
+                        let text = "too many messages to be threaded";
+                        return Turn::Finish(Finish::no("LIMIT", text));
+                    }
+                    if let Some(messages) = ordering.next() {
+                        self.stage = Stage::AskingKeys;
+                        return Turn::Ask(Ask::Summaries { messages });
+                    }
+                    let Some(selected) = context.selected() else {
+                        return Turn::Finish(Finish::confused());
+                    };
+                    self.stage = self.answer_in_order(selected, out);
+                }
                 Stage::AskRows if self.left.is_empty() => {
                     let Some(selected) = context.selected() else {
                         return Turn::Finish(Finish::confused());
@@ -160,6 +201,18 @@ impl Search {
                     self.stage = Stage::Write(output);
                     return Turn::Drain;
                 }
+                Stage::Bytes(bytes, mut written) => {
+                    while written < bytes.len() && out.len() < OUTPUT_BYTES_MAX {
+                        let end = bytes.len().min(written + OUTPUT_BYTES_MAX / 2);
+                        out.extend_from_slice(&bytes[written..end]);
+                        written = end;
+                    }
+                    if written == bytes.len() {
+                        return Turn::Finish(self.end());
+                    }
+                    self.stage = Stage::Bytes(bytes, written);
+                    return Turn::Drain;
+                }
                 Stage::Done(finish) => {
                     if self.results.save
                         && let Some(selected) = context.selected()
@@ -168,7 +221,9 @@ impl Search {
                     }
                     return Turn::Finish(finish);
                 }
-                Stage::Asking | Stage::Matching(..) => return Turn::Finish(Finish::confused()),
+                Stage::Asking | Stage::Matching(..) | Stage::AskingKeys => {
+                    return Turn::Finish(Finish::confused());
+                }
             }
         }
     }
@@ -209,11 +264,26 @@ impl Search {
                 }
                 Stage::Doubt
             }
+            (Stage::AskingKeys, Answer::Summaries(summaries)) => self.take_keys(summaries),
             (_, Answer::Rows(Err(refusal)) | Answer::Matched(Err(refusal))) => {
                 Stage::Done(Finish::refused(refusal, false))
             }
             _ => Stage::Done(Finish::confused()),
         };
+    }
+
+    fn take_keys(&mut self, summaries: Vec<Result<Vec<u8>, Refusal>>) -> Stage {
+        let Some(ordering) = &mut self.ordering else {
+            return Stage::Done(Finish::confused());
+        };
+        for summary in summaries {
+            match summary {
+                Ok(summary) if ordering.take(&summary) => {}
+                Ok(_) => return Stage::Done(Finish::confused()),
+                Err(refusal) => return Stage::Done(Finish::refused(refusal, false)),
+            }
+        }
+        Stage::Keys
     }
 
     /// Messages in doubt, and which texts to look for in them.
@@ -239,6 +309,9 @@ impl Search {
                 continue;
             }
             sets::push(&mut self.hits, row.uid);
+            if let Some(ordering) = &mut self.ordering {
+                ordering.add(&row);
+            }
             self.modseq_max = self.modseq_max.max(row.modseq);
             if self.hit_count == 0 {
                 self.modseq_first = row.modseq;
@@ -313,6 +386,46 @@ impl Search {
             return Stage::Write(Output::nothing());
         }
         self.write_extended(numbers, modseq, out)
+    }
+
+    /// Everything is found and in order: SORT, THREAD, ESEARCH of SORT (RFC 5267 §3).
+    fn answer_in_order(&mut self, selected: &mut Selected, out: &mut Vec<u8>) -> Stage {
+        let Some(mut ordering) = self.ordering.take() else {
+            return Stage::Done(Finish::confused());
+        };
+        let by_uid = self.by_uid;
+        let number = |uid| {
+            if by_uid {
+                uid
+            } else {
+                selected.view.number(uid).unwrap_or(0)
+            }
+        };
+        if self.threads {
+            let mut bytes = b"* THREAD".to_vec();
+            let threads = ordering.threads(number);
+            if !threads.is_empty() {
+                bytes.push(b' ');
+                bytes.extend_from_slice(&threads);
+            }
+            bytes.extend_from_slice(b"\r\n");
+            return Stage::Bytes(bytes, 0);
+        }
+        let numbers: Vec<u32> = ordering.sorted().into_iter().map(number).collect();
+        if self.results.save {
+            selected.saved = std::mem::take(&mut self.hits);
+        }
+        let mut in_order: Vec<(u32, u32)> = Vec::new();
+        for number in numbers {
+            // Only what goes up is a range: the order is what was asked for.
+            sets::push(&mut in_order, number);
+        }
+        if !self.extended {
+            out.extend_from_slice(b"* SORT");
+            return Stage::Write(Output::new(in_order, true, Vec::new()));
+        }
+        let modseq = Some(self.modseq_max).filter(|_| self.program.asks_modseq());
+        self.write_extended(in_order, modseq.filter(|modseq| *modseq > 0), out)
     }
 
     /// ```text

@@ -1,0 +1,275 @@
+//! What the client says: which command it is, whether it is the time for it, and what it starts.
+
+use std::time::Instant;
+
+use super::super::command::Command;
+use super::super::frame::{Frame, Literal};
+use super::super::parse::{
+    AppendPrefix, BadCommand, parse_append_prefix, parse_command, parse_tag,
+};
+use super::super::{Ask, names, write};
+use super::finish::{Finish, SyncMode};
+use super::{
+    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, search,
+    select, store, sync,
+};
+use crate::proto::Step;
+
+impl Session {
+    /// Takes bytes of the client: a command, a literal's announcement, or a part of a message.
+    pub(super) fn take_input(
+        &mut self,
+        input: &[u8],
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> (usize, Option<Step<Ask>>) {
+        if let Some(task) = &mut self.task
+            && let Job::Append(append) = &mut task.job
+            && let Some(taken) = append.take_octets(input)
+        {
+            if taken > 0 {
+                self.reset_deadline(now);
+                return (taken, None);
+            }
+            return (0, Some(Step::NeedInput));
+        }
+        let bytes_max = self.bytes_max();
+        let (taken, frame) = self.frames.take(input, bytes_max);
+        if !matches!(frame, Frame::Incomplete) {
+            self.reset_deadline(now);
+        }
+        let step = match frame {
+            Frame::Incomplete => return (taken, Some(Step::NeedInput)),
+            Frame::Endless => Some(self.bye("Line too long, and no end of it", out)),
+            Frame::TooLong(start) => {
+                let tag = parse_tag(&start).unwrap_or_default().to_vec();
+                self.refuse(
+                    &tag,
+                    &format!("command too long: at most {bytes_max} bytes"),
+                    out,
+                )
+            }
+            Frame::Refused => {
+                if let Some(task) = &mut self.task
+                    && let Job::Append(append) = &mut task.job
+                {
+                    append.end();
+                }
+                None
+            }
+            Frame::Literal(literal) => self.take_literal(literal, out),
+            Frame::Command(text) => match &mut self.task {
+                Some(task) => {
+                    let mut context = Context {
+                        settings: &self.settings,
+                        enabled: &mut self.enabled,
+                        phase: &mut self.phase,
+                        changed: &mut self.changed,
+                    };
+                    match &mut task.job {
+                        Job::Login(job) => job.respond(&text, self.peer, &mut context),
+                        Job::Idle(job) => job.end(&text),
+                        Job::Append(job) => job.take_line(&text),
+                        // Others take no input, so that none is read for them.
+                        _ => {}
+                    }
+                    None
+                }
+                None => self.take_command(&text, out),
+            },
+        };
+        (taken, step)
+    }
+
+    /// A command line that cannot be carried out.
+    fn refuse(&mut self, tag: &[u8], text: &str, out: &mut Vec<u8>) -> Option<Step<Ask>> {
+        if self.task.take().is_some() {
+            // What was answered to `+` is part of a command: its tag is known, but the state of the
+            // client is not.
+            return Some(self.bye(text, out));
+        }
+        out.extend_from_slice(if tag.is_empty() { b"*" } else { tag });
+        out.extend_from_slice(b" BAD ");
+        write::text(text, out);
+        out.extend_from_slice(b"\r\n");
+        self.count_bad(out)
+    }
+
+    fn take_command(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Step<Ask>> {
+        if text.is_empty() {
+            // Some clients send an empty line behind a literal. Many of them are no IMAP client.
+            return self.count_bad(out);
+        }
+        let tagged = match parse_command(text) {
+            Ok(tagged) => tagged,
+            Err(BadCommand { tag, error }) => return self.refuse(&tag, &error.0, out),
+        };
+        if let Err(text) = self.allows(&tagged.command) {
+            return self.refuse(&tagged.tag, text, out);
+        }
+        let name = tagged.command.name();
+        match self.begin(&tagged.tag, tagged.command, out) {
+            Ok(job) => {
+                self.start(tagged.tag, name, job);
+                None
+            }
+            Err(finish) if matches!(self.phase, Phase::Closed) => {
+                finish.write(&tagged.tag, name, out);
+                Some(Step::Close)
+            }
+            Err(finish) => {
+                // Answered at once, unless there may be news to tell first.
+                let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                self.start(tagged.tag, name, nothing);
+                self.finish(finish, out)
+            }
+        }
+    }
+
+    fn start(&mut self, tag: Box<[u8]>, name: &'static str, job: Job) {
+        self.task = Some(Box::new(Task { tag, name, job }));
+    }
+
+    /// A literal is announced: it becomes part of the command, or is a message, or is refused before
+    /// the client sends it.
+    fn take_literal(&mut self, literal: Literal, out: &mut Vec<u8>) -> Option<Step<Ask>> {
+        if let Some(task) = &mut self.task {
+            let Job::Append(append) = &mut task.job else {
+                // A response to a challenge, or the end of IDLE, has none.
+                self.frames.refuse_literal();
+                return Some(self.bye("A literal makes no sense here", out));
+            };
+            if append.take_literal(self.frames.text(), literal) {
+                self.frames.take_message();
+            } else if !self.frames.refuse_literal() {
+                // Read to its end before it is answered: see `Frame::Refused`.
+                append.await_end();
+            }
+            return None;
+        }
+        let bytes_max = self.bytes_max();
+        let tag = parse_tag(self.frames.text()).unwrap_or_default().to_vec();
+        let error = match parse_append_prefix(self.frames.text()) {
+            AppendPrefix::Other if tag.is_empty() => "a command begins with a tag".into(),
+            AppendPrefix::Other => {
+                if self.frames.keep_literal(bytes_max) {
+                    if literal.synchronising {
+                        out.extend_from_slice(b"+ Ready for the literal\r\n");
+                    }
+                    return None;
+                }
+                format!("command too long: at most {bytes_max} bytes").into()
+            }
+            AppendPrefix::Bad { error, .. } => error.0,
+            AppendPrefix::Message { .. } if matches!(self.phase, Phase::NotAuthenticated) => {
+                "log in first".into()
+            }
+            AppendPrefix::Message { tag, name, append } => {
+                let bytes_max = self.settings.message_bytes_max;
+                match names::decode(&name, self.enabled.utf8) {
+                    Ok(name) => {
+                        self.frames.take_message();
+                        let append = append::Append::new(name, append, literal, bytes_max);
+                        self.start(tag, "APPEND", Job::Append(append));
+                        return None;
+                    }
+                    Err(error) => error.to_string().into(),
+                }
+            }
+        };
+        self.frames.refuse_literal();
+        self.refuse(&tag, &error, out)
+    }
+
+    /// Is it the time for this command (RFC 9051 §6)?
+    fn allows(&self, command: &Command) -> Result<(), &'static str> {
+        let needs_login = "log in first";
+        match command {
+            Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => Ok(()),
+            Command::StartTls => Err("no TLS here"),
+            Command::Login { .. } | Command::Authenticate { .. } => match self.phase {
+                Phase::NotAuthenticated => Ok(()),
+                _ => Err("logged in already"),
+            },
+            _ if matches!(self.phase, Phase::NotAuthenticated) => Err(needs_login),
+            Command::Check
+            | Command::Close
+            | Command::Unselect
+            | Command::Expunge(_)
+            | Command::Search(_)
+            | Command::Fetch(_)
+            | Command::Store(_)
+            | Command::Copy { .. } => match self.phase {
+                Phase::Selected(_) => Ok(()),
+                _ => Err("select a mailbox first"),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts a command: what runs of it, or how it ended already.
+    fn begin(&mut self, tag: &[u8], command: Command, out: &mut Vec<u8>) -> Result<Job, Finish> {
+        let mut context = Context {
+            settings: &self.settings,
+            enabled: &mut self.enabled,
+            phase: &mut self.phase,
+            changed: &mut self.changed,
+        };
+        match command {
+            Command::Capability => {
+                out.extend_from_slice(b"* CAPABILITY ");
+                login::write_capabilities(context.settings, out);
+                out.extend_from_slice(b"\r\n");
+                Err(Finish::ok().with_sync(SyncMode::Whole))
+            }
+            Command::Noop | Command::Check => Err(Finish::ok().with_sync(SyncMode::Whole)),
+            Command::Id(pairs) => {
+                login::identify(&pairs, self.peer, out);
+                Err(Finish::ok().with_sync(SyncMode::Whole))
+            }
+            Command::Logout => {
+                out.extend_from_slice(b"* BYE Logging out\r\n");
+                self.phase = Phase::Closed;
+                Err(Finish::ok())
+            }
+            Command::StartTls => Err(Finish::bad("no TLS here")),
+            Command::Login { user, password } => {
+                login::Login::with_password(&user, password, self.peer, context.settings)
+                    .map(Job::Login)
+            }
+            Command::Authenticate { mechanism, initial } => {
+                login::Login::begin(&mechanism, initial, self.peer, &mut context, out)
+                    .map(Job::Login)
+            }
+            Command::Unauthenticate => {
+                // RFC 8437 §3: what was enabled and selected is forgotten.
+                let selected = matches!(self.phase, Phase::Selected(_));
+                self.enabled = Enabled::default();
+                self.phase = Phase::NotAuthenticated;
+                if selected {
+                    Ok(Job::Manage(manage::Manage::close_mailbox()))
+                } else {
+                    Err(Finish::ok())
+                }
+            }
+            Command::Enable(names) => {
+                login::enable(&names, &mut context, out);
+                Err(Finish::ok())
+            }
+            Command::Namespace => {
+                // RFC 2342: one's own mailboxes; no others' and no shared ones yet.
+                out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+                Err(Finish::ok().with_sync(SyncMode::Whole))
+            }
+            Command::Idle => Ok(Job::Idle(sync::Idle::new(out))),
+            Command::Select(select) => select::Select::new(select, &mut context).map(Job::Select),
+            Command::List(list) => list::List::new(list, context.enabled.utf8).map(Job::List),
+            Command::Search(search) => {
+                search::Search::new(search, tag, &mut context).map(Job::Search)
+            }
+            Command::Fetch(fetch) => fetch::Fetch::new(fetch, &mut context).map(Job::Fetch),
+            Command::Store(store) => store::Store::new(store, &mut context).map(Job::Store),
+            command => manage::begin(command, &mut context).map(Job::Manage),
+        }
+    }
+}

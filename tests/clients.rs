@@ -330,7 +330,7 @@ fn mutt_by_imap() {
     // The third is put into Sent, which deletes it here; the first is deleted.
     mutt.press(&["3", "Enter", "s", "C-u", "=Sent", "Enter"]);
     mutt.expect("Del:1");
-    mutt.press(&["q", "1", "Enter", "d"]);
+    mutt.press(&["1", "Enter", "d"]);
     mutt.expect("Del:2");
     mutt.press(&["q"]);
     mutt.expect_end();

@@ -175,7 +175,10 @@ fn hostile_commands_are_answered() {
         ("CREATE \"a\u{7}b\"".to_owned(), "t NO [CANNOT]"),
         ("CREATE INBOX".to_owned(), "t NO [ALREADYEXISTS]"),
         ("DELETE inbox".to_owned(), "t NO [CANNOT]"),
-        (format!("LIST \"\" \"{}\"", "*%".repeat(2000)), "t NO [CANNOT]"),
+        (
+            format!("LIST \"\" \"{}\"", "*%".repeat(2000)),
+            "t NO [CANNOT]",
+        ),
         (
             format!("SELECT {}", "x".repeat(70_000)),
             "t BAD command too long",

@@ -102,11 +102,15 @@ client.logout()
 # Names and texts in UTF-8 (RFC 6855).
 client = imaplib.IMAP4(HOST, IMAP)
 ok(client.login(USER, "pw"))
+text = "Subject: gr\u00fc\u00dfe\r\n\r\n\u2026\r\n".encode()
+ok(client.create("Entw&APw-rfe"))
+# With UTF-8 enabled imaplib puts its `UTF8 (` into the message.
+ok(client.append("Entw&APw-rfe", None, None, text))
 ok(client.enable("UTF8=ACCEPT"))
-ok(client.create('"Entw\u00fcrfe"'))
 assert '"Entw\u00fcrfe"'.encode() in b"\n".join(ok(client.list('""', "*")))
-ok(client.append('"Entw\u00fcrfe"', None, None, "Subject: gr\u00fc\u00dfe\r\n\r\n\u2026\r\n".encode()))
 ok(client.select('"Entw\u00fcrfe"'))
 assert "gr\u00fc\u00dfe".encode() in ok(client.fetch("1", "(ENVELOPE)"))[0]
+assert ok(client.sort("(REVERSE DATE)", "UTF-8", "ALL")) == [b"1"]
+assert ok(client.thread("REFERENCES", "UTF-8", "ALL")) == [b"(1)"]
 client.logout()
 print("imaplib: all well")

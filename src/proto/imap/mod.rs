@@ -178,6 +178,9 @@ pub enum Ask {
         name: String,
         /// In order; at least one.
         messages: Vec<Incoming>,
+        /// REPLACE: this message of the open mailbox goes in the same batch. One that is gone
+        /// already is [`Refusal::Gone`].
+        replaces: Option<u32>,
     },
 }
 
@@ -360,6 +363,8 @@ pub enum Refusal {
     Missing,
     /// There is one of this name: `[ALREADYEXISTS]`.
     Exists,
+    /// The message is gone: `[EXPUNGEISSUED]`.
+    Gone,
     /// Over quota: `[OVERQUOTA]`.
     OverQuota,
     /// A name or a flag that cannot be: `[CANNOT]`.

@@ -26,6 +26,7 @@ pub const WORDS: &[&[u8]] = &[
     b"a APPEND INBOX (\\Seen k) {9}\r\n",
     b"A: b\r\n\r\nx",
     b"a APPEND INBOX {3+}\r\nabc {3+}\r\nabc\r\n",
+    b"a REPLACE 1 INBOX {3+}\r\nabc\r\n",
     b"a APPEND nowhere {3+}\r\nabc\r\n",
     b"a FETCH 1:* (FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)\r\n",
     b"a FETCH 1 (BODY[] BODY[1] BODY[HEADER.FIELDS (A)]<1.2> BINARY[1] PREVIEW)\r\n",

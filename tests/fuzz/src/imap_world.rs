@@ -303,9 +303,29 @@ impl World {
                 desk.chunks.clear();
                 Answer::Done(Ok(()))
             }
-            Ask::Append { name, messages } => {
+            Ask::Append {
+                name,
+                messages,
+                replaces,
+            } => {
                 assert!(!messages.is_empty());
-                Answer::Appended(self.append(&name, messages, desk))
+                if let Some(uid) = replaces {
+                    let found = self
+                        .by_id(desk)
+                        .and_then(|folder| folder.find(uid).map(drop));
+                    if found.is_err() {
+                        return Answer::Appended(Err(Refusal::Gone));
+                    }
+                }
+                let appended = self.append(&name, messages, desk);
+                if let (Some(uid), Ok(_)) = (replaces, &appended) {
+                    self.modseq += 1;
+                    let modseq = self.modseq;
+                    if let Ok(folder) = self.by_id(desk) {
+                        folder.expunge(&[uid], modseq);
+                    }
+                }
+                Answer::Appended(appended)
             }
         }
     }

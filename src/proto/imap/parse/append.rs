@@ -1,4 +1,5 @@
-//! APPEND up to its literal (RFC 9051 §6.3.12, RFC 3502, RFC 6855 §4): the message itself passes by.
+//! APPEND and REPLACE up to their literal (RFC 9051 §6.3.12, RFC 3502, RFC 6855 §4, RFC 8508): the
+//! message itself passes by.
 
 use super::super::command::{Append, RawName};
 use super::token::{Parsed, SyntaxError, Tokens};
@@ -16,8 +17,10 @@ pub enum AppendPrefix {
         name: RawName,
         /// What comes with the message.
         append: Append,
+        /// REPLACE: the message that goes.
+        replaces: Option<Replaced>,
     },
-    /// It is APPEND, and wrong.
+    /// It is one of the two, and wrong.
     Bad {
         /// Of the command.
         tag: Box<[u8]>,
@@ -26,19 +29,34 @@ pub enum AppendPrefix {
     },
 }
 
+/// The message that REPLACE names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// By UID; else by message number.
+    pub by_uid: bool,
+    /// `None`: `*`, the last one.
+    pub number: Option<u32>,
+}
+
 /// Looks at a command up to an announced literal, the announcement included.
 ///
 /// ```text
 /// append         = "APPEND" SP mailbox 1*append-message
 /// append-message = [SP flag-list] [SP date-time] SP append-data
 /// append-data    = literal / literal8 / "UTF8" SP "(" literal8 ")"
+/// replace        = ["UID" SP] "REPLACE" SP seq-number SP mailbox append-message      RFC 8508 §3.5
 /// ```
 pub fn parse_append_prefix(text: &[u8]) -> AppendPrefix {
     let mut tokens = Tokens::new(text);
     let Ok(tag) = tokens.tag() else {
         return AppendPrefix::Other;
     };
-    if tokens.space().is_err() || !tokens.take_word("APPEND") {
+    if tokens.space().is_err() {
+        return AppendPrefix::Other;
+    }
+    let by_uid = tokens.take_word("UID") && tokens.space().is_ok();
+    let is_replace = tokens.take_word("REPLACE");
+    if !is_replace && (by_uid || !tokens.take_word("APPEND")) {
         return AppendPrefix::Other;
     }
     let bad = |error| AppendPrefix::Bad {
@@ -47,6 +65,18 @@ pub fn parse_append_prefix(text: &[u8]) -> AppendPrefix {
     };
     if let Err(error) = tokens.space() {
         return bad(error);
+    }
+    let mut replaces = None;
+    if is_replace {
+        let number = if tokens.take(b'*') {
+            Ok(None)
+        } else {
+            tokens.nz_number().map(Some)
+        };
+        match number.and_then(|number| tokens.space().map(|()| number)) {
+            Ok(number) => replaces = Some(Replaced { by_uid, number }),
+            Err(error) => return bad(error),
+        }
     }
     if is_announcement(&tokens) {
         return AppendPrefix::Other;
@@ -60,6 +90,7 @@ pub fn parse_append_prefix(text: &[u8]) -> AppendPrefix {
             tag: tag.into(),
             name,
             append,
+            replaces,
         },
         Err(error) => bad(error),
     }

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use super::command::{Command, Modifier, StoreHow, Tagged};
-pub use append::{AppendPrefix, parse_append_again, parse_append_prefix};
+pub use append::{AppendPrefix, Replaced, parse_append_again, parse_append_prefix};
 use token::{Parsed, Tokens};
 pub use token::{SyntaxError, is_atom, month_name};
 
@@ -139,7 +139,7 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 15] = [
+const NAMED: [&str; 16] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
@@ -155,6 +155,7 @@ const NAMED: [&str; 15] = [
     "LSUB",
     "STATUS",
     "APPEND",
+    "REPLACE",
 ];
 
 fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
@@ -195,6 +196,11 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             Command::Enable(names)
         }
         // Its message is a literal, see `append`: without one it is incomplete.
+        "REPLACE" => {
+            return Err(
+                "REPLACE needs a message, a mailbox, and a literal with the new one".into(),
+            );
+        }
         "APPEND" => return Err("APPEND needs a mailbox, and a literal with the message".into()),
         _ => return mailbox::parse(name, tokens),
     }))

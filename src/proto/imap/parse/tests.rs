@@ -306,8 +306,14 @@ fn what_could_grow_without_bound_does_not() {
 #[test]
 fn append_up_to_its_literal() {
     let message = |text: &str| match parse_append_prefix(text.as_bytes()) {
-        AppendPrefix::Message { tag, name, append } => {
+        AppendPrefix::Message {
+            tag,
+            name,
+            append,
+            replaces,
+        } => {
             assert_eq!(&*tag, b"a");
+            assert_eq!(replaces.is_some(), text.contains("REPLACE"));
             (String::from_utf8(name).expect("ASCII"), append)
         }
         other => panic!("{text}: {other:?}"),
@@ -322,6 +328,16 @@ fn append_up_to_its_literal() {
     assert_eq!(append.flags.keywords, ["$Forwarded"]);
     assert_eq!(append.date_ms, Some(760_686_745_000));
     assert!(append.utf8);
+    assert_eq!(message("a REPLACE 4 Drafts (\\Draft) {1}\r\n").0, "Drafts");
+    assert_eq!(
+        message(
+            "a uid REPLACE * Drafts {1}\r\n"
+                .replace("uid", "UID")
+                .as_str()
+        )
+        .0,
+        "Drafts"
+    );
     for text in [
         "a APPEND {5}\r\n",
         "a LOGIN {5}\r\n",

@@ -1,4 +1,4 @@
-//! APPEND (RFC 9051 §6.3.12; MULTIAPPEND RFC 3502): messages on their way in.
+//! APPEND (RFC 9051 §6.3.12; MULTIAPPEND RFC 3502) and REPLACE (RFC 8508): messages on their way in.
 //!
 //! Guarantees: at most `limits::IMAP_APPEND_BYTES_MAX` of all messages of one command and a chunk are
 //! held, the rest is with the shard already; they come to the mailbox together, or not at all. A command that
@@ -20,6 +20,8 @@ use crate::limits::{BODY_CHUNK_BYTES, IMAP_APPEND_BYTES_MAX, IMAP_APPEND_MESSAGE
 pub(super) struct Append {
     name: String,
     bytes_max: u64,
+    /// REPLACE: this message goes.
+    replaces: Option<u32>,
     /// The last is coming in.
     messages: Vec<Incoming>,
     /// Bytes held of all of them.
@@ -33,6 +35,8 @@ pub(super) struct Append {
     streams: bool,
     stage: Stage,
     failure: Option<Finish>,
+    /// `APPENDUID`
+    done: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +70,12 @@ impl Append {
         append: command::Append,
         literal: Literal,
         bytes_max: u64,
+        replaces: Option<u32>,
     ) -> Append {
         let mut new = Append {
             name,
             bytes_max,
+            replaces,
             messages: Vec::new(),
             held: 0,
             literal,
@@ -78,6 +84,7 @@ impl Append {
             streams: false,
             stage: Stage::Check,
             failure: None,
+            done: Vec::new(),
         };
         new.begin(append, literal);
         new
@@ -181,6 +188,7 @@ impl Append {
                     return Turn::Ask(Ask::Append {
                         name: std::mem::take(&mut self.name),
                         messages: std::mem::take(&mut self.messages),
+                        replaces: self.replaces,
                     });
                 }
                 Stage::Abort => {
@@ -188,7 +196,18 @@ impl Append {
                     return Turn::Ask(Ask::Abort);
                 }
                 Stage::End => {
-                    let finish = self.failure.take().unwrap_or_else(Finish::confused);
+                    let code = std::mem::take(&mut self.done);
+                    let finish = match self.failure.take() {
+                        Some(failure) => failure,
+                        None if self.replaces.is_some() => {
+                            // RFC 8508 §3.2: the new message is there before the old one goes.
+                            out.extend_from_slice(b"* OK [");
+                            out.extend_from_slice(&code);
+                            out.extend_from_slice(b"] The new message is there\r\n");
+                            Finish::ok().with_modseq()
+                        }
+                        None => Finish::ok_with(code),
+                    };
                     return Turn::Finish(finish.with_sync(SyncMode::Whole));
                 }
                 Stage::Checking | Stage::Chunking | Stage::Finishing | Stage::Aborting => {
@@ -214,7 +233,7 @@ impl Append {
                 Stage::Octets
             }
             (Stage::Finishing, Answer::Appended(Ok((validity, uids)))) => {
-                self.failure = Some(appended(validity, &uids));
+                self.done = appended(validity, &uids);
                 Stage::End
             }
             (Stage::Finishing, Answer::Appended(Err(refusal))) => {
@@ -306,6 +325,7 @@ impl Append {
     /// over, or what is left of it is to be passed over.
     pub(super) fn take_literal(&mut self, text: &[u8], literal: Literal) -> bool {
         let parsed = match self.take_closing(text) {
+            _ if self.replaces.is_some() => Err("REPLACE has one message".into()),
             Some(rest) => parse_append_again(rest),
             None => Err("expected ) behind the message".into()),
         };
@@ -340,7 +360,7 @@ fn grow(body: &mut Vec<u8>, bytes: usize, announced: usize) {
 }
 
 /// `APPENDUID` (RFC 4315 §3).
-fn appended(validity: u32, uids: &[u32]) -> Finish {
+fn appended(validity: u32, uids: &[u32]) -> Vec<u8> {
     let mut ranges = Vec::new();
     for uid in uids {
         sets::push(&mut ranges, *uid);
@@ -349,5 +369,5 @@ fn appended(validity: u32, uids: &[u32]) -> Finish {
     // Writing to a Vec cannot fail.
     let _ = write!(code, "APPENDUID {validity} ");
     sets::write(&ranges, &mut code);
-    Finish::ok_with(code)
+    code
 }

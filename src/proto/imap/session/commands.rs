@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, parse_append_prefix, parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, parse_append_prefix, parse_command, parse_tag,
 };
 use super::super::{Ask, names, write};
 use super::finish::{Finish, SyncMode};
@@ -130,6 +130,31 @@ impl Session {
         self.task = Some(Box::new(Task { tag, name, job }));
     }
 
+    /// Where APPEND and REPLACE put a message, and which one goes.
+    fn append_to(
+        &mut self,
+        name: &[u8],
+        replaces: Option<Replaced>,
+    ) -> Result<(String, Option<u32>), String> {
+        let name = names::decode(name, self.enabled.utf8).map_err(|error| error.to_string())?;
+        let Some(replaced) = replaces else {
+            return Ok((name, None));
+        };
+        let selected = match &self.phase {
+            Phase::Selected(selected) if !selected.read_only => selected,
+            Phase::Selected(_) => return Err("the mailbox is open for reading only".to_owned()),
+            _ => return Err("select a mailbox first".to_owned()),
+        };
+        let view = &selected.view;
+        let uid = match replaced.number {
+            None => Some(view.last_uid()).filter(|uid| *uid > 0),
+            Some(uid) if replaced.by_uid => view.number(uid).map(|_| uid),
+            Some(number) => view.uid(number),
+        };
+        let uid = uid.ok_or_else(|| "no such message".to_owned())?;
+        Ok((name, Some(uid)))
+    }
+
     /// A literal is announced: it becomes part of the command, or is a message, or is refused before
     /// the client sends it.
     fn take_literal(&mut self, literal: Literal, out: &mut Vec<u8>) -> Option<Step<Ask>> {
@@ -164,18 +189,26 @@ impl Session {
             AppendPrefix::Message { .. } if matches!(self.phase, Phase::NotAuthenticated) => {
                 "log in first".into()
             }
-            AppendPrefix::Message { tag, name, append } => {
-                let bytes_max = self.settings.message_bytes_max;
-                match names::decode(&name, self.enabled.utf8) {
-                    Ok(name) => {
-                        self.frames.take_message();
-                        let append = append::Append::new(name, append, literal, bytes_max);
-                        self.start(tag, "APPEND", Job::Append(append));
-                        return None;
-                    }
-                    Err(error) => error.to_string().into(),
+            AppendPrefix::Message {
+                tag,
+                name,
+                append,
+                replaces,
+            } => match self.append_to(&name, replaces) {
+                Ok((name, replaces)) => {
+                    self.frames.take_message();
+                    let bytes_max = self.settings.message_bytes_max;
+                    let append = append::Append::new(name, append, literal, bytes_max, replaces);
+                    let command = if replaces.is_some() {
+                        "REPLACE"
+                    } else {
+                        "APPEND"
+                    };
+                    self.start(tag, command, Job::Append(append));
+                    return None;
                 }
-            }
+                Err(error) => error.into(),
+            },
         };
         self.frames.refuse_literal();
         self.refuse(&tag, &error, out)

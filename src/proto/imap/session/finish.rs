@@ -75,6 +75,7 @@ impl Finish {
             Refusal::Missing if may_create => ("TRYCREATE", "no such mailbox".into()),
             Refusal::Missing => ("NONEXISTENT", "no such mailbox".into()),
             Refusal::Exists => ("ALREADYEXISTS", "there is a mailbox of this name".into()),
+            Refusal::Gone => ("EXPUNGEISSUED", "the message is gone".into()),
             Refusal::OverQuota => ("OVERQUOTA", "over quota".into()),
             Refusal::Cannot(text) => ("CANNOT", text.into()),
             Refusal::Limit(text) => ("LIMIT", text.into()),

@@ -300,6 +300,12 @@ impl Session {
             Job::Idle(job) => job.go(&mut context, out),
             Job::Sync(job, finish) => match job.go(&mut context, out) {
                 Turn::Finish(_) => Turn::Finish(std::mem::take(finish).without_sync()),
+                Turn::Bye(_) if task.name == "DELETE" => {
+                    // The client knows that the mailbox it had open is gone.
+                    out.extend_from_slice(b"* OK [CLOSED] The mailbox was deleted\r\n");
+                    *context.phase = Phase::Authenticated;
+                    Turn::Finish(std::mem::take(finish).without_sync())
+                }
                 turn => turn,
             },
         };

@@ -6,8 +6,8 @@ use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::Asked;
 use super::{Desk, at_once, later, refusal};
-use crate::proto::imap::{Answer, Incoming};
-use crate::store::{Append, Flags, NewMessage, StreamId};
+use crate::proto::imap::{Answer, Incoming, Refusal};
+use crate::store::{Append, Flags, NewMessage, StoreError, StreamId};
 
 /// Takes a piece of a message.
 pub(super) fn chunk(
@@ -60,13 +60,18 @@ pub(super) fn append(
     desk: Rc<Desk>,
     name: String,
     messages: Vec<Incoming>,
+    replaces: Option<u32>,
 ) -> Asked {
     let found = desk.partition(shard).and_then(|partition| {
         let found = partition.mailbox(&desk.address, &name);
         let info = found.map_err(|error| refusal(error, &desk.address))?;
-        Ok((partition, info.id))
+        let replaces = match replaces {
+            Some(uid) => Some((desk.open_id()?, uid)),
+            None => None,
+        };
+        Ok((partition, info.id, replaces))
     });
-    let (partition, mailbox) = match found {
+    let (partition, mailbox, replaces) = match found {
         Ok(found) => found,
         Err(refusal) => {
             abort(shard, &desk);
@@ -95,12 +100,14 @@ pub(super) fn append(
         let append = Append {
             mailbox,
             messages: messages.collect(),
-            replaces: None,
+            replaces,
             now_ms,
         };
         let appended = partition.append(&desk.address, append).await;
         Answer::Appended(match appended {
             Ok(appended) => Ok((appended.validity, appended.uids)),
+            // The mailbox was there a moment ago.
+            Err(StoreError::Missing) if replaces.is_some() => Err(Refusal::Gone),
             Err(error) => Err(refusal(error, &desk.address)),
         })
     })

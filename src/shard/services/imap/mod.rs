@@ -202,7 +202,11 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             append::abort(shard, &desk);
             at_once(Answer::Done(Ok(())))
         }
-        Ask::Append { name, messages } => append::append(shard, key, desk, name, messages),
+        Ask::Append {
+            name,
+            messages,
+            replaces,
+        } => append::append(shard, key, desk, name, messages, replaces),
     }
 }
 

@@ -311,7 +311,7 @@ fn a_second_server_and_a_newer_store_are_refused() {
             std::fs::write(store, text).expect("written");
         }
     };
-    write(&text.replacen("format 1", "format 99", 1));
+    write(&text.replacen("format 2", "format 99", 1));
     let Err(said) = Server::try_start(&server.data, &[]) else {
         panic!("a newer store was opened");
     };

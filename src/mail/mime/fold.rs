@@ -54,7 +54,7 @@ pub fn fold_into(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// The same for ISO-8859-1, as Windows-1252 has it.
+/// Appends ASCII in lower case.
 pub(super) fn push_lowercase(ascii: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(ascii);

@@ -58,8 +58,11 @@ impl Needle {
 }
 
 /// Searches messages; its buffers serve one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TextSearch {
+    decode: Decode,
+    encoding: Encoding,
+    transfer: TransferDecoder,
     /// Without transfer encoding; what has not been folded.
     decoded: Vec<u8>,
     /// Folded; the last bytes of what has been searched stay, for matches across windows.
@@ -67,19 +70,26 @@ pub struct TextSearch {
 }
 
 /// How bytes become text.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Decode {
     Utf8,
     Latin1,
     Other(fn(&[u8]) -> String),
 }
 
-impl TextSearch {
-    /// With empty buffers.
-    pub fn new() -> TextSearch {
-        TextSearch::default()
+impl Default for TextSearch {
+    fn default() -> TextSearch {
+        TextSearch {
+            decode: Decode::Utf8,
+            encoding: Encoding::Identity,
+            transfer: TransferDecoder::new(Encoding::Identity),
+            decoded: Vec::new(),
+            folded: Vec::new(),
+        }
     }
+}
 
+impl TextSearch {
     /// SEARCH HEADER: one of the header's fields of that name holds the string, decoded
     /// (RFC 9051 §6.4.4; an empty string: there is such a field).
     pub fn header(&mut self, needle: &Needle, header: &[u8], name: &[u8]) -> bool {
@@ -136,7 +146,13 @@ impl TextSearch {
 
     /// The text of one part holds the string.
     pub fn text(&mut self, needle: &Needle, part: &Part, header: &[u8], body: &[u8]) -> bool {
-        let decode = match part.charset {
+        self.begin_text(part, header);
+        self.feed_text(needle, body, true)
+    }
+
+    /// Gets ready for the text of a part whose body comes in pieces.
+    pub fn begin_text(&mut self, part: &Part, header: &[u8]) {
+        self.decode = match part.charset {
             Charset::Utf8 => Decode::Utf8,
             Charset::Latin1 => Decode::Latin1,
             Charset::Other => match decoder(&charset_name(part, header)) {
@@ -144,46 +160,41 @@ impl TextSearch {
                 Some(decode) => Decode::Other(decode),
             },
         };
+        self.encoding = part.encoding;
+        self.transfer = TransferDecoder::new(part.encoding);
         self.decoded.clear();
         self.folded.clear();
-        if let Decode::Other(decode) = decode {
-            let mut transfer = TransferDecoder::new(part.encoding);
-            let mut rest = body.chunks(WINDOW_BYTES).peekable();
-            while let Some(window) = rest.next() {
-                transfer.feed(window, &mut self.decoded);
-                if rest.peek().is_none() {
-                    transfer.finish(&mut self.decoded);
-                } else if self.decoded.len() < CHARSET_BYTES {
-                    continue;
-                }
-                fold_into(&decode(&self.decoded), &mut self.folded);
-                self.decoded.clear();
-                if self.found(needle) {
-                    return true;
-                }
-            }
-            return self.found(needle);
-        }
-        let mut transfer = TransferDecoder::new(part.encoding);
-        let mut windows = body.chunks(WINDOW_BYTES).peekable();
+    }
+
+    /// Takes the next piece of the body; `true`: it, or what came before it, holds the string.
+    pub fn feed_text(&mut self, needle: &Needle, piece: &[u8], is_last: bool) -> bool {
+        let mut windows = piece.chunks(WINDOW_BYTES).peekable();
         while let Some(window) = windows.next() {
-            let is_last = windows.peek().is_none();
-            if part.encoding == Encoding::Identity && self.decoded.is_empty() {
-                let used = push_text(window, decode, is_last, &mut self.folded);
+            let is_last = is_last && windows.peek().is_none();
+            if self.encoding == Encoding::Identity && self.decoded.is_empty() {
+                // Nothing is in front of it, so it is folded where it is.
+                let used = push_text(window, self.decode, is_last, &mut self.folded);
                 self.decoded.extend_from_slice(&window[used..]);
             } else {
-                transfer.feed(window, &mut self.decoded);
-                if is_last {
-                    transfer.finish(&mut self.decoded);
-                }
-                let used = push_text(&self.decoded, decode, is_last, &mut self.folded);
-                self.decoded.drain(..used);
+                self.transfer.feed(window, &mut self.decoded);
+                self.fold_decoded(is_last);
             }
             if self.found(needle) {
                 return true;
             }
         }
+        if is_last {
+            self.fold_decoded(true);
+        }
         self.found(needle)
+    }
+
+    fn fold_decoded(&mut self, is_last: bool) {
+        if is_last {
+            self.transfer.finish(&mut self.decoded);
+        }
+        let used = push_text(&self.decoded, self.decode, is_last, &mut self.folded);
+        self.decoded.drain(..used);
     }
 
     /// Searches what is folded, and leaves as much of it as a match may have begun in.
@@ -250,7 +261,14 @@ fn push_text(bytes: &[u8], decode: Decode, is_last: bool, out: &mut Vec<u8>) -> 
             push_latin1(bytes, out);
             bytes.len()
         }
-        Decode::Other(_) | Decode::Utf8 => {
+        Decode::Other(decode) => {
+            if !is_last && bytes.len() < CHARSET_BYTES {
+                return 0;
+            }
+            fold_into(&decode(bytes), out);
+            bytes.len()
+        }
+        Decode::Utf8 => {
             let used = match is_last {
                 true => bytes.len(),
                 false => complete_prefix(bytes),
@@ -288,3 +306,6 @@ fn push_latin1(bytes: &[u8], out: &mut Vec<u8>) {
         rest = &rest[other..];
     }
 }
+
+#[cfg(test)]
+mod tests;

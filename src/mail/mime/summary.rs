@@ -565,3 +565,6 @@ fn addresses_text(list: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

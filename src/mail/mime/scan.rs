@@ -59,6 +59,11 @@ impl Structure {
             .map(|field| &self.values[field.start as usize..field.end as usize])
     }
 
+    /// Nothing in any of the values is beyond ASCII.
+    pub fn is_ascii(&self) -> bool {
+        self.values.is_ascii()
+    }
+
     /// The first of [`Structure::values`].
     pub fn value(&self, part: usize, name: FieldName) -> Option<&[u8]> {
         self.values(part, name).next()

@@ -15,7 +15,7 @@ use memchr::memmem::Finder;
 
 use super::decode::TransferDecoder;
 use super::fields::{fields, line_name};
-use super::fold::{ascii_prefix, fold_char, fold_into, push_lowercase};
+use super::fold::{fold_char, fold_into, push_lowercase};
 use super::parts::{Charset, Encoding, Kind, Part, Parts};
 use super::preview::charset_name;
 use super::text::{decode_field, decoder};
@@ -32,6 +32,8 @@ const CHARACTER_BYTES_MAX: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Needle {
     finder: Finder<'static>,
+    /// The same in the bytes of [`Latin1`]; `None`: no text in that charset can hold it.
+    latin1: Option<Finder<'static>>,
 }
 
 impl Needle {
@@ -40,13 +42,11 @@ impl Needle {
     pub fn new(text: &str) -> Needle {
         let mut folded = Vec::new();
         fold_into(text, &mut folded);
+        let latin1: Option<Vec<u8>> = text.chars().map(|it| LATIN1.byte(fold_char(it))).collect();
         Needle {
             finder: Finder::new(&folded).into_owned(),
+            latin1: latin1.map(|bytes| Finder::new(&bytes).into_owned()),
         }
-    }
-
-    fn len(&self) -> usize {
-        self.finder.needle().len()
     }
 
     /// `text` holds the string.
@@ -168,6 +168,9 @@ impl TextSearch {
 
     /// Takes the next piece of the body; `true`: it, or what came before it, holds the string.
     pub fn feed_text(&mut self, needle: &Needle, piece: &[u8], is_last: bool) -> bool {
+        if matches!(self.decode, Decode::Latin1) && needle.latin1.is_none() {
+            return false;
+        }
         let mut windows = piece.chunks(WINDOW_BYTES).peekable();
         while let Some(window) = windows.next() {
             let is_last = is_last && windows.peek().is_none();
@@ -199,11 +202,16 @@ impl TextSearch {
 
     /// Searches what is folded, and leaves as much of it as a match may have begun in.
     fn found(&mut self, needle: &Needle) -> bool {
-        if needle.finder.find(&self.folded).is_some() {
+        let finder = match self.decode {
+            Decode::Latin1 => needle.latin1.as_ref(),
+            Decode::Utf8 | Decode::Other(_) => Some(&needle.finder),
+        };
+        let Some(finder) = finder else { return false };
+        if finder.find(&self.folded).is_some() {
             return true;
         }
-        let kept = self.folded.len().min(needle.len().saturating_sub(1));
-        self.folded.drain(..self.folded.len() - kept);
+        let kept = finder.needle().len().saturating_sub(1);
+        self.folded.drain(..self.folded.len().saturating_sub(kept));
         false
     }
 }
@@ -242,23 +250,43 @@ fn push_lossy(bytes: &[u8], out: &mut Vec<u8>) {
     fold_into(&String::from_utf8_lossy(bytes), out);
 }
 
-/// Windows-1252 and with it ISO-8859-1, folded, from byte 128 on.
-static LATIN1: LazyLock<Vec<String>> = LazyLock::new(|| {
+/// Windows-1252 and with it ISO-8859-1. Its texts stay in it: folding is a look into a table, and
+/// the string that is searched for is turned into the same bytes.
+struct Latin1 {
+    /// What each byte's character folds to.
+    folded: [char; 256],
+    /// For each byte, the first of those that fold to the same.
+    first: [u8; 256],
+}
+
+static LATIN1: LazyLock<Latin1> = LazyLock::new(|| {
     let decode = decoder(b"windows-1252");
-    (0x80..=0xff_u8)
-        .map(|byte| match decode {
-            Some(decode) => decode(&[byte]).chars().map(fold_char).collect(),
-            None => fold_char(byte as char).to_string(),
-        })
-        .collect()
+    let folded: [char; 256] = std::array::from_fn(|byte| {
+        let decoded = decode.and_then(|decode| decode(&[byte as u8]).chars().next());
+        fold_char(decoded.unwrap_or(char::from(byte as u8)))
+    });
+    let first = std::array::from_fn(|byte| {
+        let same = folded.iter().position(|it| *it == folded[byte]);
+        same.unwrap_or(byte) as u8
+    });
+    Latin1 { folded, first }
 });
 
-/// Appends the folded text of `bytes`; returns how many of them it took: all, but for a character
+impl Latin1 {
+    /// The byte that stands for a folded character.
+    fn byte(&self, folded: char) -> Option<u8> {
+        let index = self.folded.iter().position(|it| *it == folded);
+        index.map(|index| index as u8)
+    }
+}
+
+/// Appends the folded text of `bytes`, of Latin-1 its folded bytes; returns how many it took: all, but for a character
 /// that is not complete and may become so.
 fn push_text(bytes: &[u8], decode: Decode, is_last: bool, out: &mut Vec<u8>) -> usize {
     match decode {
         Decode::Latin1 => {
-            push_latin1(bytes, out);
+            let first = &LATIN1.first;
+            out.extend(bytes.iter().map(|byte| first[usize::from(*byte)]));
             bytes.len()
         }
         Decode::Other(decode) => {
@@ -273,7 +301,7 @@ fn push_text(bytes: &[u8], decode: Decode, is_last: bool, out: &mut Vec<u8>) -> 
                 true => bytes.len(),
                 false => complete_prefix(bytes),
             };
-            match std::str::from_utf8(&bytes[..used]) {
+            match simdutf8::basic::from_utf8(&bytes[..used]) {
                 Ok(text) => fold_into(text, out),
                 Err(_) => push_lossy(&bytes[..used], out),
             }
@@ -289,21 +317,6 @@ fn complete_prefix(bytes: &[u8]) -> usize {
     match bytes[tail..].iter().rposition(is_start) {
         Some(at) if std::str::from_utf8(&bytes[tail + at..]).is_err() => tail + at,
         _ => bytes.len(),
-    }
-}
-
-fn push_latin1(bytes: &[u8], out: &mut Vec<u8>) {
-    let table = &**LATIN1;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let ascii = ascii_prefix(rest);
-        push_lowercase(&rest[..ascii], out);
-        rest = &rest[ascii..];
-        let other = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
-        for byte in &rest[..other] {
-            out.extend_from_slice(table[usize::from(byte & 0x7f)].as_bytes());
-        }
-        rest = &rest[other..];
     }
 }
 

@@ -73,9 +73,7 @@ async fn take_chunk(
         }
         for number in partitions {
             let stream = shard
-                .on_partition(number, |partition| {
-                    Box::pin(async move { partition.open_stream() })
-                })
+                .on_partition(number, async move |partition| partition.open_stream())
                 .await
                 .map_err(|error| store_reply(&error))?;
             let mut streams = shard.streams.0.borrow_mut();
@@ -87,8 +85,8 @@ async fn take_chunk(
         let _held = shard.hold_memory(bytes.len());
         let piece = bytes.clone();
         shard
-            .on_partition(number, move |partition| {
-                Box::pin(async move { partition.append_stream(stream, piece).await })
+            .on_partition(number, async move |partition| {
+                partition.append_stream(stream, piece).await
             })
             .await
             .map_err(|error| store_reply(&error))?;
@@ -108,11 +106,9 @@ fn abort_all(shard: &Rc<Shard>, targets: Vec<(u16, StreamId)>) {
         super::super::spawn(async move {
             // A partition that cannot be asked has no stream either.
             let _ = shard
-                .on_partition(number, move |partition| {
-                    Box::pin(async move {
-                        partition.abort_stream(stream);
-                        Ok(())
-                    })
+                .on_partition(number, async move |partition| {
+                    partition.abort_stream(stream);
+                    Ok(())
                 })
                 .await;
         });
@@ -356,12 +352,10 @@ pub(super) async fn deliver_to(
         return result.unwrap_or_else(|error| vec![Err(error); count]);
     }
     let result = shard
-        .on_partition(partition, move |partition| {
-            Box::pin(async move {
-                let results = partition.deliver_from(&mut delivery).await;
-                // Back to the thread whose memory it is.
-                Ok((results, delivery))
-            })
+        .on_partition(partition, async move |partition| {
+            let results = partition.deliver_from(&mut delivery).await;
+            // Back to the thread whose memory it is.
+            Ok((results, delivery))
         })
         .await;
     let result = result.and_then(|(results, _)| results);

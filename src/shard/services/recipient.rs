@@ -193,16 +193,14 @@ async fn is_there(shard: &Rc<Shard>, address: &Address) -> Result<bool, Reply> {
     let wanted = address.clone();
     let found = shard
         .mesh
-        .call(shard, shard.owner_of(number), move |owner| {
-            Box::pin(async move {
-                let Some(partition) = owner.partition(number) else {
-                    return Err(store_reply(&StoreError::Closing));
-                };
-                match health_reply(&partition.health()) {
-                    Some(refusal) => Err(refusal),
-                    None => Ok(partition.has_account(&wanted)),
-                }
-            })
+        .call(shard, shard.owner_of(number), async move |owner| {
+            let Some(partition) = owner.partition(number) else {
+                return Err(store_reply(&StoreError::Closing));
+            };
+            match health_reply(&partition.health()) {
+                Some(refusal) => Err(refusal),
+                None => Ok(partition.has_account(&wanted)),
+            }
         })
         .await?;
     if found {

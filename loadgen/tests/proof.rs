@@ -100,6 +100,33 @@ fn the_time_to_where_pop3_shows_it_is_measured() {
 }
 
 #[test]
+fn what_is_seen_after_the_run_is_in_its_logs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::default();
+    let (inbound, outbound) = (fake::smtp(&store, &[]), fake::pop3(&store));
+    let results = dir.path().join("results");
+    // The first look comes long after the last message.
+    let (status, json, text) = loadgen(
+        dir.path(),
+        &format!(
+            "smtp --target {inbound} --count 10 --users 2 --connections 1 --results {} --end-to-end \
+             pop3:{outbound} --watch-users 2 --poll-every 2s --mailbox-password pw",
+            results.display()
+        ),
+    );
+    assert_eq!(status, 0, "{text}");
+    assert_eq!(json["verbs"]["250->visible"]["count"], 10, "{text}");
+    let log = loadgen::results::hdr::read(&results.join("hdr.log")).expect("a log");
+    let logged = log["250->visible"].total().expect("some times");
+    assert_eq!(logged.len(), 10);
+    assert_eq!(
+        json["verbs"]["250->visible"]["max_ns"],
+        logged.max(),
+        "{text}"
+    );
+}
+
+#[test]
 fn mail_that_never_becomes_visible_is_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::default();

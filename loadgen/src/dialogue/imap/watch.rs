@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Event, Login};
 use super::responses::Piece;
+use crate::dialogue::secured::Upgrade;
 use crate::dialogue::{Dialogue, End, Next, Work};
 use crate::message::MessageId;
 use crate::pool::Pool;
@@ -251,6 +252,17 @@ impl Dialogue for ImapWatch {
         if !work.schedule.is_over(now) && end != End::Cut {
             work.again.push_back(self.mailbox);
         }
+    }
+}
+
+impl Upgrade for ImapWatch {
+    fn wants_tls(&self) -> bool {
+        self.client.wants_tls()
+    }
+
+    fn upgraded(&mut self, _work: &mut ImapWatchWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.client.upgraded(now, out);
+        Next::Wait
     }
 }
 

@@ -368,6 +368,7 @@ pub fn table(judgements: &[Judgement]) -> String {
         };
         let left_out = match judgement.left_out.len() {
             0 => String::new(),
+            1 => "  a class left out".to_owned(),
             count => format!("  {count} classes left out"),
         };
         // Writing to a string cannot fail.

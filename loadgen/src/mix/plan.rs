@@ -72,7 +72,8 @@ impl Expected {
         let seconds = population.time.as_secs_f64();
         let rate = population.mean_rate(class) * load;
         let watched = class.kind == Kind::Inbound && population.watched().is_some();
-        let sampled = rate.min(class.watch_messages);
+        // After each that is followed there is a gap, and then the next that comes.
+        let sampled = 1.0 / (1.0 / rate + 1.0 / class.watch_messages);
         let mut wanted = surely(qos.operations_min()) / rate;
         if watched {
             wanted = wanted.max(surely(qos.deliveries_min()) / sampled);

@@ -106,7 +106,8 @@ fn what_will_be_too_little_is_said_before() {
     // One a second, and one a second followed; 200 operations come in 245 s nearly always.
     let expected = Expected {
         operations: 60.0,
-        deliveries: Some(60.0),
+        // As long again until the next one comes.
+        deliveries: Some(30.0),
         longer: Some(Duration::from_secs(248)),
     };
     assert_eq!(of(inbound, 1.0), expected);
@@ -125,14 +126,15 @@ fn what_will_be_too_little_is_said_before() {
         "{text}"
     );
     // Enough time, and enough users, are as good.
-    for (time, users) in [(309, 3600), (65, 20_000)] {
+    for (time, users) in [(309, 3600), (80, 20_000)] {
         let (_, text) = plan(time, users);
         assert!(!text.contains("TOO FEW"), "{text}");
     }
     // However many users: the sample for deliveries is what it is.
     let (population, _) = plan(60, 3_600_000);
     let expected = Expected::of(&population, &population.classes[0], 1.0);
-    assert_eq!(expected.deliveries, Some(60.0));
+    let deliveries = expected.deliveries.expect("POP3 shows them");
+    assert!((59.9..=60.0).contains(&deliveries), "{deliveries}");
 }
 
 #[test]

@@ -183,6 +183,15 @@ fn end_to_end() {
         assert_eq!(json["end_to_end"]["way"], way);
         // All users are watched: every message is seen.
         assert_eq!(json["verbs"]["250->visible"]["count"], 40, "{text}");
+        // The same by messages, each with a session of its own.
+        let (status, json, text) = dovecot.loadgen(&format!(
+            "lmtp --target LMTP --count 20 --rate 20 --users 8 --connections 2 --size 2K \
+             --end-to-end {way}:IMAP --watch-messages 20 --poll-every 200ms --mailbox-password pw"
+        ));
+        assert_eq!(status, 0, "{text}");
+        let seen = json["end_to_end"]["seen"].as_u64().expect("a number");
+        assert!((3..=20).contains(&seen), "{text}");
+        assert_eq!(json["end_to_end"]["not_seen"], 0, "{text}");
     }
 }
 

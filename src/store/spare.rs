@@ -209,7 +209,9 @@ impl<D: Disk> Partition<D> {
         let bytes = self.settings.segment_bytes;
         let is_wanted = || !self.closing.get() && !self.full.get();
         // A small segment has several pieces, too, so that what comes between them is tried.
-        let piece_bytes = (bytes / 8).next_multiple_of(BLOCK_BYTES as u64).min(PIECE_BYTES);
+        let piece_bytes = (bytes / 8)
+            .next_multiple_of(BLOCK_BYTES as u64)
+            .min(PIECE_BYTES);
         for offset in (0..bytes).step_by(piece_bytes as usize) {
             let length = piece_bytes.min(bytes - offset);
             if !is_wanted() || !self.disk.erase(&file, offset, length).await? {

@@ -1,12 +1,14 @@
 //! How much load a run makes, and which part of it this process makes.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Common, DURATION, cpus, mail, observe_log};
+use super::{Common, DURATION, Verdict, cpus, finish, mail, observe_log};
 use crate::cli::{Load, Run};
 use crate::progress::{Goal, Progress};
-use crate::run::{self, Part, Plan};
+use crate::report::Title;
+use crate::run::{self, Part, Plan, Summary};
 use crate::schedule::{Curve, Offer, Schedule, Spacing};
 use crate::target::Target;
 use crate::task::Task;
@@ -34,6 +36,37 @@ pub fn task(flags: &Run, load: &Load) -> Task {
         processes: load.processes,
         index: None,
     })
+}
+
+/// Runs what the flags ask for, or the share of it that this process was given, and shows it.
+///
+/// # Errors
+/// Those of `run`; when results cannot be written.
+pub fn shown(
+    flags: &Run,
+    load: &Load,
+    common: &Common,
+    run: impl FnOnce(Task) -> Result<(Title, Summary), String>,
+) -> Result<Verdict, String> {
+    let task = task(flags, load);
+    let share = task.is_share();
+    let (title, summary) = run(task)?;
+    // Whoever has shared the run out tells it all.
+    if share {
+        Ok(true)
+    } else {
+        finish(&title, &summary, common)
+    }
+}
+
+/// The file of a process that has a share: `FILE.0` and so on, or `FILE` where there is one process;
+/// `None` for the one that shares the run out.
+pub fn file_of(task: &Task, path: &Path) -> Option<PathBuf> {
+    match task.index {
+        _ if task.shares_out() => None,
+        Some(index) => Some(path.with_added_extension(index.to_string())),
+        None => Some(path.to_owned()),
+    }
 }
 
 /// Sets the beginning of a run, and says what this process does of it.
@@ -123,14 +156,14 @@ pub fn described(flags: &Run, load: &Load, task: &Task) -> String {
         1 => String::new(),
         processes => format!(" in {processes} processes"),
     };
-    match task.rate {
-        Some(rate) => format!(
-            "open loop, {rate}/s {}, at most {connections} connections{processes}",
-            match load.arrivals {
-                Spacing::Poisson => "Poisson",
-                Spacing::Uniform => "uniform",
-            }
-        ),
-        None => format!("closed loop, {connections} connections{processes}"),
-    }
+    let rate = match (task.rate, &load.curve) {
+        (Some(rate), _) => format!("{rate}/s"),
+        (None, Some(_)) => "along a curve,".to_owned(),
+        (None, None) => return format!("closed loop, {connections} connections{processes}"),
+    };
+    let arrivals = match load.arrivals {
+        Spacing::Poisson => "Poisson",
+        Spacing::Uniform => "uniform",
+    };
+    format!("open loop, {rate} {arrivals}, at most {connections} connections{processes}")
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::client::{Client, Context, Event, Login, quoted};
 use super::mix::{Mix, Operation};
 use super::responses::Piece;
+use crate::dialogue::secured::Upgrade;
 use crate::dialogue::{Dialogue, End, Next, Work};
 use crate::ledger::{self, Outcome};
 use crate::message::{Builder, Draft, MessageId};
@@ -208,6 +209,17 @@ impl Dialogue for Imap {
             Outcome::Unsent
         };
         self.finish(work, false, outcome, now);
+    }
+}
+
+impl Upgrade for Imap {
+    fn wants_tls(&self) -> bool {
+        self.client.wants_tls()
+    }
+
+    fn upgraded(&mut self, _work: &mut ImapWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.client.upgraded(now, out);
+        Next::Wait
     }
 }
 

@@ -100,8 +100,7 @@ impl<D: Disk> Partition<D> {
     /// polls this on its background queue. `now_ms` is asked whenever time matters.
     pub async fn background(self: Rc<Self>, now_ms: impl Fn() -> u64) {
         self.background.running.set(true);
-        let told = self.untold.take();
-        forget_told(&self.disk, &self.dir, told).await;
+        self.forget_told().await;
         while !self.closing.get() {
             self.chore(now_ms()).await;
             if !self.closing.get() {
@@ -110,6 +109,12 @@ impl<D: Disk> Partition<D> {
         }
         self.background.running.set(false);
         self.background.ended.notify();
+    }
+
+    /// Whoever opened the partition has told of what its start had found.
+    async fn forget_told(&self) {
+        let told = self.untold.take();
+        forget_told(&self.disk, &self.dir, told).await;
     }
 
     async fn chore(&self, now_ms: u64) {
@@ -327,6 +332,8 @@ impl<D: Disk> Partition<D> {
         while self.background.running.get() {
             self.background.ended.wait().await;
         }
+        // The background may not have come to it.
+        self.forget_told().await;
         if result.is_ok() {
             let _turn = self.background.turn.hold().await;
             if self.background.log_bytes.get() > self.settings.segment_bytes / 4 {

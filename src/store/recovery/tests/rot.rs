@@ -97,7 +97,7 @@ fn damage_is_told_once_however_many_starts_are_cut_short() {
         let recovery_steps = recovery_steps.unwrap();
         assert!(damages > Some(0));
         // The last steps of a recovery, and the first behind it, are what matters.
-        let cuts = (1..all_steps).filter(|cut| cut % 11 == 0 || cut.abs_diff(recovery_steps) < 14);
+        let cuts = (1..all_steps).filter(|cut| cut % 17 == 0 || cut.abs_diff(recovery_steps) < 10);
         let (mut both_cut, mut told) = (0, 0);
         for first in cuts.chain([all_steps + 100]) {
             for second in [first, first + 3] {

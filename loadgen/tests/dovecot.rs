@@ -139,7 +139,7 @@ fn commands() {
     assert_eq!(status, 0, "{text}");
     let (status, json, text) = dovecot.loadgen(
         "imap --target IMAP --users 6 --password pw --connections 3 --count 200 --ledger DIR/appended \
-         --mix fetch-flags:3,fetch-envelope:2,fetch-body:3,store:2,search:1,status:1,append:3,noop:1",
+         --mix fetch-flags:3,fetch-envelope:2,fetch-structure:2,fetch-body:3,store:2,search:1,status:1,append:3,noop:1,select:1",
     );
     assert_eq!((status, &json["done"]), (0, &200.into()), "{text}");
     for verb in [
@@ -183,6 +183,15 @@ fn end_to_end() {
         assert_eq!(json["end_to_end"]["way"], way);
         // All users are watched: every message is seen.
         assert_eq!(json["verbs"]["250->visible"]["count"], 40, "{text}");
+        // The same by messages, each with a session of its own.
+        let (status, json, text) = dovecot.loadgen(&format!(
+            "lmtp --target LMTP --count 20 --rate 20 --users 8 --connections 2 --size 2K \
+             --end-to-end {way}:IMAP --watch-messages 20 --poll-every 200ms --mailbox-password pw"
+        ));
+        assert_eq!(status, 0, "{text}");
+        let seen = json["end_to_end"]["seen"].as_u64().expect("a number");
+        assert!((3..=20).contains(&seen), "{text}");
+        assert_eq!(json["end_to_end"]["not_seen"], 0, "{text}");
     }
 }
 

@@ -127,6 +127,29 @@ fn what_is_seen_after_the_run_is_in_its_logs() {
 }
 
 #[test]
+fn a_sample_of_messages_is_followed_whoever_gets_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::default();
+    let (inbound, outbound) = (fake::smtp(&store, &[]), fake::pop3(&store));
+    // Of so many users hardly one gets a second message.
+    let (status, json, text) = loadgen(
+        dir.path(),
+        &format!(
+            "smtp --target {inbound} --count 100 --rate 200 --users 100000 --connections 2 \
+             --end-to-end pop3:{outbound} --watch-messages 50 --poll-every 200ms \
+             --mailbox-password pw"
+        ),
+    );
+    assert_eq!(status, 0, "{text}");
+    let seen = json["end_to_end"]["seen"].as_u64().expect("a number");
+    assert_eq!(json["verbs"]["250->visible"]["count"], seen);
+    // Half a second at fifty a second; a slow machine takes longer, and follows more.
+    assert!((10..=100).contains(&seen), "{text}");
+    assert_eq!(json["end_to_end"]["not_seen"], 0);
+    assert!(text.contains("to any of 100000 users"), "{text}");
+}
+
+#[test]
 fn mail_that_never_becomes_visible_is_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::default();

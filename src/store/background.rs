@@ -16,6 +16,7 @@ use super::disk::{Disk, OpenMode};
 use super::partition::{Partition, Prepared};
 use super::record::encode;
 use super::recovery::RESERVE;
+use super::recovery::aside::forget_told;
 use super::segment::{self, Position};
 use super::wait::{Done, Lock, Notify};
 use crate::config::SyncLevel;
@@ -74,6 +75,8 @@ impl<D: Disk> Partition<D> {
     /// polls this on its background queue. `now_ms` is asked whenever time matters.
     pub async fn background(self: Rc<Self>, now_ms: impl Fn() -> u64) {
         self.background.running.set(true);
+        let told = self.untold.take();
+        forget_told(&self.disk, &self.dir, told).await;
         while !self.closing.get() {
             self.chore(now_ms()).await;
             if !self.closing.get() {

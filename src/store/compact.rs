@@ -9,6 +9,12 @@
 //! that have it open keep it.
 //! On a full disk there may be no room for an index; then the copies are enough, see `reclaim`.
 //!
+//! A manifest that leaves a segment out speaks for the log up to its first segment that is not
+//! synced, and for nothing behind it; and what has made the segment garbage is in the log, too, as
+//! durable as its level asks for. So whatever became of the indexes, everything written so far is
+//! synced before that manifest is (`remove_segments`), and when it cannot be, nothing is removed. A
+//! sync needs no space: batches lie where space was reserved.
+//!
 //! On failure: a segment with damage in it stays, as evidence and for another attempt.
 
 use std::cell::RefCell;
@@ -416,7 +422,16 @@ impl<D: Disk> Partition<D> {
 
     /// Takes segments out of the log and removes their files, or keeps them for later ones; returns
     /// their bytes.
-    async fn remove_segments(&self, generations: &[u64]) -> Result<u64, StoreError> {
+    ///
+    /// # Errors
+    /// When the log cannot be synced, or the manifest not be written: they stay.
+    pub(super) async fn remove_segments(&self, generations: &[u64]) -> Result<u64, StoreError> {
+        let end = self.log.borrow().end();
+        self.sync_log(end).await?;
+        let saved = self.save_manifest(|manifest| {
+            manifest.live.retain(|at| !generations.contains(at));
+        });
+        saved.await.map_err(|error| failed(&error))?;
         let mut removed = Vec::with_capacity(generations.len());
         {
             let mut log = self.log.borrow_mut();
@@ -427,9 +442,6 @@ impl<D: Disk> Partition<D> {
             }
             self.probe.segments.set(log.segments.len() as i64);
         }
-        self.save_manifest(|_| ())
-            .await
-            .map_err(|error| failed(&error))?;
         let bytes = removed.iter().map(|(_, bytes)| bytes).sum();
         for (generation, bytes) in removed {
             self.index.borrow_mut().forget_segment(generation);

@@ -33,7 +33,7 @@ pub struct Recipients {
     /// Recipients of a message: a number, or a list with weights (1:80,2:10,20:10); never the same
     /// twice in one message
     #[arg(long, default_value = "1", value_name = "N")]
-    pub recipients: Weighted<u16>,
+    pub recipients: Weighted<u32>,
     /// How recipients are drawn: uniform; zipf:S, the first user most often, the n-th n^S times
     /// less; or domains, all recipients of a message in one domain
     #[arg(long, default_value = "uniform", value_name = "HOW")]

@@ -25,7 +25,7 @@ use crate::run::{self, Attachment, Plan, Summary};
 use crate::schedule::Schedule;
 use crate::tls::{Start, Tls};
 use crate::verify;
-use crate::visible::Tracker;
+use crate::visible::{FOLLOWED_MAX, Tracker};
 
 /// POP3 connections of all watchers together: each is used for one mailbox after another.
 const POP3_CONNECTIONS_MAX: u32 = 64;
@@ -109,7 +109,10 @@ impl Beside {
     ) -> Result<Beside, String> {
         let watchers = match &flags.end_to_end {
             Some(way) => {
-                let tracker = Tracker::new(run, pool.len(), flags.watch_users as usize);
+                let tracker = match flags.watch_messages {
+                    Some(rate) => Tracker::following(run, rate),
+                    None => Tracker::new(run, pool.len(), flags.watch_users as usize),
+                };
                 Some(Watchers::start(
                     way,
                     &Login::of(flags),
@@ -193,7 +196,10 @@ impl Watchers {
         let schedule = Arc::new(Schedule::new(None, None));
         let wanted = tracker.mailboxes().len();
         let mut connections = wanted as u32;
-        if matches!(way, WatchWay::Pop3(_)) {
+        if tracker.follows() {
+            // And the one that is opened at the start.
+            connections = FOLLOWED_MAX as u32 + 1;
+        } else if matches!(way, WatchWay::Pop3(_)) {
             connections = connections.min(POP3_CONNECTIONS_MAX);
         }
         let starttls = login.tls.as_ref().map(|tls| tls.start) == Some(Start::Command);
@@ -292,20 +298,37 @@ impl Watchers {
         let unmeasured = tracker.unmeasured();
         let seen = summary.total.histogram(Verb::Visible);
         let seen = seen.map_or(0, |histogram| histogram.len());
+        let follows = tracker.follows();
         let watched = tracker.mailboxes().len();
-        let (name, resolution) = match &way {
-            WatchWay::ImapIdle(_) => ("imap-idle", String::new()),
-            way => (
-                match way {
-                    WatchWay::Pop3(_) => "pop3",
-                    _ => "imap-poll",
-                },
-                format!(", looked at every {every:?}: times are up to that much too long"),
+        let name = match &way {
+            WatchWay::ImapIdle(_) => "imap-idle",
+            WatchWay::ImapPoll(_) => "imap-poll",
+            WatchWay::Pop3(_) => "pop3",
+        };
+        let idles = name == "imap-idle";
+        let resolution = match (idles, follows) {
+            (true, false) => String::new(),
+            (true, true) => ", each from its own 250 on: times have a login in them".to_owned(),
+            (false, false) => format!(
+                ", looked at every {:?}: times are up to that much too long",
+                every
+            ),
+            (false, true) => format!(
+                ", each looked for at its 250 and every {:?} after: times have a login in them",
+                every
             ),
         };
-        let mut text = format!(
-            "end to end by {name}: {seen} messages to {watched} of {users} users{resolution}\n"
-        );
+        let mut text = if follows {
+            format!(
+                "end to end by {name}: a sample of {seen} messages to any of {} users{resolution}\n",
+                users
+            )
+        } else {
+            format!(
+                "end to end by {name}: {seen} messages to {watched} of {} users{resolution}\n",
+                users
+            )
+        };
         // Writing to a string cannot fail.
         if unseen > 0 {
             let _ = writeln!(
@@ -326,8 +349,8 @@ impl Watchers {
             name: "end_to_end",
             json: json!({
                 "way": name,
-                "users_watched": watched,
-                "resolution_s": (name != "imap-idle").then_some(every.as_secs_f64()),
+                "users_watched": (!follows).then_some(watched),
+                "resolution_s": (!idles && !follows).then_some(every.as_secs_f64()),
                 "seen": seen,
                 "not_seen": unseen,
                 "not_measured": unmeasured,

@@ -40,7 +40,7 @@ fn builder(framing: Framing, seed: u64) -> Builder {
     Builder::new(&shape(framing), &content, seed).expect("large enough")
 }
 
-fn recipients(pool: &Pool, count: u16) -> Arc<Recipients> {
+fn recipients(pool: &Pool, count: u32) -> Arc<Recipients> {
     let count = Weighted::one(count);
     Arc::new(Recipients::new(pool, &count, Spread::Uniform).expect("they fit"))
 }

@@ -1,6 +1,8 @@
 //! What rots is told of, and no number that was in it is given again; failed syncs lose nothing
 //! that was acknowledged.
 
+use std::cell::Cell;
+
 use super::*;
 use crate::store::sim::{Operation, SECTOR_BYTES};
 
@@ -36,6 +38,76 @@ fn an_unreadable_last_batch_is_no_end_of_the_log() {
         assert_eq!(all(&partition, "ann").await.len(), 1);
         assert!(deliver_one(&partition, b"new").await > last.unwrap());
     });
+}
+
+/// A start that cuts damage off the log may be cut short before it has told of it, and so may the
+/// next ones, wherever they are: whoever comes to its end first tells, and nobody after that.
+#[test]
+fn damage_is_told_once_however_many_starts_are_cut_short() {
+    let rotten = |is_missing: bool| {
+        let disk = new_disk(24);
+        live(&disk, 1, settings(), move |partition, _| async move {
+            partition.create_account(account("ann")).await.unwrap();
+            while is_missing && partition.log.borrow().active < 3 {
+                deliver_one(&partition, &[b'x'; 30_000]).await;
+            }
+            deliver_one(&partition, &[b'l'; 100]).await;
+        });
+        let disk = disk.crash(Crash::Process);
+        if is_missing {
+            let path = crate::store::segment::file_path(&dir(), 2);
+            block_on(crate::store::disk::Disk::remove(&disk, &path)).unwrap();
+            return disk;
+        }
+        for (path, at) in places_of(&disk, &[b'l'; 100]) {
+            disk.spoil_sector(&path, at);
+        }
+        disk
+    };
+    // What one start reports, `None` when it was cut short before it could; and whether its life
+    // came to its end.
+    let start = |disk: SimDisk, seed, cut| {
+        disk.crash_at(cut);
+        let reported = Rc::new(Cell::new(None));
+        let slot = reported.clone();
+        let ended = live(&disk, seed, settings(), |partition, report| async move {
+            slot.set(Some(report.damage.len()));
+            // The background has begun when this is done.
+            let _ = partition.deliver(delivery(&["ann"], b"new")).await;
+            partition.close().await.unwrap();
+        });
+        disk.crash_at(None);
+        (disk.crash(Crash::Power), reported.get(), ended.is_some())
+    };
+    for is_missing in [false, true] {
+        let (mut both_cut, mut told) = (0, 0);
+        for first in 1..100 {
+            // Mostly at about the same place again: the last steps are what matters.
+            for second in [first, first + 2, first * 7 % 100 + 1] {
+                let (disk, one, is_whole) = start(rotten(is_missing), 2, Some(first));
+                let (disk, two, _) = start(disk, 3, Some(second));
+                let (disk, three, _) = start(disk, 4, None);
+                let (_, four, _) = start(disk, 5, None);
+                let case = format!("{is_missing} {first} {second}: {one:?} {two:?} {three:?}");
+                assert_eq!(four, Some(0), "{case}");
+                match (one, two) {
+                    (None, None) => {
+                        both_cut += 1;
+                        assert_eq!(three, Some(1), "{case}");
+                    }
+                    (None, two) => assert_eq!(two, Some(1), "{case}"),
+                    (one, two) => {
+                        assert_eq!(one, Some(1), "{case}");
+                        if is_whole {
+                            told += 1;
+                            assert_eq!((two.unwrap_or(0), three), (0, Some(0)), "{case}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(both_cut > 40 && told > 40, "{both_cut} {told}");
+    }
 }
 
 #[test]

@@ -356,6 +356,11 @@ impl Session {
         counts.messages.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn the_next_one_may_have_the_same_port() {

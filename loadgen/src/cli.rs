@@ -22,9 +22,45 @@ use crate::task::Task;
 use values::{curve, rate, rate_or_none, share};
 pub use values::{duration, processors};
 
+/// Where to begin.
+const EXAMPLES: &str = "\
+Examples:
+  loadgen smtp --target 127.0.0.1:25
+      50 connections for 10 s, each sending as fast as it can
+  loadgen smtp --target 127.0.0.1:25 --rate 500 --results before
+      500 messages a second, timed from when each was due; before/report.html shows them
+  loadgen compare before after
+      two such folders side by side
+  loadgen run a.toml --interleave b.toml
+      two servers, or two settings of one, five runs of each in turns, and which differences are
+      real; `loadgen run --help` has such a file
+  loadgen knee smtp --p99 50ms --target 127.0.0.1:25
+      how much the server can take
+
+The server needs the users u0@bench.test to u999@bench.test, or those that --users, --prefix and
+--domain or --rcpt-file name.";
+
+/// A file for `run`, short and whole.
+pub const RUN_FILE: &str = "\
+A file, from which the flags of the command may be known:
+
+  command = \"smtp\"
+  target = \"127.0.0.1:12525\"
+  connections = 50
+  warmup = \"2s\"
+  duration = \"10s\"
+
+  [server]            # started for each run, and ended after it; leave it out if one runs already
+  start = 'ringpost serve --data \"$DATA\" --sync-level 0 --smtp 127.0.0.1:12525'
+  ready = \"127.0.0.1:12525\"
+  setup = 'ringpost account generate --data \"$DATA\" --users 1000 --domain bench.test --password pw'
+
+$DATA is a fresh folder for this run, removed after it; $BIN the folder of loadgen itself. A second
+file with --sync-level 1 makes a comparison: loadgen run sync-0.toml --interleave sync-1.toml";
+
 /// Load generator and verifier for mail servers.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -40,10 +76,6 @@ pub enum Command {
     Lmtp(wire::Lmtp),
     /// Hand in messages as users do: log in, and send from one's own address
     Submission(wire::Submission),
-    /// Add up the results of runs that several machines or shells made at the same time
-    Merge(Merge),
-    /// Search the highest rate at which a server keeps a promise, as --p99 50ms
-    Knee(knee::Knee),
     /// Read mailboxes over POP3: one session after another on every connection
     Pop3(Pop3),
     /// Work in mailboxes over IMAP: sessions with commands drawn from a weighted mix
@@ -52,6 +84,8 @@ pub enum Command {
     Idle(imap::IdleSessions),
     /// Ask for a page over HTTP, and check status and length
     Http(http::Http),
+    /// Search the highest rate at which a server keeps a promise, as --p99 50ms
+    Knee(knee::Knee),
     /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
     Verify(Verify),
     /// Run a population of users from a file, at shares of its rated load, and judge it
@@ -66,6 +100,8 @@ pub enum Command {
     Run(Series),
     /// Compare runs by their folders of results: which differences are real, which are noise?
     Compare(Compare),
+    /// Add up the results of runs that several machines or shells made at the same time
+    Merge(Merge),
 }
 
 /// What all commands have.
@@ -260,6 +296,36 @@ pub struct Mail {
     pub common: Common,
 }
 
+/// The flags of every command that makes a load.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// How long.
+    pub run: &'a Run,
+    /// How much.
+    pub load: &'a Load,
+    /// What all commands have.
+    pub common: &'a Common,
+    /// Where.
+    pub target: &'a Target,
+}
+
+macro_rules! asks {
+    ($($flags:ty),+) => {$(
+        impl $flags {
+            /// What every load has.
+            pub fn asked(&self) -> Asked<'_> {
+                Asked {
+                    run: &self.run,
+                    load: &self.load,
+                    common: &self.common,
+                    target: &self.target,
+                }
+            }
+        }
+    )+};
+}
+asks!(Mail, Pop3, imap::Imap, http::Http);
+
 /// On or off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "on and off")]
@@ -390,6 +456,7 @@ pub struct Verify {
 
 /// `run`.
 #[derive(Debug, Args)]
+#[command(after_help = RUN_FILE)]
 pub struct Series {
     /// TOML: `command`, its flags by their names, and [server] to start one for each run
     #[arg(value_name = "FILE")]

@@ -27,9 +27,8 @@ use crate::report::{self, Title};
 use crate::results::{self, Folder, hdr::HdrLog};
 use crate::run::{self, Plan, Summary};
 use crate::sasl::Mechanism;
-use crate::schedule::{Pace, Schedule};
+use crate::schedule::Schedule;
 use crate::task::Task;
-use load::Prepared;
 
 /// Everything went well; or: it ran, and not everything did.
 pub type Verdict = bool;
@@ -42,9 +41,7 @@ const DURATION: Duration = Duration::from_secs(10);
 /// # Errors
 /// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn pop3(flags: &Pop3) -> Result<Verdict, String> {
-    load::shown(&flags.run, &flags.load, &flags.common, |task| {
-        pop3_run(flags, task)
-    })
+    load::shown(&flags.asked(), |task| pop3_run(flags, task))
 }
 
 /// One run of `pop3`; nothing is shown.
@@ -82,32 +79,14 @@ pub fn pop3_run(flags: &Pop3, task: Task) -> Result<(Title, Summary), String> {
             pool.len(),
             flags.retr,
             if flags.delete { " and DELE" } else { "" },
-            load::described(&flags.run, &flags.load, &task),
+            load::described(&flags.asked(), &task),
             secure::described(&flags.tls),
         ),
     };
     let tls = secure::tls(&flags.tls, &flags.target)?;
-    let Prepared {
-        plan,
-        schedule,
-        progress,
-    } = load::prepare(
-        &flags.run,
-        &flags.load,
-        &flags.common,
-        &flags.target,
-        title.noun,
-        task,
-    )?;
-    let make = |thread, recorder| {
-        Ok(Pop3Work::new(
-            options.clone(),
-            Pace::new(schedule.clone(), thread),
-            pool.clone(),
-            recorder,
-        ))
-    };
-    let (summary, _) = secure::drive::<pop3::Pop3>(&plan, &schedule, progress, tls.as_ref(), make)?;
+    let make = |pace, _, recorder| Pop3Work::new(options.clone(), pace, pool.clone(), recorder);
+    let (summary, _) =
+        load::drive::<pop3::Pop3>(&flags.asked(), tls.as_ref(), title.noun, task, make)?;
     Ok((title, summary))
 }
 

@@ -139,7 +139,7 @@ fn commands() {
     assert_eq!(status, 0, "{text}");
     let (status, json, text) = dovecot.loadgen(
         "imap --target IMAP --users 6 --password pw --connections 3 --count 200 --ledger DIR/appended \
-         --mix fetch-flags:3,fetch-envelope:2,fetch-body:3,store:2,search:1,status:1,append:3,noop:1",
+         --mix fetch-flags:3,fetch-envelope:2,fetch-structure:2,fetch-body:3,store:2,search:1,status:1,append:3,noop:1,select:1",
     );
     assert_eq!((status, &json["done"]), (0, &200.into()), "{text}");
     for verb in [

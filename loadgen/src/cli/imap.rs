@@ -52,8 +52,8 @@ pub struct Imap {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `wire::Tls`")]
     pub tls: wire::Tls,
-    /// Commands and how often, as NAME:WEIGHT,...; names: fetch-flags, fetch-envelope, fetch-body,
-    /// store, search, status, append, noop
+    /// Commands and how often, as NAME:WEIGHT,...; names: fetch-flags, fetch-envelope,
+    /// fetch-structure, fetch-body, store, search, status, append, noop, select
     #[arg(
         help_heading = "Sessions",
         long,

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use super::load::{self, Prepared};
-use super::{Verdict, secure};
+use super::{Verdict, load, secure};
 use crate::cli::Switch;
 use crate::cli::http::Http;
 use crate::dialogue::http::{self, HttpWork, Options};
 use crate::report::Title;
 use crate::run::Summary;
-use crate::schedule::Pace;
 use crate::target::Target;
 use crate::task::Task;
 
@@ -18,9 +16,7 @@ use crate::task::Task;
 /// # Errors
 /// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn http(flags: &Http) -> Result<Verdict, String> {
-    load::shown(&flags.run, &flags.load, &flags.common, |task| {
-        http_run(flags, task)
-    })
+    load::shown(&flags.asked(), |task| http_run(flags, task))
 }
 
 /// One run of `http`; nothing is shown.
@@ -64,7 +60,7 @@ fn http_run(flags: &Http, task: Task) -> Result<(Title, Summary), String> {
             "{}, GET {}, {}{}{}",
             flags.target,
             flags.path,
-            load::described(&flags.run, &flags.load, &task),
+            load::described(&flags.asked(), &task),
             if options.keep_alive {
                 ""
             } else {
@@ -74,25 +70,8 @@ fn http_run(flags: &Http, task: Task) -> Result<(Title, Summary), String> {
         ),
     };
     let tls = secure::tls(&tls_flags, &flags.target)?;
-    let Prepared {
-        plan,
-        schedule,
-        progress,
-    } = load::prepare(
-        &flags.run,
-        &flags.load,
-        &flags.common,
-        &flags.target,
-        title.noun,
-        task,
-    )?;
-    let make = |thread, recorder| {
-        Ok(HttpWork::new(
-            options.clone(),
-            Pace::new(schedule.clone(), thread),
-            recorder,
-        ))
-    };
-    let (summary, _) = secure::drive::<http::Http>(&plan, &schedule, progress, tls.as_ref(), make)?;
+    let make = |pace, _, recorder| HttpWork::new(options.clone(), pace, recorder);
+    let (summary, _) =
+        load::drive::<http::Http>(&flags.asked(), tls.as_ref(), title.noun, task, make)?;
     Ok((title, summary))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::load::{self, Prepared};
+use super::load::{self, Thread};
 use super::{Verdict, domains, password, secure, users};
 use crate::cli::Login;
 use crate::cli::imap::{Auth, Imap, ImapLogin};
@@ -12,7 +12,6 @@ use crate::ledger::Ledger;
 use crate::message::{Builder, Content, Framing, Shape};
 use crate::report::Title;
 use crate::run::Summary;
-use crate::schedule::Pace;
 use crate::task::Task;
 
 /// `imap`.
@@ -20,9 +19,7 @@ use crate::task::Task;
 /// # Errors
 /// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn imap(flags: &Imap) -> Result<Verdict, String> {
-    load::shown(&flags.run, &flags.load, &flags.common, |task| {
-        imap_run(flags, task)
-    })
+    load::shown(&flags.asked(), |task| imap_run(flags, task))
 }
 
 /// One run of `imap`; nothing is shown.
@@ -60,7 +57,7 @@ fn imap_run(flags: &Imap, task: Task) -> Result<(Title, Summary), String> {
             flags.target,
             pool.len(),
             flags.mix,
-            load::described(&flags.run, &flags.load, &task),
+            load::described(&flags.asked(), &task),
             secure::described(&flags.tls),
         ),
     };
@@ -70,33 +67,20 @@ fn imap_run(flags: &Imap, task: Task) -> Result<(Title, Summary), String> {
         .and_then(|path| load::file_of(&task, path))
         .map(|path| Ledger::create(&path, &format!("imap {}", title.settings)))
         .transpose()?;
-    let Prepared {
-        plan,
-        schedule,
-        progress,
-    } = load::prepare(
-        &flags.run,
-        &flags.load,
-        &flags.common,
-        &flags.target,
-        title.noun,
-        task,
-    )?;
-    let first_thread = u64::from(plan.first_thread);
-    let make = |thread, recorder| {
-        let seed = (u64::from(run) << 16) + first_thread + thread as u64;
-        Ok(ImapWork::new(
+    let make = |pace, thread: Thread, recorder| {
+        let seed = (u64::from(run) << 16) + thread.number;
+        ImapWork::new(
             options.clone(),
-            Pace::new(schedule.clone(), thread),
+            pace,
             pool.clone(),
             builder.with_seed(seed),
             recorder,
             ledger.as_ref().map(Ledger::writer),
             seed,
-        ))
+        )
     };
     let (summary, works) =
-        secure::drive::<imap::Imap>(&plan, &schedule, progress, tls.as_ref(), make)?;
+        load::drive::<imap::Imap>(&flags.asked(), tls.as_ref(), title.noun, task, make)?;
     // The last lines of the ledger are written here.
     drop(works);
     Ok((title, summary))

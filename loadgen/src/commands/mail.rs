@@ -6,7 +6,7 @@ use super::load::{self, Prepared};
 use super::real::{self, Beside, Watchers};
 use super::{Verdict, domains, finish, password, secure, users};
 use crate::cli::wire::{Lmtp, Messages, Smtp, Submission};
-use crate::cli::{Common, Mail, Switch};
+use crate::cli::{Asked, Common, Mail, Switch};
 use crate::clock;
 use crate::dialogue::smtp::{self, Auth, SmtpWork};
 use crate::ledger::Ledger;
@@ -89,7 +89,7 @@ fn shown(
     flags: &Mail,
     run: impl FnOnce(Task) -> Result<(Title, Summary), String>,
 ) -> Result<Verdict, String> {
-    load::shown(&flags.run, &flags.load, &flags.common, run)
+    load::shown(&flags.asked(), run)
 }
 
 /// A run whose watchers are at work already.
@@ -190,7 +190,7 @@ fn mail_run(
                 Spread::Uniform => String::new(),
                 spread => format!(" ({spread})"),
             },
-            load::described(&flags.run, &flags.load, &task),
+            load::described(&flags.asked(), &task),
             match flags.messages_per_connection {
                 0 => String::new(),
                 1 => ", each for one message".to_owned(),
@@ -232,10 +232,10 @@ fn mail_run(
         schedule,
         mut progress,
     } = load::prepare(
-        &flags.run,
-        &flags.load,
-        common,
-        &flags.target,
+        &Asked {
+            common,
+            ..flags.asked()
+        },
         title.noun,
         task,
     )?;

@@ -24,9 +24,11 @@ pub fn tls(flags: &Flags, target: &Target) -> Result<Option<Tls>, String> {
         (false, false) => {
             let named = names.tls_name.is_some() || names.tls_ca.is_some() || names.tls_insecure;
             return if named {
-                Err("--tls-name, --tls-ca and --tls-insecure say whom TLS trusts, and none is asked \
-                     for: --tls, or --starttls where the protocol has it"
-                    .to_owned())
+                Err(
+                    "--tls-name, --tls-ca and --tls-insecure need --tls or --starttls (HTTP has only \
+                     --tls)"
+                        .to_owned(),
+                )
             } else {
                 Ok(None)
             };

@@ -118,7 +118,7 @@ fn pages_are_asked_for_over_tls() {
     );
     let page = asked(&ca);
     assert_eq!(page.status, 2, "{}", page.text);
-    assert!(page.text.contains("none is asked for"), "{}", page.text);
+    assert!(page.text.contains("need --tls"), "{}", page.text);
 }
 
 #[test]

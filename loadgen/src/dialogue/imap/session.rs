@@ -266,6 +266,9 @@ impl Imap {
             Operation::FetchEnvelope => {
                 format!("FETCH {oldest}:* (UID FLAGS RFC822.SIZE INTERNALDATE ENVELOPE)")
             }
+            Operation::FetchStructure => {
+                format!("FETCH {oldest}:* (UID ENVELOPE BODYSTRUCTURE)")
+            }
             Operation::FetchBody => format!("FETCH {one} (UID BODY.PEEK[])"),
             Operation::Store => {
                 let sign = if work.random.bool() { '+' } else { '-' };
@@ -277,6 +280,7 @@ impl Imap {
                 quoted(&options.login.mailbox)
             ),
             Operation::Noop => "NOOP".to_owned(),
+            Operation::Select => format!("SELECT {}", quoted(&options.login.mailbox)),
             Operation::Append => return self.append(work, draft, start.due, out),
         };
         // Timed from when it was due.

@@ -134,6 +134,10 @@ impl<D: Disk> Recovery<'_, D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(io_error(&dir))?,
         };
+        // A mark that is seen to be gone stays gone, whatever the start that took it away came to.
+        if let Err(error) = self.disk.sync_dir(&dir).await {
+            tracing::warn!("{}: cannot be synced: {error}", dir.display());
+        }
         let marks = entries.iter().filter_map(|entry| {
             let path = copy_of(&entry.path)?;
             let (position, acknowledged) = parse(&path)?;

@@ -14,7 +14,7 @@ use crate::admin::{
 };
 use crate::directory::{Change, SITE_PREFIX, Site};
 use crate::mail::Address;
-use crate::store::{Account, AccountChange, Health, StoreError};
+use crate::store::{Account, AccountChange, Health, Reclaimed, StoreError};
 
 /// Accounts sent to another shard in one job.
 const ACCOUNTS_PER_JOB: usize = 256;
@@ -223,8 +223,8 @@ impl Backend for Shards {
         Ok(Listing::join(parts, query.max))
     }
 
-    async fn expire_now(&self) -> Result<u64, BackendError> {
-        let mut total = 0;
+    async fn expire_now(&self) -> Result<Reclaimed, BackendError> {
+        let mut total = Reclaimed::default();
         let mut todo: Vec<u16> = (0..self.0.layout.partitions()).collect();
         loop {
             let before = total;
@@ -235,7 +235,7 @@ impl Backend for Shards {
                     .on_partition(number, async move |partition| partition.expire_now().await)
                     .await;
                 match done {
-                    Ok(bytes) => total += bytes,
+                    Ok(reclaimed) => total += reclaimed,
                     Err(error) => failed.push((number, error)),
                 }
             }

@@ -145,7 +145,7 @@ impl<D: Disk> Partition<D> {
     ///
     /// # Errors
     /// Only when the partition cannot be served at all; damage is reported, not an error. It is told
-    /// of before [`Partition::background`] is polled, or the next start reports it again.
+    /// of before [`Partition::background`] is polled: after that, or a close, no start does it again.
     pub async fn open(
         disk: D,
         dir: &Path,

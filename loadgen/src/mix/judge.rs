@@ -117,7 +117,7 @@ impl Row {
         }
         let unseen = ran.number(&["end_to_end", "not_seen"]);
         let seen = ran.number(&["verbs", "250->visible", "count"]);
-        let watched = ran.json["end_to_end"].is_object();
+        let watched = !idle && ran.json["end_to_end"].is_object();
         let delivered = (seen + unseen > 0.0).then(|| {
             ran.number(&["verbs", "250->visible", "within_60s_percent"]) * seen / (seen + unseen)
         });

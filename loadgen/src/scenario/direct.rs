@@ -143,7 +143,8 @@ pub(super) fn small_isp(flags: &Scenario) -> Measured {
     let pop3 = service(&flags.pop3, "--pop3")?;
     let time = seconds(flags);
     let text = format!(
-        "smtp --target {smtp} --connections 50 --size 8K --duration {time} {}",
+        "smtp --target {smtp} --connections 50 --messages-per-connection 1000 --size 8K --duration \
+         {time} {}",
         users(flags, 12_000)
     );
     let mail = run(flags, &words(&text))?;

@@ -7,14 +7,14 @@ use super::*;
 use crate::store::disk::Disk;
 use crate::store::sim::{Operation, SECTOR_BYTES};
 
-/// Files that hold these bytes, with the offset of the first of them.
-fn places_of(disk: &SimDisk, text: &[u8]) -> Vec<(PathBuf, u64)> {
-    let find = |(path, _): (PathBuf, u64)| {
-        let bytes = disk.contents(&path)?;
-        let at = bytes.windows(text.len()).position(|w| w == text)?;
-        Some((path, at as u64))
-    };
-    disk.files().into_iter().filter_map(find).collect()
+/// Makes the sectors unreadable in which these bytes begin, in whatever files.
+fn spoil(disk: &SimDisk, text: &[u8]) {
+    for (path, _) in disk.files() {
+        let bytes = disk.contents(&path).unwrap_or_default();
+        if let Some(at) = bytes.windows(text.len()).position(|w| w == text) {
+            disk.spoil_sector(&path, at as u64);
+        }
+    }
 }
 
 async fn deliver_one(partition: &Log, body: &[u8]) -> Uid {
@@ -31,9 +31,7 @@ fn an_unreadable_last_batch_is_no_end_of_the_log() {
         deliver_one(&partition, &[b'l'; 100]).await
     });
     let disk = disk.crash(Crash::Process);
-    for (path, at) in places_of(&disk, &[b'l'; 100]) {
-        disk.spoil_sector(&path, at);
-    }
+    spoil(&disk, &[b'l'; 100]);
     live(&disk, 2, settings(), move |partition, report| async move {
         assert_eq!(report.damage.len(), 1, "{report:?}");
         assert_eq!(all(&partition, "ann").await.len(), 1);
@@ -61,9 +59,7 @@ fn damage_is_told_once_however_many_starts_are_cut_short() {
             block_on(Disk::sync_dir(&disk, &dir())).unwrap();
             return disk;
         }
-        for (path, at) in places_of(&disk, &[b'l'; 100]) {
-            disk.spoil_sector(&path, at);
-        }
+        spoil(&disk, &[b'l'; 100]);
         disk
     };
     // What one start reports, `None` when it was cut short before it could; and whether its life
@@ -162,9 +158,7 @@ fn numbers_of_a_life_of_which_nothing_is_left_are_not_given_again() {
         messages[1].modseq
     });
     let disk = disk.crash(Crash::Process);
-    for (path, at) in places_of(&disk, &[b'l'; 100]) {
-        disk.spoil_sector(&path, at);
-    }
+    spoil(&disk, &[b'l'; 100]);
     live(&disk, 3, settings(), move |partition, _| async move {
         deliver_one(&partition, b"new").await;
         let (_, messages) = partition.inbox(&address("ann")).unwrap();

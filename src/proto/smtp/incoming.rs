@@ -187,7 +187,7 @@ impl Incoming {
 
     /// Gives the body up for want of memory; `false`: it holds none.
     pub(super) fn shed(&mut self) -> bool {
-        let holds = self.held_bytes() > 0;
+        let holds = self.transaction.body.capacity() > 0;
         if holds {
             self.fail(replies::memory_short());
         }

@@ -16,7 +16,7 @@
 //!    directory     domains, aliases, password schemes, the authentication cache
 //! 2  proto         sans-IO sessions: SMTP, LMTP, POP3, HTTP (no async, socket, disk or clock)
 //!    ring          the kernel's side: one io_uring a shard, its driver and its operations
-//! 1  mail          addresses, envelopes, replies, trace headers
+//! 1  mail          addresses, envelopes, replies, trace headers, MIME structure and text search
 //!    metrics       counters, histograms, the Prometheus text
 //!    config        every setting: flag, key, default, unit, check
 //! 0  limits        every bound, with assertions on how they relate

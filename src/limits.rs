@@ -41,12 +41,40 @@ pub const BODY_INLINE_BYTES_MAX: usize = 256 * 1024;
 pub const BODY_CHUNK_BYTES: usize = 128 * 1024;
 /// `Received` fields in a message before it counts as looping (RFC 5321 §6.3 asks for at least 100).
 pub const HOPS_MAX: usize = 100;
+/// Parts of a message that are told apart; what follows them is one opaque part.
+pub const MIME_PARTS_MAX: usize = 1000;
+/// Levels of multipart and message/rfc822 that are told apart; what is deeper is opaque.
+pub const MIME_DEPTH_MAX: usize = 32;
+/// Bytes of a MIME boundary (RFC 2046 §5.1.1 allows 70; some send more).
+pub const MIME_BOUNDARY_BYTES_MAX: usize = 200;
+/// Bytes of one header field that ENVELOPE, BODYSTRUCTURE and sort keys look at; the rest of a longer
+/// one is left out there.
+pub const MIME_FIELD_BYTES_MAX: usize = 64 * 1024;
+/// The same for all fields of a message together.
+pub const MIME_FIELDS_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a message's summary that is worth caching; a longer one is made anew each time.
+pub const SUMMARY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one sort key; strings that differ only behind them sort as equal.
+pub const SORT_KEY_BYTES_MAX: usize = 255;
+/// Message-IDs of one References field: the first and the last ones stay.
+pub const REFERENCES_MAX: usize = 100;
+/// Characters of a preview (RFC 8970 §3.1: up to 200 recommended, 256 allowed).
+pub const PREVIEW_CHARS_MAX: usize = 200;
+/// Bytes of a text part that its preview is made from.
+pub const PREVIEW_SOURCE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a string to search for.
+pub const SEARCH_STRING_BYTES_MAX: usize = 4096;
 /// Bytes of one provided receive buffer.
 pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
 /// Provided receive buffers of a shard (a power of two).
 pub const RECV_BUFFERS: u16 = 1024;
 /// Bytes of one batch of the log, header and padding included.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes that the recipients of one delivery take in a batch, beside its body: more recipients in one
+/// partition are several deliveries.
+pub const DELIVERY_RECIPIENT_BYTES_MAX: usize = 1024 * 1024;
+/// Recipients that one message may be allowed to have (`--recipients-max` is at most this).
+pub const RECIPIENTS_MAX: u64 = 100_000;
 /// Bytes of one log segment. Going on in the next one holds mail up for a moment: at this size, a few
 /// times a second under the heaviest load.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -104,6 +132,7 @@ const _: () = assert!(KEYWORDS_MAX * KEYWORD_BYTES_MAX < u16::MAX as usize);
 const _: () = assert!(CACHE_BYTES_MAX * 4 <= CACHE_MEMORY_BYTES_MAX);
 const _: () = assert!(CACHE_BYTES_MAX * 8 <= BATCH_BYTES_MAX);
 const _: () = assert!(BODY_INLINE_BYTES_MAX * 4 <= BATCH_BYTES_MAX);
+const _: () = assert!(BODY_INLINE_BYTES_MAX * 2 + DELIVERY_RECIPIENT_BYTES_MAX <= BATCH_BYTES_MAX);
 const _: () = assert!((BATCH_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES);
 const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
@@ -119,5 +148,8 @@ const _: () = assert!(ADDRESS_BYTES_MAX < POP3_LINE_BYTES_MAX);
 const _: () = assert!(POP3_LINE_BYTES_MAX <= RECV_BUFFER_BYTES);
 const _: () = assert!(POP3_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
 const _: () = assert!(POP3_TOP_READ_BYTES <= POP3_READ_BYTES);
+const _: () = assert!(MIME_FIELD_BYTES_MAX <= MIME_FIELDS_BYTES_MAX);
+const _: () = assert!(MIME_PARTS_MAX < u16::MAX as usize);
+const _: () = assert!(PREVIEW_CHARS_MAX <= 256);
 // `validity.uid`, two numbers of up to ten digits.
 const _: () = assert!(10 + 1 + 10 <= POP3_UNIQUE_ID_BYTES_MAX);

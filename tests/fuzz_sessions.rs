@@ -5,6 +5,8 @@
 mod address;
 #[path = "fuzz/src/http_session.rs"]
 mod http_session;
+#[path = "fuzz/src/mime.rs"]
+mod mime;
 #[path = "fuzz/src/pop3_session.rs"]
 mod pop3_session;
 #[path = "fuzz/src/shard.rs"]
@@ -71,4 +73,9 @@ fn smtp() {
 #[test]
 fn address() {
     drive(address::address, address::WORDS, 20_000);
+}
+
+#[test]
+fn messages() {
+    drive(mime::mime, mime::WORDS, 10_000);
 }

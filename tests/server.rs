@@ -167,7 +167,8 @@ fn deletions_count_at_quit_only_and_space_comes_back() {
     );
     fourth.expect("QUIT", "+OK");
     let text = server.run(&["expire", "--now"]);
-    assert!(!text.is_empty());
+    assert!(text.contains("bytes freed for mail"), "{text}");
+    assert!(text.contains("given back to the filesystem"), "{text}");
     assert_eq!(mailbox(server.pop3, "u0@bench.test", "pw").len(), 2);
 }
 

@@ -1,10 +1,12 @@
-//! The vocabulary of mail: addresses, paths, envelopes, replies, trace headers.
+//! The vocabulary of mail: addresses, paths, envelopes, replies, trace headers, and the inside of
+//! messages ([`mime`]).
 //!
 //! `Address` is `local-part@domain`; a `Mailbox` is the folder that holds messages (the RFCs use
 //! one word for both).
 
 mod address;
 mod hops;
+pub mod mime;
 mod path;
 mod reply;
 pub mod trace;

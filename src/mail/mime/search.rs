@@ -1,0 +1,324 @@
+//! SEARCH: does a text hold a string, whatever the case, the charset and the encoding?
+//!
+//! Text goes through a window in memory: transfer encoding off, to UTF-8, case folded, and then one
+//! vector search. Every byte is looked at once, so the time is linear for any text and any string.
+//!
+//! Guarantees: the answer of a plain search of the folded string in the folded, decoded text;
+//! memory bounded by the windows, but for texts in charsets other than UTF-8 and ISO-8859-1,
+//! which are decoded up to [`CHARSET_BYTES`] at a time.
+//! Does not know: which messages to look at, and when to pause.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::decode::TransferDecoder;
+use super::fields::{fields, line_name};
+use super::fold::{fold_char, fold_into, push_lowercase};
+use super::parts::{Charset, Encoding, Kind, Part, Parts};
+use super::preview::charset_name;
+use super::text::{decode_field, decoder};
+
+/// Bytes of a part that are decoded at a time.
+const WINDOW_BYTES: usize = 32 * 1024;
+/// Bytes of text in other charsets that are decoded at a time: a character that lies across such
+/// a border is not found.
+pub const CHARSET_BYTES: usize = 1024 * 1024;
+/// Bytes of a character in UTF-8 that may still be incomplete.
+const CHARACTER_BYTES_MAX: usize = 4;
+
+/// A string to search for, prepared once for all messages.
+#[derive(Debug, Clone)]
+pub struct Needle {
+    finder: Finder<'static>,
+    /// The same in the bytes of [`Latin1`]; `None`: no text in that charset can hold it.
+    latin1: Option<Finder<'static>>,
+}
+
+impl Needle {
+    /// Prepares a string; an empty one is in every text. Its length is the caller's to bound
+    /// ([`crate::limits::SEARCH_STRING_BYTES_MAX`]).
+    pub fn new(text: &str) -> Needle {
+        let mut folded = Vec::new();
+        fold_into(text, &mut folded);
+        let latin1: Option<Vec<u8>> = text.chars().map(|it| LATIN1.byte(fold_char(it))).collect();
+        Needle {
+            finder: Finder::new(&folded).into_owned(),
+            latin1: latin1.map(|bytes| Finder::new(&bytes).into_owned()),
+        }
+    }
+
+    /// `text` holds the string.
+    pub fn is_in(&self, text: &str) -> bool {
+        let mut folded = Vec::with_capacity(text.len());
+        fold_into(text, &mut folded);
+        self.finder.find(&folded).is_some()
+    }
+}
+
+/// Searches messages; its buffers serve one after the other.
+#[derive(Debug)]
+pub struct TextSearch {
+    decode: Decode,
+    encoding: Encoding,
+    transfer: TransferDecoder,
+    /// Without transfer encoding; what has not been folded.
+    decoded: Vec<u8>,
+    /// Folded; the last bytes of what has been searched stay, for matches across windows.
+    folded: Vec<u8>,
+}
+
+/// How bytes become text.
+#[derive(Debug, Clone, Copy)]
+enum Decode {
+    Utf8,
+    Latin1,
+    Other(fn(&[u8]) -> String),
+}
+
+impl Default for TextSearch {
+    fn default() -> TextSearch {
+        TextSearch {
+            decode: Decode::Utf8,
+            encoding: Encoding::Identity,
+            transfer: TransferDecoder::new(Encoding::Identity),
+            decoded: Vec::new(),
+            folded: Vec::new(),
+        }
+    }
+}
+
+impl TextSearch {
+    /// SEARCH HEADER: one of the header's fields of that name holds the string, decoded
+    /// (RFC 9051 §6.4.4; an empty string: there is such a field).
+    pub fn header(&mut self, needle: &Needle, header: &[u8], name: &[u8]) -> bool {
+        fields(header)
+            .filter(|field| field.name.eq_ignore_ascii_case(name))
+            .any(|field| needle.is_in(&decode_field(field.value)))
+    }
+
+    /// SEARCH TEXT (`with_header`) and SEARCH BODY: the decoded header, the headers of parts or the
+    /// texts in them hold the string. `parts` are those of `message`. What is neither text nor
+    /// a header is not looked at.
+    pub fn message(
+        &mut self,
+        needle: &Needle,
+        message: &[u8],
+        parts: &Parts,
+        with_header: bool,
+    ) -> bool {
+        let bytes = |range: &Range<u32>| {
+            let range = range.start as usize..range.end as usize;
+            message.get(range).unwrap_or_default()
+        };
+        parts.as_slice().iter().enumerate().any(|(index, part)| {
+            let header = bytes(&part.header);
+            (index > 0 || with_header) && self.whole_header(needle, header)
+                || part.kind == Kind::Text && self.text(needle, part, header, bytes(&part.body))
+        })
+    }
+
+    /// All fields of a header hold the string, each as a line `Name: value`, unfolded and decoded.
+    pub fn whole_header(&mut self, needle: &Needle, header: &[u8]) -> bool {
+        self.folded.clear();
+        let is_plain = header.is_ascii() && memchr::memmem::find(header, b"=?").is_none();
+        if is_plain {
+            // Unfolding is all there is to do; one search for all fields.
+            let end = header_end(header);
+            push_unfolded(&header[..end], &mut self.folded);
+            return needle.finder.find(&self.folded).is_some();
+        }
+        for field in fields(header) {
+            match line_name(field.raw) {
+                None => push_lossy(field.raw, &mut self.folded),
+                Some(_) => {
+                    let prefix = field.raw.len() - field.value.len();
+                    push_lossy(&field.raw[..prefix], &mut self.folded);
+                    self.folded.push(b' ');
+                    fold_into(&decode_field(field.value), &mut self.folded);
+                    self.folded.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        needle.finder.find(&self.folded).is_some()
+    }
+
+    /// The text of one part holds the string.
+    pub fn text(&mut self, needle: &Needle, part: &Part, header: &[u8], body: &[u8]) -> bool {
+        self.begin_text(part, header);
+        self.feed_text(needle, body, true)
+    }
+
+    /// Gets ready for the text of a part whose body comes in pieces.
+    pub fn begin_text(&mut self, part: &Part, header: &[u8]) {
+        self.decode = match part.charset {
+            Charset::Utf8 => Decode::Utf8,
+            Charset::Latin1 => Decode::Latin1,
+            Charset::Other => match decoder(&charset_name(part, header)) {
+                None => Decode::Utf8,
+                Some(decode) => Decode::Other(decode),
+            },
+        };
+        self.encoding = part.encoding;
+        self.transfer = TransferDecoder::new(part.encoding);
+        self.decoded.clear();
+        self.folded.clear();
+    }
+
+    /// Takes the next piece of the body; `true`: it, or what came before it, holds the string.
+    pub fn feed_text(&mut self, needle: &Needle, piece: &[u8], is_last: bool) -> bool {
+        if matches!(self.decode, Decode::Latin1) && needle.latin1.is_none() {
+            return false;
+        }
+        let mut windows = piece.chunks(WINDOW_BYTES).peekable();
+        while let Some(window) = windows.next() {
+            let is_last = is_last && windows.peek().is_none();
+            if self.encoding == Encoding::Identity && self.decoded.is_empty() {
+                // Nothing is in front of it, so it is folded where it is.
+                let used = push_text(window, self.decode, is_last, &mut self.folded);
+                self.decoded.extend_from_slice(&window[used..]);
+            } else {
+                self.transfer.feed(window, &mut self.decoded);
+                self.fold_decoded(is_last);
+            }
+            if self.found(needle) {
+                return true;
+            }
+        }
+        if is_last {
+            self.fold_decoded(true);
+        }
+        self.found(needle)
+    }
+
+    fn fold_decoded(&mut self, is_last: bool) {
+        if is_last {
+            self.transfer.finish(&mut self.decoded);
+        }
+        let used = push_text(&self.decoded, self.decode, is_last, &mut self.folded);
+        self.decoded.drain(..used);
+    }
+
+    /// Searches what is folded, and leaves as much of it as a match may have begun in.
+    fn found(&mut self, needle: &Needle) -> bool {
+        let finder = match self.decode {
+            Decode::Latin1 => needle.latin1.as_ref(),
+            Decode::Utf8 | Decode::Other(_) => Some(&needle.finder),
+        };
+        let Some(finder) = finder else { return false };
+        if finder.find(&self.folded).is_some() {
+            return true;
+        }
+        let kept = finder.needle().len().saturating_sub(1);
+        self.folded.drain(..self.folded.len().saturating_sub(kept));
+        false
+    }
+}
+
+/// Where the fields of a header end: the empty line is not part of any.
+fn header_end(header: &[u8]) -> usize {
+    for end in [&b"\r\n\r\n"[..], b"\n\n"] {
+        if header.ends_with(end) {
+            return header.len() - end.len() / 2;
+        }
+    }
+    match header {
+        b"\r\n" | b"\n" => 0,
+        _ => header.len(),
+    }
+}
+
+/// Folds ASCII, line breaks in front of spaces left out.
+fn push_unfolded(header: &[u8], out: &mut Vec<u8>) {
+    let mut start = 0;
+    for at in memchr::memchr_iter(b'\n', header) {
+        if matches!(header.get(at + 1), Some(b' ' | b'\t')) {
+            let end = if header[start..at].ends_with(b"\r") {
+                at - 1
+            } else {
+                at
+            };
+            push_lowercase(&header[start..end], out);
+            start = at + 1;
+        }
+    }
+    push_lowercase(&header[start..], out);
+}
+
+fn push_lossy(bytes: &[u8], out: &mut Vec<u8>) {
+    fold_into(&String::from_utf8_lossy(bytes), out);
+}
+
+/// Windows-1252 and with it ISO-8859-1. Its texts stay in it: folding is a look into a table, and
+/// the string that is searched for is turned into the same bytes.
+struct Latin1 {
+    /// What each byte's character folds to.
+    folded: [char; 256],
+    /// For each byte, the first of those that fold to the same.
+    first: [u8; 256],
+}
+
+static LATIN1: LazyLock<Latin1> = LazyLock::new(|| {
+    let decode = decoder(b"windows-1252");
+    let folded: [char; 256] = std::array::from_fn(|byte| {
+        let decoded = decode.and_then(|decode| decode(&[byte as u8]).chars().next());
+        fold_char(decoded.unwrap_or(char::from(byte as u8)))
+    });
+    let first = std::array::from_fn(|byte| {
+        let same = folded.iter().position(|it| *it == folded[byte]);
+        same.unwrap_or(byte) as u8
+    });
+    Latin1 { folded, first }
+});
+
+impl Latin1 {
+    /// The byte that stands for a folded character.
+    fn byte(&self, folded: char) -> Option<u8> {
+        let index = self.folded.iter().position(|it| *it == folded);
+        index.map(|index| index as u8)
+    }
+}
+
+/// Appends the folded text of `bytes`, of Latin-1 its folded bytes; returns how many it took: all, but for a character
+/// that is not complete and may become so.
+fn push_text(bytes: &[u8], decode: Decode, is_last: bool, out: &mut Vec<u8>) -> usize {
+    match decode {
+        Decode::Latin1 => {
+            let first = &LATIN1.first;
+            out.extend(bytes.iter().map(|byte| first[usize::from(*byte)]));
+            bytes.len()
+        }
+        Decode::Other(decode) => {
+            if !is_last && bytes.len() < CHARSET_BYTES {
+                return 0;
+            }
+            fold_into(&decode(bytes), out);
+            bytes.len()
+        }
+        Decode::Utf8 => {
+            let used = match is_last {
+                true => bytes.len(),
+                false => complete_prefix(bytes),
+            };
+            match simdutf8::basic::from_utf8(&bytes[..used]) {
+                Ok(text) => fold_into(text, out),
+                Err(_) => push_lossy(&bytes[..used], out),
+            }
+            used
+        }
+    }
+}
+
+/// Bytes up to a character at the end that more bytes could complete.
+fn complete_prefix(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(CHARACTER_BYTES_MAX - 1);
+    let is_start = |byte: &u8| *byte >= 0xc0;
+    match bytes[tail..].iter().rposition(is_start) {
+        Some(at) if std::str::from_utf8(&bytes[tail + at..]).is_err() => tail + at,
+        _ => bytes.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -105,6 +105,11 @@ pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
 pub const RECV_BUFFERS: u16 = 1024;
 /// Bytes of one batch of the log, header and padding included.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes that the recipients of one delivery take in a batch, beside its body: more recipients in one
+/// partition are several deliveries.
+pub const DELIVERY_RECIPIENT_BYTES_MAX: usize = 1024 * 1024;
+/// Recipients that one message may be allowed to have (`--recipients-max` is at most this).
+pub const RECIPIENTS_MAX: u64 = 100_000;
 /// Bytes of one log segment. Going on in the next one holds mail up for a moment: at this size, a few
 /// times a second under the heaviest load.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -162,6 +167,7 @@ const _: () = assert!(KEYWORDS_MAX * KEYWORD_BYTES_MAX < u16::MAX as usize);
 const _: () = assert!(CACHE_BYTES_MAX * 4 <= CACHE_MEMORY_BYTES_MAX);
 const _: () = assert!(CACHE_BYTES_MAX * 8 <= BATCH_BYTES_MAX);
 const _: () = assert!(BODY_INLINE_BYTES_MAX * 4 <= BATCH_BYTES_MAX);
+const _: () = assert!(BODY_INLINE_BYTES_MAX * 2 + DELIVERY_RECIPIENT_BYTES_MAX <= BATCH_BYTES_MAX);
 const _: () = assert!((BATCH_BYTES_MAX as u64) * 4 <= SEGMENT_BYTES);
 const _: () = assert!(BATCH_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));

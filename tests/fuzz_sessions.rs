@@ -9,6 +9,8 @@ mod http_session;
 mod imap_session;
 #[path = "fuzz/src/imap_world.rs"]
 mod imap_world;
+#[path = "fuzz/src/mime.rs"]
+mod mime;
 #[path = "fuzz/src/pop3_session.rs"]
 mod pop3_session;
 #[path = "fuzz/src/shard.rs"]
@@ -80,4 +82,9 @@ fn smtp() {
 #[test]
 fn address() {
     drive(address::address, address::WORDS, 20_000);
+}
+
+#[test]
+fn messages() {
+    drive(mime::mime, mime::WORDS, 10_000);
 }

@@ -49,3 +49,69 @@ fn lmtp_takes_mail_on_a_unix_socket() {
     let words = ["lmtp", "--target", path, "--size", "4K"];
     assert_eq!(send_and_verify(&server, &words, folder.path()), 400);
 }
+
+/// N15: more recipients in one partition than one batch holds are several deliveries of one message;
+/// where a body has streamed, which is there once, they are put off.
+#[test]
+fn one_message_may_have_more_recipients_than_a_batch_holds() {
+    const RECIPIENTS: u32 = 20_000;
+    let all = RECIPIENTS.to_string();
+    let server = Server::start(&["--processors", "count:1", "--recipients-max", &all]);
+    server.generate(RECIPIENTS);
+    let folder = tempfile::tempdir().expect("a folder");
+    let ledger = folder.path().join("ledger");
+    let send = |size: &str| {
+        let target = server.smtp.to_string();
+        let output = loadgen()
+            .args([
+                "smtp",
+                "--target",
+                &target,
+                "--connections",
+                "1",
+                "--count",
+                "1",
+            ])
+            .args([
+                "--users",
+                &all,
+                "--recipients",
+                &all,
+                "--size",
+                size,
+                "--quiet",
+            ])
+            .args(["--timeout", "5m", "--ledger"])
+            .arg(&ledger)
+            .output()
+            .expect("loadgen");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said)
+    };
+    let (good, said) = send("300K");
+    assert!(!good && said.contains("452 4.5.3"), "{said}");
+    std::fs::remove_file(&ledger).expect("the ledger of what was refused");
+    let (good, said) = send("3K");
+    assert!(good, "{said}");
+    assert_eq!(verify(&server, &[ledger]), u64::from(RECIPIENTS));
+}
+
+/// What the recipients of a message that is coming in hold is bounded with everything else.
+#[test]
+fn recipients_count_towards_the_memory_of_a_shard() {
+    let server = Server::start(&["--processors", "count:1", "--recipients-max", "5000"]);
+    server.generate(1);
+    let mut client = support::Client::new(server.smtp);
+    client.expect("EHLO client.example", "250");
+    client.expect("MAIL FROM:<>", "250");
+    let before = server.metric("ringpost_memory_held_bytes");
+    for _ in 0..2000 {
+        client.expect("RCPT TO:<u0@bench.test>", "250");
+    }
+    let text = "u0@bench.test".len() as f64;
+    let held = server.metric("ringpost_memory_held_bytes") - before;
+    assert!(held >= 2000.0 * text, "{held}");
+    client.expect("RSET", "250");
+    let after = server.metric("ringpost_memory_held_bytes");
+    assert!(after < before + 2000.0 * text, "{after}");
+}

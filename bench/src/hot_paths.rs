@@ -4,6 +4,7 @@
 //! A new one is a function that prepares its input and returns what runs once, and a line in
 //! [`HOT_PATHS`]; then `bench/instructions --update` writes down what it costs.
 
+pub mod mime;
 mod pop3;
 mod store;
 
@@ -114,6 +115,46 @@ pub const HOT_PATHS: &[HotPath] = &[
         name: "index_insert",
         work: Work::Items(store::INSERTS as u64),
         prepare: store::insert,
+    },
+    HotPath {
+        name: "mime_structure_4k",
+        work: Work::Bytes(mime::MESSAGE_BYTES as u64),
+        prepare: mime::structure,
+    },
+    HotPath {
+        name: "mime_summary_encode",
+        work: Work::Items(1),
+        prepare: mime::summary_encode,
+    },
+    HotPath {
+        name: "mime_summary_fetch",
+        work: Work::Items(1),
+        prepare: mime::summary_fetch,
+    },
+    HotPath {
+        name: "mime_search_plain_4k",
+        work: Work::Bytes(mime::MESSAGE_BYTES as u64),
+        prepare: || mime::search(mime::Kind::Plain),
+    },
+    HotPath {
+        name: "mime_search_latin1_4k",
+        work: Work::Bytes(mime::MESSAGE_BYTES as u64),
+        prepare: || mime::search(mime::Kind::Latin1),
+    },
+    HotPath {
+        name: "mime_search_base64_4k",
+        work: Work::Bytes(mime::MESSAGE_BYTES as u64),
+        prepare: || mime::search(mime::Kind::Base64),
+    },
+    HotPath {
+        name: "mime_search_quoted_4k",
+        work: Work::Bytes(mime::MESSAGE_BYTES as u64),
+        prepare: || mime::search(mime::Kind::Quoted),
+    },
+    HotPath {
+        name: "mime_thread_1k",
+        work: Work::Items(mime::THREADED as u64),
+        prepare: mime::thread,
     },
 ];
 

@@ -133,19 +133,23 @@ impl<T: std::fmt::Display> std::fmt::Display for Weighted<T> {
     }
 }
 
-/// A number of recipients, 1 to 1000 (RFC 5321 §4.5.3.1.8 asks servers to take 100).
-impl FromStr for Weighted<u16> {
+/// Recipients of one message: the most that the tuning documents speak of [N15].
+pub const RECIPIENTS_MAX: u32 = 100_000;
+
+/// A number of recipients, 1 to [`RECIPIENTS_MAX`] (RFC 5321 §4.5.3.1.8 asks servers to take 100).
+impl FromStr for Weighted<u32> {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Weighted<u16>, String> {
+    fn from_str(text: &str) -> Result<Weighted<u32>, String> {
         Weighted::parse(text, |text| {
-            text.parse::<u16>()
+            text.parse::<u32>()
                 .ok()
-                .filter(|count| (1..=1000).contains(count))
+                .filter(|count| (1..=RECIPIENTS_MAX).contains(count))
                 .ok_or_else(|| {
-                    "wanted is a number from 1 to 1000, or a list as 1:80,2:10,20:10 of numbers \
-                     and how often each is to come"
-                        .to_owned()
+                    format!(
+                        "wanted is a number from 1 to {RECIPIENTS_MAX}, or a list as \
+                         1:80,2:10,20:10 of numbers and how often each is to come"
+                    )
                 })
         })
     }
@@ -193,15 +197,15 @@ mod tests {
 
     #[test]
     fn lists_as_written() {
-        let list: Weighted<u16> = "1:80,2:10.5,20".parse().expect("a list");
+        let list: Weighted<u32> = "1:80,2:10.5,20".parse().expect("a list");
         assert_eq!(list.values, [(1, 80.0), (2, 10.5), (20, 1.0)]);
         assert_eq!(list.to_string(), "1:80,2:10.5,20:1");
-        let one: Weighted<u16> = "7".parse().expect("a number");
+        let one: Weighted<u32> = "7".parse().expect("a number");
         assert_eq!((one.to_string().as_str(), one.choice()), ("7", None));
         for wrong in [
-            "", "0", "1001", "1:x", "1:-1", "1:0", "1,,2", "x:1", "1:inf",
+            "", "0", "100001", "1:x", "1:-1", "1:0", "1,,2", "x:1", "1:inf",
         ] {
-            assert!(wrong.parse::<Weighted<u16>>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Weighted<u32>>().is_err(), "{wrong}");
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod knee;
 pub mod mix;
 pub mod real;
 pub mod scenario;
+mod values;
 pub mod wire;
 
 use std::path::PathBuf;
@@ -18,9 +19,48 @@ use crate::schedule::{Curve, Spacing};
 use crate::target::Target;
 use crate::task::Task;
 
+use values::{curve, rate, rate_or_none, share};
+pub use values::{duration, processors};
+
+/// Where to begin.
+const EXAMPLES: &str = "\
+Examples:
+  loadgen smtp --target 127.0.0.1:25
+      50 connections for 10 s, each sending as fast as it can
+  loadgen smtp --target 127.0.0.1:25 --rate 500 --results before
+      500 messages a second, timed from when each was due; before/report.html shows them
+  loadgen compare before after
+      two such folders side by side
+  loadgen run a.toml --interleave b.toml
+      two servers, or two settings of one, five runs of each in turns, and which differences are
+      real; `loadgen run --help` has such a file
+  loadgen knee smtp --p99 50ms --target 127.0.0.1:25
+      how much the server can take
+
+The server needs the users u0@bench.test to u999@bench.test, or those that --users, --prefix and
+--domain or --rcpt-file name.";
+
+/// A file for `run`, short and whole.
+pub const RUN_FILE: &str = "\
+A file, from which the flags of the command may be known:
+
+  command = \"smtp\"
+  target = \"127.0.0.1:12525\"
+  connections = 50
+  warmup = \"2s\"
+  duration = \"10s\"
+
+  [server]            # started for each run, and ended after it; leave it out if one runs already
+  start = 'ringpost serve --data \"$DATA\" --sync-level 0 --smtp 127.0.0.1:12525'
+  ready = \"127.0.0.1:12525\"
+  setup = 'ringpost account generate --data \"$DATA\" --users 1000 --domain bench.test --password pw'
+
+$DATA is a fresh folder for this run, removed after it; $BIN the folder of loadgen itself. A second
+file with --sync-level 1 makes a comparison: loadgen run sync-0.toml --interleave sync-1.toml";
+
 /// Load generator and verifier for mail servers.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -36,10 +76,6 @@ pub enum Command {
     Lmtp(wire::Lmtp),
     /// Hand in messages as users do: log in, and send from one's own address
     Submission(wire::Submission),
-    /// Add up the results of runs that several machines or shells made at the same time
-    Merge(Merge),
-    /// Search the highest rate at which a server keeps a promise, as --p99 50ms
-    Knee(knee::Knee),
     /// Read mailboxes over POP3: one session after another on every connection
     Pop3(Pop3),
     /// Work in mailboxes over IMAP: sessions with commands drawn from a weighted mix
@@ -48,6 +84,8 @@ pub enum Command {
     Idle(imap::IdleSessions),
     /// Ask for a page over HTTP, and check status and length
     Http(http::Http),
+    /// Search the highest rate at which a server keeps a promise, as --p99 50ms
+    Knee(knee::Knee),
     /// Read all mailboxes of a ledger back: is every acknowledged message there, once and intact?
     Verify(Verify),
     /// Run a population of users from a file, at shares of its rated load, and judge it
@@ -62,10 +100,13 @@ pub enum Command {
     Run(Series),
     /// Compare runs by their folders of results: which differences are real, which are noise?
     Compare(Compare),
+    /// Add up the results of runs that several machines or shells made at the same time
+    Merge(Merge),
 }
 
 /// What all commands have.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Generator and output")]
 pub struct Common {
     /// CPUs to run on, a thread pinned to each: all, a LIST as 0 or 0-3,6, or count:N
     #[arg(long, default_value = "all", value_name = "LIST")]
@@ -137,8 +178,8 @@ pub struct Merge {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Load")]
 pub struct Load {
-    /// Open loop: so many messages (POP3: sessions) are due per second over all connections, as 500
-    /// or 2.5k, whether the server keeps up or not; each is timed from when it was due, and from
+    /// Open loop: so many messages (POP3: sessions, IMAP: commands, HTTP: requests) are due per second over
+    /// all connections, as 500 or 2.5k, whether the server keeps up or not; each is timed from when it was due, and from
     /// when it did begin [default: closed loop, each connection sends the next when the last is done]
     #[arg(long, value_parser = rate, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
@@ -173,11 +214,12 @@ pub struct Load {
 
 /// How long a run is, and what is recorded.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
 pub struct Run {
     /// Connections, over all threads; with --rate the most there may be
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
-    /// End after so many messages (POP3: sessions)
+    /// End after so many messages (POP3: sessions, IMAP: commands, HTTP: requests)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// End after so long, as 500ms, 10s, 5m [default: 10s, if there is no --count]
@@ -187,7 +229,7 @@ pub struct Run {
     #[arg(long, default_value = "0s", value_parser = duration)]
     pub warmup: Duration,
     /// Write histograms by verb and second (HdrHistogram interval log V2)
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Results", long, value_name = "FILE")]
     pub hdr_log: Option<PathBuf>,
 }
 
@@ -218,23 +260,33 @@ pub struct Mail {
     /// Close a connection (QUIT) after so many messages and open a new one; 1: a connection for
     /// every message; 0: never. What connections cost is in the rows connect to AUTH, QUIT and
     /// session, which is all of it
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(
+        help_heading = "Connections",
+        long,
+        default_value_t = 0,
+        value_name = "N"
+    )]
     pub messages_per_connection: u64,
     /// Send MAIL, RCPT and DATA in one piece where the server announces PIPELINING
-    #[arg(long, default_value = "on", value_name = "WHETHER")]
+    #[arg(
+        help_heading = "Connections",
+        long,
+        default_value = "on",
+        value_name = "WHETHER"
+    )]
     pub pipelining: Switch,
     /// Send bodies by BDAT; the server has to announce CHUNKING
-    #[arg(long)]
+    #[arg(help_heading = "Connections", long)]
     pub chunking: bool,
     /// Note every message, its recipients and what the server said, for `loadgen verify`; a new file
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Mail", long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
     /// Send a message again, under the same id, if the connection broke or the server said 4xx; at most so many attempts
-    #[arg(long, value_name = "ATTEMPTS", num_args = 0..=1, default_value_t = 1,
+    #[arg(help_heading = "Connections", long, value_name = "ATTEMPTS", num_args = 0..=1, default_value_t = 1,
           default_missing_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub retry: u32,
     /// End the run at the first connection that breaks
-    #[arg(long)]
+    #[arg(help_heading = "Connections", long)]
     pub stop_on_disconnect: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `real::Real`")]
@@ -244,16 +296,48 @@ pub struct Mail {
     pub common: Common,
 }
 
+/// The flags of every command that makes a load.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// How long.
+    pub run: &'a Run,
+    /// How much.
+    pub load: &'a Load,
+    /// What all commands have.
+    pub common: &'a Common,
+    /// Where.
+    pub target: &'a Target,
+}
+
+macro_rules! asks {
+    ($($flags:ty),+) => {$(
+        impl $flags {
+            /// What every load has.
+            pub fn asked(&self) -> Asked<'_> {
+                Asked {
+                    run: &self.run,
+                    load: &self.load,
+                    common: &self.common,
+                    target: &self.target,
+                }
+            }
+        }
+    )+};
+}
+asks!(Mail, Pop3, imap::Imap, http::Http);
+
 /// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "on and off")]
 pub enum Switch {
+    #[default]
     On,
     Off,
 }
 
 /// Whose mail it is.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Users")]
 pub struct Users {
     /// Users: PREFIX0@DOMAIN to PREFIXn-1@DOMAIN
     #[arg(long, default_value_t = 1000, value_name = "N")]
@@ -271,6 +355,7 @@ pub struct Users {
 
 /// How users log in.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Users")]
 pub struct Login {
     /// Login name; {address}, {local} and {domain} are replaced
     #[arg(long, default_value = "{address}", value_name = "PATTERN")]
@@ -299,25 +384,30 @@ pub struct Pop3 {
     #[allow(missing_docs, reason = "see `Login`")]
     pub login: Login,
     /// How they log in
-    #[arg(long, default_value = "user", value_name = "HOW")]
+    #[arg(
+        help_heading = "Users",
+        long,
+        default_value = "user",
+        value_name = "HOW"
+    )]
     pub auth: wire::PopLogin,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `wire::Tls`")]
     pub tls: wire::Tls,
     /// Messages retrieved in a session, the first ones; fewer where there are fewer
-    #[arg(long, default_value_t = 5, value_name = "K")]
+    #[arg(help_heading = "Sessions", long, default_value_t = 5, value_name = "K")]
     pub retr: u32,
     /// Send LIST in every session
-    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(help_heading = "Sessions", long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub list: bool,
     /// Send UIDL in every session
-    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    #[arg(help_heading = "Sessions", long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub uidl: bool,
     /// Delete what was retrieved
-    #[arg(long)]
+    #[arg(help_heading = "Sessions", long)]
     pub delete: bool,
     /// RETR and DELE commands sent ahead where the server announces PIPELINING (sends CAPA first)
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(help_heading = "Sessions", long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub window: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
@@ -347,14 +437,17 @@ pub struct Verify {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `ImapLogin`")]
     pub imap_login: imap::ImapLogin,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `wire::Tls`")]
+    pub tls: wire::Tls,
     /// Connections, over all threads
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(help_heading = "Reading", long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
     /// Offending messages to be named, of each kind
-    #[arg(long, default_value_t = 10)]
+    #[arg(help_heading = "Reading", long, default_value_t = 10)]
     pub list: usize,
     /// Attempts to read a mailbox
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(help_heading = "Reading", long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub attempts: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
@@ -363,6 +456,7 @@ pub struct Verify {
 
 /// `run`.
 #[derive(Debug, Args)]
+#[command(after_help = RUN_FILE)]
 pub struct Series {
     /// TOML: `command`, its flags by their names, and [server] to start one for each run
     #[arg(value_name = "FILE")]
@@ -426,129 +520,6 @@ pub enum Protocol {
     None,
 }
 
-/// `500ms`, `10s`, `5m`, `1h`; a bare number is seconds.
-///
-/// # Errors
-/// Says what is wanted.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let unit = match &text[split..] {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => f64::NAN,
-    };
-    text[..split]
-        .parse::<f64>()
-        .ok()
-        .map(|number| number * unit)
-        // A year is more than anybody waits.
-        .filter(|seconds| (0.0..=31_536_000.0).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| "wanted is a time, as 500ms, 10s, 5m or 1h, at most a year".to_owned())
-}
-
-fn share(text: &str) -> Result<Task, String> {
-    serde_json::from_str(text).map_err(|e| e.to_string())
-}
-
-/// `0s:10,30s:50`: when which rate.
-fn curve(text: &str) -> Result<Curve, String> {
-    let wanted = || {
-        format!(
-            "'{text}': wanted is TIME:PER_SECOND,... with growing times, the first 0s, and a rate \
-             above 0 somewhere, as 0s:10,30s:50"
-        )
-    };
-    let points: Option<Vec<_>> = text
-        .split(',')
-        .map(|point| {
-            let (at, rate) = point.split_once(':')?;
-            Some((duration(at).ok()?, rate_or_none(rate).ok()?))
-        })
-        .collect();
-    let points = points.ok_or_else(wanted)?;
-    let grows = points.windows(2).all(|pair| pair[0].0 < pair[1].0);
-    let begins = points.first().is_some_and(|(at, _)| at.is_zero());
-    let some = points.iter().any(|(_, rate)| *rate > 0.0);
-    if grows && begins && some {
-        Ok(Curve::through(points))
-    } else {
-        Err(wanted())
-    }
-}
-
-/// `500`, `2.5k`: operations per second.
-fn rate(text: &str) -> Result<f64, String> {
-    rate_or_none(text)
-        .ok()
-        .filter(|rate| *rate > 0.0)
-        .ok_or_else(|| "wanted is a number per second above 0, as 0.5, 500 or 2.5k".to_owned())
-}
-
-/// The same, or `0`.
-fn rate_or_none(text: &str) -> Result<f64, String> {
-    let (number, factor) = match text.strip_suffix(['k', 'K']) {
-        Some(number) => (number, 1000.0),
-        None => (text, 1.0),
-    };
-    number
-        .parse::<f64>()
-        .ok()
-        .map(|number| number * factor)
-        // More than any machine can be asked for.
-        .filter(|rate| (0.0..=1e8).contains(rate))
-        .ok_or_else(|| "wanted is a number per second, as 0, 0.5, 500 or 2.5k".to_owned())
-}
-
-/// The CPUs that `text` names, of those that are `allowed`.
-///
-/// # Errors
-/// Says what is wrong and which CPUs there are.
-pub fn processors(text: &str, allowed: &[usize]) -> Result<Vec<usize>, String> {
-    let wrong = |why: String| {
-        format!(
-            "--processors {text}: {why}; wanted is all, a LIST as 0 or 0-3,6, or count:N, of the \
-             CPUs this process may use: {allowed:?}"
-        )
-    };
-    if text == "all" {
-        return Ok(allowed.to_vec());
-    }
-    if let Some(count) = text.strip_prefix("count:") {
-        return match count.parse::<usize>() {
-            Ok(count) if (1..=allowed.len()).contains(&count) => Ok(allowed[..count].to_vec()),
-            Ok(count) => Err(wrong(format!("there are {}, not {count}", allowed.len()))),
-            Err(_) => Err(wrong(format!("'{count}' is not a number"))),
-        };
-    }
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| {
-            text.parse::<usize>()
-                .map_err(|_| wrong(format!("'{part}' is not a CPU or a range")))
-        };
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last || last > 100_000 {
-            return Err(wrong(format!("'{part}' is not a range")));
-        }
-        for cpu in first..=last {
-            if !allowed.contains(&cpu) {
-                return Err(wrong(format!("CPU {cpu} does not exist or is not allowed")));
-            }
-            if cpus.contains(&cpu) {
-                return Err(wrong(format!("CPU {cpu} is named twice")));
-            }
-            cpus.push(cpu);
-        }
-    }
-    Ok(cpus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -556,45 +527,6 @@ mod tests {
     #[test]
     fn flags_are_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn times_as_written() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "s", "1y", "1d", "-1s", "1e99h", "..s"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn rates() {
-        assert_eq!(rate("500"), Ok(500.0));
-        assert_eq!(rate("2.5k"), Ok(2500.0));
-        assert_eq!(rate_or_none("0"), Ok(0.0));
-        let half = curve("0s:10,10s:0").expect("a curve");
-        assert_eq!(half.rate(Duration::from_secs(5)), 5.0);
-        for wrong in ["", "10", "1s:10", "0s:1,0s:2", "0s:0", "0s:-1"] {
-            assert!(curve(wrong).is_err(), "{wrong}");
-        }
-        for wrong in ["", "0", "-1", "k", "inf", "nan", "1e9", "5/s"] {
-            assert!(rate(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn processor_lists() {
-        let allowed = [0, 1, 2, 5];
-        assert_eq!(processors("all", &allowed), Ok(vec![0, 1, 2, 5]));
-        assert_eq!(processors("count:2", &allowed), Ok(vec![0, 1]));
-        assert_eq!(processors("5,0-1", &allowed), Ok(vec![5, 0, 1]));
-        for wrong in [
-            "", "3", "0-3", "x", "1,1", "2-1", "count:0", "count:5", "count:x", "0-",
-        ] {
-            let error = processors(wrong, &allowed).expect_err(wrong);
-            assert!(error.contains("[0, 1, 2, 5]"), "{error}");
-        }
     }
 
     #[test]

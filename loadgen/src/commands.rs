@@ -27,9 +27,8 @@ use crate::report::{self, Title};
 use crate::results::{self, Folder, hdr::HdrLog};
 use crate::run::{self, Plan, Summary};
 use crate::sasl::Mechanism;
-use crate::schedule::{Pace, Schedule};
+use crate::schedule::Schedule;
 use crate::task::Task;
-use load::Prepared;
 
 /// Everything went well; or: it ran, and not everything did.
 pub type Verdict = bool;
@@ -42,15 +41,7 @@ const DURATION: Duration = Duration::from_secs(10);
 /// # Errors
 /// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn pop3(flags: &Pop3) -> Result<Verdict, String> {
-    let task = load::task(&flags.run, &flags.load);
-    let share = task.is_share();
-    let (title, summary) = pop3_run(flags, task)?;
-    // Whoever has shared the run out tells it all.
-    if share {
-        Ok(true)
-    } else {
-        finish(&title, &summary, &flags.common)
-    }
+    load::shown(&flags.asked(), |task| pop3_run(flags, task))
 }
 
 /// One run of `pop3`; nothing is shown.
@@ -88,32 +79,14 @@ pub fn pop3_run(flags: &Pop3, task: Task) -> Result<(Title, Summary), String> {
             pool.len(),
             flags.retr,
             if flags.delete { " and DELE" } else { "" },
-            load::described(&flags.run, &flags.load, &task),
+            load::described(&flags.asked(), &task),
             secure::described(&flags.tls),
         ),
     };
     let tls = secure::tls(&flags.tls, &flags.target)?;
-    let Prepared {
-        plan,
-        schedule,
-        progress,
-    } = load::prepare(
-        &flags.run,
-        &flags.load,
-        &flags.common,
-        &flags.target,
-        title.noun,
-        task,
-    )?;
-    let make = |thread, recorder| {
-        Ok(Pop3Work::new(
-            options.clone(),
-            Pace::new(schedule.clone(), thread),
-            pool.clone(),
-            recorder,
-        ))
-    };
-    let (summary, _) = secure::drive::<pop3::Pop3>(&plan, &schedule, progress, tls.as_ref(), make)?;
+    let make = |pace, _, recorder| Pop3Work::new(options.clone(), pace, pool.clone(), recorder);
+    let (summary, _) =
+        load::drive::<pop3::Pop3>(&flags.asked(), tls.as_ref(), title.noun, task, make)?;
     Ok((title, summary))
 }
 
@@ -268,37 +241,6 @@ pub fn keep(common: &Common, json: serde_json::Value) -> Result<(), String> {
 pub fn write_json(path: &Path, json: &serde_json::Value) -> Result<(), String> {
     std::fs::write(path, format!("{json:#}\n"))
         .map_err(|e| format!("--json {}: {e}", path.display()))
-}
-
-/// What a closed loop of `flags` is, and what shows and ends it.
-///
-/// # Errors
-/// A machine that cannot do it.
-fn prepare(
-    flags: &Run,
-    common: &Common,
-    target: crate::target::Target,
-    noun: &'static str,
-) -> Result<(Plan, Schedule, Progress), String> {
-    run::raise_descriptor_limit(flags.connections)?;
-    let cpus = cpus(common)?;
-    let duration = flags.duration.or(flags.count.is_none().then_some(DURATION));
-    let goal = match (flags.count, duration) {
-        (Some(count), None) => Goal::Count(count),
-        (_, duration) => Goal::Time(flags.warmup + duration.unwrap_or_default()),
-    };
-    let mut progress = Progress::new(noun, goal, common.quiet);
-    observe_log(&mut progress, flags, common, flags.warmup)?;
-    let now = Instant::now();
-    let until = duration.map(|duration| now + flags.warmup + duration);
-    let plan = Plan {
-        timeout: common.timeout,
-        give_up: Some(common.give_up),
-        measure_from: now + flags.warmup,
-        until,
-        ..Plan::new(cpus, target, flags.connections)
-    };
-    Ok((plan, Schedule::new(flags.count, until), progress))
 }
 
 /// Lets those watch a run that the flags ask for, `--hdr-log` included.

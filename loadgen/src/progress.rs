@@ -32,9 +32,13 @@ const PLOT_MAX: usize = 60;
 const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
 
+/// Waits for what is measured beside a run and comes after its last operation.
+type Beside = Box<dyn FnOnce() -> Interval + Send>;
+
 /// The display, and whoever else watches.
 pub struct Progress {
     others: Vec<Box<dyn Observer>>,
+    beside: Option<Beside>,
     bar: Option<ProgressBar>,
     lines: bool,
     noun: &'static str,
@@ -78,6 +82,7 @@ impl Progress {
         });
         Progress {
             others: Vec::new(),
+            beside: None,
             bar,
             lines: !quiet && !terminal,
             noun,
@@ -91,6 +96,17 @@ impl Progress {
     /// Lets `observer` watch the run as well.
     pub fn add(&mut self, observer: Box<dyn Observer>) {
         self.others.push(observer);
+    }
+
+    /// When the last operation has ended, `wait` is called, and what it returns counts to the run as
+    /// well: observers get it as their last interval.
+    pub fn wait_for(&mut self, wait: Beside) {
+        self.beside = Some(wait);
+    }
+
+    /// What [`Progress::wait_for`] was given, once.
+    pub fn take_beside(&mut self) -> Option<Beside> {
+        self.beside.take()
     }
 
     /// Shows where the run is.

@@ -45,6 +45,7 @@ pub enum Verb {
     Select,
     FetchFlags,
     FetchEnvelope,
+    FetchStructure,
     FetchBody,
     FetchIds,
     Store,
@@ -71,7 +72,7 @@ pub enum Verb {
 
 impl Verb {
     /// All, in the order of a conversation.
-    pub const ALL: [Verb; 47] = [
+    pub const ALL: [Verb; 48] = [
         Verb::Connect,
         Verb::Tls,
         Verb::TlsResumed,
@@ -101,6 +102,7 @@ impl Verb {
         Verb::Select,
         Verb::FetchFlags,
         Verb::FetchEnvelope,
+        Verb::FetchStructure,
         Verb::FetchBody,
         Verb::FetchIds,
         Verb::Store,
@@ -153,6 +155,7 @@ impl Verb {
             Verb::Select => "SELECT",
             Verb::FetchFlags => "FETCH flags",
             Verb::FetchEnvelope => "FETCH envel.",
+            Verb::FetchStructure => "FETCH struct.",
             Verb::FetchBody => "FETCH body",
             Verb::FetchIds => "FETCH ids",
             Verb::Store => "STORE",

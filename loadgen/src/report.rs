@@ -203,6 +203,13 @@ fn busy(summary: &Summary) -> f64 {
     }
 }
 
+/// The most memory that this process ever had resident, in KiB (`VmHWM`, proc_pid_status(5)).
+fn memory_max_kib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Most frequent first.
 fn faults(summary: &Summary) -> Vec<(FaultKey, &FaultCount)> {
     let mut faults: Vec<_> = summary
@@ -288,6 +295,7 @@ pub fn json(title: &Title, summary: &Summary) -> Value {
             "late_p99_ns": signs.late_p99.as_nanos() as u64,
             "ring_full": signs.ring_full,
             "buffers_lacked": signs.buffers_lacked,
+            "memory_max_kib": memory_max_kib(),
         },
         "verbs": verbs,
         "interval": interval,

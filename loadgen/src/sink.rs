@@ -10,6 +10,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
@@ -74,6 +75,8 @@ pub struct Sink {
     over: Arc<AtomicBool>,
     refusing: Arc<AtomicBool>,
     began: Instant,
+    /// Has the listening socket.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Sink {
@@ -89,14 +92,15 @@ impl Sink {
         let over = Arc::new(AtomicBool::new(false));
         let refusing = Arc::new(AtomicBool::new(!behaviour.refuse_for.is_zero()));
         let began = Instant::now();
-        let sink = Sink {
+        let mut sink = Sink {
             address,
             counts: counts.clone(),
             over: over.clone(),
             refusing: refusing.clone(),
             began,
+            thread: None,
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("sink".to_owned())
             .spawn(move || {
                 for stream in listener.incoming() {
@@ -136,6 +140,7 @@ impl Sink {
                 }
             })
             .map_err(explain)?;
+        sink.thread = Some(thread);
         Ok(sink)
     }
 
@@ -213,8 +218,14 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-        // Wakes it, so that the port is free again.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        // Wakes it, and waits, so that the port is free for the next one.
+        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        if woken.is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            // A panic there has no more to say than here.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -344,5 +355,20 @@ impl Session {
         counts.recipients.fetch_add(recipients, Ordering::Relaxed);
         counts.messages.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_one_may_have_the_same_port() {
+        let first = Sink::start(([127, 0, 0, 1], 0).into(), Behaviour::default()).expect("a sink");
+        let address = first.address;
+        drop(first);
+        for _ in 0..100 {
+            Sink::start(address, Behaviour::default()).expect("the port is free again");
+        }
     }
 }

@@ -117,6 +117,11 @@ impl Target {
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         if let Some(address) = self.tcp() {
             rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+            if address.ip().is_loopback() {
+                // Nothing is congested there, and what the machine has for its network may keep
+                // sends back by timers (BBR). A kernel that refuses keeps its own.
+                let _ = rustix::net::sockopt::set_tcp_congestion(&socket, "reno");
+            }
             let source = slot / CONNECTIONS_PER_SOURCE + skipped;
             if let IpAddr::V4(ip) = address.ip()
                 && ip.is_loopback()

@@ -300,8 +300,8 @@ fn wrong_flags_say_what_is_allowed() {
             "uniform, domains, or zipf:S",
         ),
         (
-            format!("smtp --target {none} --recipients 1:1,2001"),
-            "a number from 1 to 1000",
+            format!("smtp --target {none} --recipients 1:1,100001"),
+            "a number from 1 to 100000",
         ),
         (
             format!("smtp --target {none} --users 10 --domain a,b --recipients 6 --spread domains"),

@@ -100,6 +100,56 @@ fn the_time_to_where_pop3_shows_it_is_measured() {
 }
 
 #[test]
+fn what_is_seen_after_the_run_is_in_its_logs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::default();
+    let (inbound, outbound) = (fake::smtp(&store, &[]), fake::pop3(&store));
+    let results = dir.path().join("results");
+    // The first look comes long after the last message.
+    let (status, json, text) = loadgen(
+        dir.path(),
+        &format!(
+            "smtp --target {inbound} --count 10 --users 2 --connections 1 --results {} --end-to-end \
+             pop3:{outbound} --watch-users 2 --poll-every 2s --mailbox-password pw",
+            results.display()
+        ),
+    );
+    assert_eq!(status, 0, "{text}");
+    assert_eq!(json["verbs"]["250->visible"]["count"], 10, "{text}");
+    let log = loadgen::results::hdr::read(&results.join("hdr.log")).expect("a log");
+    let logged = log["250->visible"].total().expect("some times");
+    assert_eq!(logged.len(), 10);
+    assert_eq!(
+        json["verbs"]["250->visible"]["max_ns"],
+        logged.max(),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_sample_of_messages_is_followed_whoever_gets_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::default();
+    let (inbound, outbound) = (fake::smtp(&store, &[]), fake::pop3(&store));
+    // Of so many users hardly one gets a second message.
+    let (status, json, text) = loadgen(
+        dir.path(),
+        &format!(
+            "smtp --target {inbound} --count 100 --rate 200 --users 100000 --connections 2 \
+             --end-to-end pop3:{outbound} --watch-messages 50 --poll-every 200ms \
+             --mailbox-password pw"
+        ),
+    );
+    assert_eq!(status, 0, "{text}");
+    let seen = json["end_to_end"]["seen"].as_u64().expect("a number");
+    assert_eq!(json["verbs"]["250->visible"]["count"], seen);
+    // Half a second at fifty a second; a slow machine takes longer, and follows more.
+    assert!((10..=100).contains(&seen), "{text}");
+    assert_eq!(json["end_to_end"]["not_seen"], 0);
+    assert!(text.contains("to any of 100000 users"), "{text}");
+}
+
+#[test]
 fn mail_that_never_becomes_visible_is_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::default();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::wire::{AccountEntry, Status};
 use crate::directory::{Change, Site};
 use crate::mail::Address;
-use crate::store::{Account, AccountChange, StoreError};
+use crate::store::{Account, AccountChange, Reclaimed, StoreError};
 
 /// Accounts and site, wherever they are.
 ///
@@ -64,11 +64,11 @@ pub trait Backend {
     /// When a partition cannot be asked.
     async fn list_accounts(&self, query: AccountQuery) -> Result<Vec<AccountEntry>, BackendError>;
 
-    /// Reclaims in every partition what was expunged; the bytes given back.
+    /// Reclaims in every partition what was expunged.
     ///
     /// # Errors
     /// The first that the disk says; the other partitions are done all the same.
-    async fn expire_now(&self) -> Result<u64, BackendError>;
+    async fn expire_now(&self) -> Result<Reclaimed, BackendError>;
 
     /// Where an account of this address lives, or would.
     fn place(&self, address: &Address) -> Place;

@@ -89,9 +89,13 @@ async fn run<B: Backend>(backend: &B, request: Request) -> Result<Reply, String>
             Ok(Reply::done())
         }
         Request::AccountList { domain, after } => list_accounts(backend, domain, after).await,
-        Request::Expire => Ok(Reply::Reclaimed {
-            bytes: backend.expire_now().await.map_err(text)?,
-        }),
+        Request::Expire => {
+            let reclaimed = backend.expire_now().await.map_err(text)?;
+            Ok(Reply::Reclaimed {
+                freed_bytes: reclaimed.freed_bytes,
+                returned_bytes: reclaimed.returned_bytes,
+            })
+        }
         Request::HashDir { address } => {
             let address = parse(&address)?;
             let place = backend.place(&address);

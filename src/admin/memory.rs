@@ -15,7 +15,7 @@ use super::*;
 use crate::directory::{Change, Site};
 use crate::mail::Address;
 use crate::proto::{Session as _, Step};
-use crate::store::{Account, AccountChange};
+use crate::store::{Account, AccountChange, Reclaimed};
 
 /// What every account in memory uses.
 pub(super) const USED_BYTES: u64 = 12_345;
@@ -105,8 +105,11 @@ impl Backend for Memory {
         Ok(USED_BYTES)
     }
 
-    async fn expire_now(&self) -> Result<u64, BackendError> {
-        Ok(4096)
+    async fn expire_now(&self) -> Result<Reclaimed, BackendError> {
+        Ok(Reclaimed {
+            freed_bytes: 4096,
+            returned_bytes: 0,
+        })
     }
 
     fn place(&self, _address: &Address) -> Place {

@@ -165,8 +165,10 @@ pub enum Reply {
     },
     /// Answers [`Request::Expire`].
     Reclaimed {
-        /// Given back.
-        bytes: u64,
+        /// See [`crate::store::Reclaimed`].
+        freed_bytes: u64,
+        /// See [`crate::store::Reclaimed`].
+        returned_bytes: u64,
     },
     /// Answers [`Request::HashDir`].
     Place {

@@ -175,9 +175,16 @@ pub(super) async fn hashdir(office: &mut Office, address: &str) -> Result<(), Fa
 }
 
 pub(super) async fn expire(office: &mut Office) -> Result<(), Failure> {
-    let Reply::Reclaimed { bytes } = office.ask(Request::Expire).await? else {
+    let Reply::Reclaimed {
+        freed_bytes,
+        returned_bytes,
+    } = office.ask(Request::Expire).await?
+    else {
         return Err(unexpected());
     };
-    writeln!(std::io::stdout(), "{bytes} bytes reclaimed")?;
+    let mut out = std::io::stdout();
+    writeln!(out, "{freed_bytes} bytes freed for mail")?;
+    // The rest are in files that the log goes on in.
+    writeln!(out, "{returned_bytes} bytes given back to the filesystem")?;
     Ok(())
 }

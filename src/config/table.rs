@@ -318,7 +318,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: LIMITS,
         default: Standard::Texts(&["1000"]),
         // RFC 5321 §4.5.3.1.8: at least 100.
-        field: number!(recipients_max: u32, 100..=100_000, "recipients"),
+        field: number!(recipients_max: u32, 100..=limits::RECIPIENTS_MAX, "recipients"),
         doc: "Recipients of one message",
         source: "N15",
         was: "100000, for relays 250",

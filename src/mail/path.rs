@@ -27,6 +27,17 @@ pub enum ForwardPath {
     Address(Address),
 }
 
+impl ForwardPath {
+    /// Bytes of memory that it takes, where it is kept in a list.
+    pub fn memory_bytes(&self) -> usize {
+        let text = match self {
+            ForwardPath::Postmaster => 0,
+            ForwardPath::Address(address) => address.as_str().len(),
+        };
+        size_of::<ForwardPath>() + text
+    }
+}
+
 impl ReversePath {
     /// Parses the path that `text` starts with; the second value is what follows it.
     ///

@@ -14,7 +14,7 @@ use crate::admin::{
 };
 use crate::directory::{Change, SITE_PREFIX, Site};
 use crate::mail::Address;
-use crate::store::{Account, AccountChange, Health, StoreError};
+use crate::store::{Account, AccountChange, Health, Reclaimed, StoreError};
 
 /// Accounts sent to another shard in one job.
 const ACCOUNTS_PER_JOB: usize = 256;
@@ -61,9 +61,7 @@ async fn publish(shard: &Rc<Shard>, site: Site) {
         let copy = Arc::clone(&site);
         shard
             .mesh
-            .call(shard, id, move |there| {
-                Box::pin(async move { there.set_site(copy) })
-            })
+            .call(shard, id, async move |there| there.set_site(copy))
             .await;
     }
 }
@@ -94,11 +92,9 @@ impl Shards {
             let gone = address.clone();
             self.0
                 .mesh
-                .call(&self.0, id, move |there| {
-                    Box::pin(async move {
-                        there.recipients.forget(&gone);
-                        there.auth_cache.borrow_mut().invalidate(&gone);
-                    })
+                .call(&self.0, id, async move |there| {
+                    there.recipients.forget(&gone);
+                    there.auth_cache.borrow_mut().invalidate(&gone);
                 })
                 .await;
         }
@@ -113,8 +109,8 @@ impl Backend for Shards {
     async fn change_site(&self, changes: Vec<Change>) -> Result<(), BackendError> {
         self.0
             .mesh
-            .call(&self.0, 0, |keeper| {
-                Box::pin(async move { change_site(&keeper, changes).await })
+            .call(&self.0, 0, async move |keeper| {
+                change_site(&keeper, changes).await
             })
             .await
     }
@@ -138,8 +134,8 @@ impl Backend for Shards {
                 let asked = job.len();
                 let done = self
                     .0
-                    .on_partition(number, move |partition| {
-                        Box::pin(async move { Ok(create_together(&partition, job).await) })
+                    .on_partition(number, async move |partition| {
+                        Ok(create_together(&partition, job).await)
                     })
                     .await
                     .unwrap_or_else(|error| vec![Err(error.into()); asked]);
@@ -163,8 +159,8 @@ impl Backend for Shards {
         let changed = address.clone();
         let account = self
             .0
-            .on_partition(self.0.partition_of(address), move |partition| {
-                Box::pin(async move { partition.update_account(&changed, change).await })
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                partition.update_account(&changed, change).await
             })
             .await?;
         self.forget(address).await;
@@ -174,8 +170,8 @@ impl Backend for Shards {
     async fn remove_account(&self, address: &Address) -> Result<(), BackendError> {
         let gone = address.clone();
         self.0
-            .on_partition(self.0.partition_of(address), move |partition| {
-                Box::pin(async move { partition.remove_account(&gone).await })
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                partition.remove_account(&gone).await
             })
             .await?;
         self.forget(address).await;
@@ -186,8 +182,8 @@ impl Backend for Shards {
         let wanted = address.clone();
         let found = self
             .0
-            .on_partition(self.0.partition_of(address), move |partition| {
-                Box::pin(async move { Ok(partition.account(&wanted)) })
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                Ok(partition.account(&wanted))
             })
             .await?;
         Ok(found)
@@ -197,8 +193,8 @@ impl Backend for Shards {
         let wanted = address.clone();
         let used = self
             .0
-            .on_partition(self.0.partition_of(address), move |partition| {
-                Box::pin(async move { Ok(partition.used_bytes(&wanted)) })
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                Ok(partition.used_bytes(&wanted))
             })
             .await?;
         Ok(used)
@@ -211,16 +207,14 @@ impl Backend for Shards {
             let part = self
                 .0
                 .mesh
-                .call(&self.0, id, move |owner| {
-                    Box::pin(async move {
-                        let mut listing = Listing::new(wanted);
-                        for (_, partition) in owner.own_partitions() {
-                            partition.for_each_account(|account| listing.offer(account));
-                        }
-                        listing.finish(|address| {
-                            let partition = owner.partition(owner.partition_of(address));
-                            partition.map_or(0, |partition| partition.used_bytes(address))
-                        })
+                .call(&self.0, id, async move |owner| {
+                    let mut listing = Listing::new(wanted);
+                    for (_, partition) in owner.own_partitions() {
+                        partition.for_each_account(|account| listing.offer(account));
+                    }
+                    listing.finish(|address| {
+                        let partition = owner.partition(owner.partition_of(address));
+                        partition.map_or(0, |partition| partition.used_bytes(address))
                     })
                 })
                 .await;
@@ -229,8 +223,8 @@ impl Backend for Shards {
         Ok(Listing::join(parts, query.max))
     }
 
-    async fn expire_now(&self) -> Result<u64, BackendError> {
-        let mut total = 0;
+    async fn expire_now(&self) -> Result<Reclaimed, BackendError> {
+        let mut total = Reclaimed::default();
         let mut todo: Vec<u16> = (0..self.0.layout.partitions()).collect();
         loop {
             let before = total;
@@ -238,12 +232,10 @@ impl Backend for Shards {
             for number in todo {
                 let done = self
                     .0
-                    .on_partition(number, |partition| {
-                        Box::pin(async move { partition.expire_now().await })
-                    })
+                    .on_partition(number, async move |partition| partition.expire_now().await)
                     .await;
                 match done {
-                    Ok(bytes) => total += bytes,
+                    Ok(reclaimed) => total += reclaimed,
                     Err(error) => failed.push((number, error)),
                 }
             }

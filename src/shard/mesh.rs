@@ -9,8 +9,6 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -29,8 +27,6 @@ const _: () = assert!(CALLS_MAX as usize * 2 < limits::MESH_DEPTH);
 
 /// Owned data and what to do with it, at the shard that receives it.
 pub(crate) type Job = Box<dyn FnOnce(&Rc<Shard>) + Send>;
-/// A future on the shard that runs it; its output crosses back.
-pub(crate) type Local<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// The queues of all shards: the only thing that their threads have in common.
 pub(crate) struct Links {
@@ -158,7 +154,7 @@ impl Mesh {
     pub(crate) async fn call<T, F>(&self, home: &Rc<Shard>, to: usize, work: F) -> T
     where
         T: Send + 'static,
-        F: FnOnce(Rc<Shard>) -> Local<T> + Send + 'static,
+        F: AsyncFnOnce(Rc<Shard>) -> T + Send + 'static,
     {
         if to == self.id {
             return work(Rc::clone(home)).await;

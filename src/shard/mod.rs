@@ -60,7 +60,7 @@ use crate::store::real::RealDisk;
 use crate::store::{Partition, StoreError};
 
 use conn::ConnKey;
-use mesh::{Local, Mesh};
+use mesh::Mesh;
 use session::{AnyAnswer, Service};
 
 pub use backend::Shards;
@@ -217,20 +217,20 @@ impl Shard {
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(Rc<LocalPartition>) -> Local<Result<T, StoreError>> + Send + 'static,
+        F: AsyncFnOnce(Rc<LocalPartition>) -> Result<T, StoreError> + Send + 'static,
     {
         if let Some(partition) = self.partition(number) {
             return work(partition).await;
         }
         self.mesh
-            .call(self, self.owner_of(number), move |owner| {
-                Box::pin(async move {
-                    match owner.partition(number) {
-                        Some(partition) => work(partition).await,
-                        None => Err(StoreError::Closing),
-                    }
-                })
-            })
+            .call(
+                self,
+                self.owner_of(number),
+                async move |owner| match owner.partition(number) {
+                    Some(partition) => work(partition).await,
+                    None => Err(StoreError::Closing),
+                },
+            )
             .await
     }
 

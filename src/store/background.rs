@@ -10,14 +10,15 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
 
-use super::StoreError;
 use super::commit::Pending;
 use super::disk::{Disk, OpenMode};
 use super::partition::{Partition, Prepared};
 use super::record::encode;
 use super::recovery::RESERVE;
+use super::recovery::aside::forget_told;
 use super::segment::{self, Position};
 use super::wait::{Done, Lock, Notify};
+use super::{Reclaimed, StoreError};
 use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
 
@@ -50,6 +51,27 @@ pub(super) struct BackgroundState {
     pub damaged: RefCell<FxHashSet<u64>>,
     /// One chore at a time: the right to write indexes and to compact.
     pub turn: Lock,
+    not_reclaimed: Trouble,
+    pub not_sealed: Trouble,
+    not_reserved: Trouble,
+    not_prepared: Trouble,
+}
+
+/// What fails and is tried again whenever something was written is told of once, until it works
+/// again: a full disk must not fill up with lines of the log.
+#[derive(Debug, Default)]
+pub(super) struct Trouble(Cell<bool>);
+
+impl Trouble {
+    /// It fails; the last time it did not.
+    pub fn is_news(&self) -> bool {
+        !self.0.replace(true)
+    }
+
+    /// It works.
+    pub fn is_over(&self) {
+        self.0.set(false);
+    }
 }
 
 impl BackgroundState {
@@ -65,6 +87,10 @@ impl BackgroundState {
             expire_due: Cell::new(false),
             damaged: RefCell::default(),
             turn: Lock::default(),
+            not_reclaimed: Trouble::default(),
+            not_sealed: Trouble::default(),
+            not_reserved: Trouble::default(),
+            not_prepared: Trouble::default(),
         }
     }
 }
@@ -74,6 +100,7 @@ impl<D: Disk> Partition<D> {
     /// polls this on its background queue. `now_ms` is asked whenever time matters.
     pub async fn background(self: Rc<Self>, now_ms: impl Fn() -> u64) {
         self.background.running.set(true);
+        self.forget_told().await;
         while !self.closing.get() {
             self.chore(now_ms()).await;
             if !self.closing.get() {
@@ -82,6 +109,12 @@ impl<D: Disk> Partition<D> {
         }
         self.background.running.set(false);
         self.background.ended.notify();
+    }
+
+    /// Whoever opened the partition has told of what its start had found.
+    async fn forget_told(&self) {
+        let told = self.untold.take();
+        forget_told(&self.disk, &self.dir, told).await;
     }
 
     async fn chore(&self, now_ms: u64) {
@@ -100,13 +133,18 @@ impl<D: Disk> Partition<D> {
             let _ = self.checkpoint().await;
         }
         match self.reclaim_due(now_ms).await {
-            Ok(0) => {}
-            Ok(bytes) => {
-                tracing::info!("{}: {bytes} bytes reclaimed", self.dir.display());
-                self.check_space().await;
+            Ok(reclaimed) => {
+                self.background.not_reclaimed.is_over();
+                if reclaimed != Reclaimed::default() {
+                    let dir = self.dir.display();
+                    tracing::info!("{dir}: {} bytes reclaimed", reclaimed.freed_bytes);
+                    self.check_space().await;
+                }
             }
             Err(error) => {
-                tracing::error!("{}: space not reclaimed: {error}", self.dir.display());
+                if self.background.not_reclaimed.is_news() {
+                    tracing::error!("{}: space not reclaimed: {error}", self.dir.display());
+                }
             }
         }
     }
@@ -178,11 +216,16 @@ impl<D: Disk> Partition<D> {
         };
         let mut log = self.log.borrow_mut();
         match made {
-            Ok(prepared) => log.next = Some(prepared),
+            Ok(prepared) => {
+                log.next = Some(prepared);
+                state.not_prepared.is_over();
+            }
             Err(error) => {
                 // The commit loop tries for itself when it has to, and says how that went.
-                let path = path.display();
-                tracing::warn!("{path}: a segment could not be made ahead: {error}");
+                if state.not_prepared.is_news() {
+                    let path = path.display();
+                    tracing::warn!("{path}: a segment could not be made ahead: {error}");
+                }
             }
         }
         if let Some(done) = log.preparing.take() {
@@ -200,8 +243,15 @@ impl<D: Disk> Partition<D> {
         }
         let path = self.dir.join(RESERVE);
         match self.prepare(&path, bytes, false).await {
-            Ok(prepared) => self.log.borrow_mut().reserve = Some(prepared),
-            Err(error) => tracing::warn!("{}: {error}", path.display()),
+            Ok(prepared) => {
+                self.log.borrow_mut().reserve = Some(prepared);
+                self.background.not_reserved.is_over();
+            }
+            Err(error) => {
+                if self.background.not_reserved.is_news() {
+                    tracing::warn!("{}: {error}", path.display());
+                }
+            }
         }
     }
 
@@ -282,6 +332,8 @@ impl<D: Disk> Partition<D> {
         while self.background.running.get() {
             self.background.ended.wait().await;
         }
+        // The background may not have come to it.
+        self.forget_told().await;
         if result.is_ok() {
             let _turn = self.background.turn.hold().await;
             if self.background.log_bytes.get() > self.settings.segment_bytes / 4 {

@@ -93,7 +93,9 @@ impl<D: Disk> Partition<D> {
             }
         };
         if let Err(error) = result {
-            tracing::error!("{}: index not written: {error}", path.display());
+            if self.background.not_sealed.is_news() {
+                tracing::error!("{}: index not written: {error}", path.display());
+            }
             // Where the manifest names it all the same, the next start finds it missing and
             // makes a new one from the log.
             if self.manifest.borrow().index != generation {
@@ -104,6 +106,7 @@ impl<D: Disk> Partition<D> {
         let state = &self.background;
         state.log_bytes.set(state.log_bytes.get() - log_bytes);
         state.covered.set(position);
+        state.not_sealed.is_over();
         self.probe.seals.add(1);
         Ok(())
     }

@@ -9,6 +9,12 @@
 //! that have it open keep it.
 //! On a full disk there may be no room for an index; then the copies are enough, see `reclaim`.
 //!
+//! A manifest that leaves a segment out speaks for the log up to its first segment that is not
+//! synced, and for nothing behind it; and what has made the segment garbage is in the log, too, as
+//! durable as its level asks for. So whatever became of the indexes, everything written so far is
+//! synced before that manifest is (`remove_segments`), and when it cannot be, nothing is removed. A
+//! sync needs no space: batches lie where space was reserved.
+//!
 //! On failure: a segment with damage in it stays, as evidence and for another attempt.
 
 use std::cell::RefCell;
@@ -27,7 +33,7 @@ use super::record::{self, Payload, Realm, encode};
 use super::recovery::scan::{self, Stretch};
 use super::segment;
 use super::wait::Done;
-use super::{MailboxId, StoreError};
+use super::{MailboxId, Reclaimed, StoreError};
 use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
 use crate::mail::Address;
@@ -80,12 +86,12 @@ impl<D: Disk> Partition<D> {
         }
     }
 
-    /// Reclaims at once everything that was expunged, whatever its age; returns bytes given back.
-    /// Segments of which hardly anything is garbage stay as they are.
+    /// Reclaims at once everything that was expunged, whatever its age. Segments of which hardly
+    /// anything is garbage stay as they are.
     ///
     /// # Errors
     /// When the disk fails; `Closing`.
-    pub async fn expire_now(&self) -> Result<u64, StoreError> {
+    pub async fn expire_now(&self) -> Result<Reclaimed, StoreError> {
         if self.closing.get() {
             return Err(StoreError::Closing);
         }
@@ -94,13 +100,13 @@ impl<D: Disk> Partition<D> {
             garbage_percent: NOW_GARBAGE_PERCENT,
             expunged_before_ms: u64::MAX,
         };
-        let freed = self.reclaim(aim).await;
+        let reclaimed = self.reclaim(aim).await;
         self.check_space().await;
-        freed
+        reclaimed
     }
 
     /// Reclaims what is due by itself.
-    pub(super) async fn reclaim_due(&self, now_ms: u64) -> Result<u64, StoreError> {
+    pub(super) async fn reclaim_due(&self, now_ms: u64) -> Result<Reclaimed, StoreError> {
         let aim = if self.full.get() {
             // Refusing mail is worse than reclaiming early.
             Aim {
@@ -113,7 +119,7 @@ impl<D: Disk> Partition<D> {
                 expunged_before_ms: now_ms.saturating_sub(self.settings.cleanup_age_ms),
             }
         } else {
-            return Ok(0);
+            return Ok(Reclaimed::default());
         };
         self.reclaim(aim).await
     }
@@ -145,10 +151,10 @@ impl<D: Disk> Partition<D> {
         .collect()
     }
 
-    async fn reclaim(&self, aim: Aim) -> Result<u64, StoreError> {
+    async fn reclaim(&self, aim: Aim) -> Result<Reclaimed, StoreError> {
         let mut candidates = self.candidates(aim);
         let Some(last) = candidates.iter().map(|(_, generation)| *generation).max() else {
-            return Ok(0);
+            return Ok(Reclaimed::default());
         };
         // A record of what is gone may be dropped only when no index needs it either. On a full
         // disk there may be no room for an index: then those records are copied, too.
@@ -165,7 +171,7 @@ impl<D: Disk> Partition<D> {
             candidates.sort_unstable();
         }
         let mut moved = Vec::new();
-        let (mut moved_bytes, mut freed) = (0, 0);
+        let (mut moved_bytes, mut reclaimed) = (0, Reclaimed::default());
         let mut left_out = 0;
         for (live_bytes, generation) in candidates {
             if self.closing.get() {
@@ -185,7 +191,7 @@ impl<D: Disk> Partition<D> {
                 // The copies are in the log, which the next start replays over the old index:
                 // nothing needs the segment, and its space is needed now. The disk may have become
                 // full by these very copies, which must not use up the reserve that expunges need.
-                freed += self.remove_segments(&std::mem::take(&mut moved)).await?;
+                reclaimed += self.remove_segments(&std::mem::take(&mut moved)).await?;
             }
         }
         if !moved.is_empty() {
@@ -193,13 +199,14 @@ impl<D: Disk> Partition<D> {
                 self.check_writable()?;
                 return Err(failed(&error));
             }
-            freed += self.remove_segments(&moved).await?;
+            reclaimed += self.remove_segments(&moved).await?;
         }
-        self.probe.reclaimed_bytes.add(freed);
-        if freed == 0 && left_out > 0 {
+        self.probe.reclaimed_bytes.add(reclaimed.freed_bytes);
+        if reclaimed.freed_bytes == 0 && left_out > 0 {
             return Err(StoreError::Full);
         }
-        Ok(freed.saturating_sub(moved_bytes))
+        reclaimed.freed_bytes = reclaimed.freed_bytes.saturating_sub(moved_bytes);
+        Ok(reclaimed)
     }
 
     /// On a full disk: copies of so many bytes leave what expunges and the next start need.
@@ -422,9 +429,20 @@ impl<D: Disk> Partition<D> {
         });
     }
 
-    /// Takes segments out of the log and removes their files, or keeps them for later ones; returns
-    /// their bytes.
-    async fn remove_segments(&self, generations: &[u64]) -> Result<u64, StoreError> {
+    /// Takes segments out of the log and removes their files, or keeps them for later ones.
+    ///
+    /// # Errors
+    /// When the log cannot be synced, or the manifest not be written: they stay.
+    pub(super) async fn remove_segments(
+        &self,
+        generations: &[u64],
+    ) -> Result<Reclaimed, StoreError> {
+        let end = self.log.borrow().end();
+        self.sync_log(end).await?;
+        let saved = self.save_manifest(|manifest| {
+            manifest.live.retain(|at| !generations.contains(at));
+        });
+        saved.await.map_err(|error| failed(&error))?;
         let mut removed = Vec::with_capacity(generations.len());
         {
             let mut log = self.log.borrow_mut();
@@ -435,12 +453,10 @@ impl<D: Disk> Partition<D> {
             }
             self.probe.segments.set(log.segments.len() as i64);
         }
-        self.save_manifest(|_| ())
-            .await
-            .map_err(|error| failed(&error))?;
-        let bytes = removed.iter().map(|(_, bytes)| bytes).sum();
+        let mut reclaimed = Reclaimed::default();
         for (generation, bytes) in removed {
             self.index.borrow_mut().forget_segment(generation);
+            reclaimed.freed_bytes += bytes;
             if self.keep_spare(generation, bytes).await {
                 continue;
             }
@@ -448,9 +464,11 @@ impl<D: Disk> Partition<D> {
             if let Err(error) = self.disk.remove(&path).await {
                 // The manifest does not list it: the next start removes it.
                 tracing::warn!("{}: cannot be removed: {error}", path.display());
+                continue;
             }
+            reclaimed.returned_bytes += bytes;
         }
-        Ok(bytes)
+        Ok(reclaimed)
     }
 }
 

@@ -87,10 +87,10 @@ pub trait Disk: Clone + 'static {
     /// Reserves `bytes` of space from the start of the file, and where `zeroes` is set leaves the
     /// range as written blocks of zeros, so that overwriting it later changes no metadata.
     async fn allocate(&self, file: &Self::File, bytes: u64, zeroes: bool) -> io::Result<()>;
-    /// Overwrites the first `bytes` of a file with zeros, which keep the blocks it has, and reserves
-    /// those it lacks; durable after a `sync`. `false`, and nothing is done: on this filesystem
-    /// there is nothing to be gained by it.
-    async fn erase(&self, file: &Self::File, bytes: u64) -> io::Result<bool>;
+    /// Overwrites `bytes` of a file from `offset` on with zeros, which keep the blocks it has, and
+    /// reserves those it lacks; durable after a `sync`. `false`, and nothing is done: on this
+    /// filesystem there is nothing to be gained by it.
+    async fn erase(&self, file: &Self::File, offset: u64, bytes: u64) -> io::Result<bool>;
     /// Gives back the space that the file holds from `from` on, a multiple of the block, where it
     /// holds nothing but zeros; it goes on to read as zeros. Does nothing where that is not possible.
     async fn release(&self, file: &Self::File, from: u64) -> io::Result<()>;

@@ -8,7 +8,7 @@
 //! DATA/store/p000 …  mailbox partitions;  q000 …  queues;  site  accounts' domains and aliases
 //!
 //! ringpost store
-//! format 1
+//! format 2
 //! partitions 4
 //! store-id 0123456789abcdef0123456789abcdef
 //! hash-key 0123456789abcdef0123456789abcdef
@@ -16,7 +16,10 @@
 //! crc32c 89abcdef                              (of every byte before this line)
 //! ```
 //!
-//! Every later format keeps the first two lines and the last.
+//! Every later format keeps the first two lines and the last. A store of an earlier one is taken
+//! over when it is opened: the number in both files changes before anything else is written, so that
+//! a program which does not know the records of today leaves it alone. Format 2 has mailboxes beside
+//! INBOX, and flags.
 //!
 //! Guarantees: STORE is replaced whole and durably; two processes never have one store open. Key
 //! and id stand nowhere else and all mail is out of reach without them, so there is a copy: where
@@ -41,7 +44,7 @@ use crate::mail::Address;
 /// Partitions per processor of a new store, unless told otherwise.
 pub const DEFAULT_PARTITIONS_PER_PROCESSOR: usize = 1;
 /// Version of the layout and of every file below it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const FIRST_LINE: &str = "ringpost store";
 
@@ -108,6 +111,7 @@ pub enum LayoutError {
 /// What the STORE file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Contents {
+    format: u32,
     partitions: u16,
     store_id: u128,
     hash_key: u128,
@@ -168,6 +172,17 @@ impl Layout {
         let lock = lock(data)?;
         let path = store_file(data);
         let contents = match find(&path)? {
+            Some(older) if older.format < FORMAT => {
+                let contents = Contents {
+                    format: FORMAT,
+                    ..older
+                };
+                write(&contents, &path)?;
+                write(&contents, &copy_file(&path))?;
+                let (from, path) = (older.format, path.display());
+                tracing::info!("{path}: format {from}, taken over as format {FORMAT}");
+                contents
+            }
             Some(contents) => contents,
             None => {
                 let contents = new_contents(partitions, processors, &path)?;
@@ -365,6 +380,7 @@ fn new_contents(partitions: u16, processors: usize, path: &Path) -> Result<Conte
     };
     let suits = (processors * DEFAULT_PARTITIONS_PER_PROCESSOR).clamp(1, PARTITIONS_MAX.into());
     Ok(Contents {
+        format: FORMAT,
         partitions: if partitions == 0 {
             suits as u16
         } else {
@@ -436,8 +452,8 @@ fn lock(data: &Path) -> Result<Lock, LayoutError> {
 fn encode(contents: &Contents) -> String {
     let state = if contents.is_new { "new" } else { "ready" };
     let text = format!(
-        "{FIRST_LINE}\nformat {FORMAT}\npartitions {}\nstore-id {:032x}\nhash-key {:032x}\nstate {state}\n",
-        contents.partitions, contents.store_id, contents.hash_key
+        "{FIRST_LINE}\nformat {}\npartitions {}\nstore-id {:032x}\nhash-key {:032x}\nstate {state}\n",
+        contents.format, contents.partitions, contents.store_id, contents.hash_key
     );
     let crc = crc32c::crc32c(text.as_bytes());
     format!("{text}crc32c {crc:08x}\n")
@@ -510,6 +526,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Contents, LayoutError> {
         return Err(damaged("a number is none"));
     };
     let contents = Contents {
+        format,
         partitions,
         store_id,
         hash_key,

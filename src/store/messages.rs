@@ -6,6 +6,9 @@
 //!
 //! On failure: a batch that could not be written takes those with it that were built on it.
 
+#[cfg(test)]
+mod tests;
+
 use super::change::{Extra, Pended};
 use super::commit::{Pending, RECORDS_BYTES_MAX};
 use super::disk::Disk;

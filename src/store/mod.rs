@@ -229,6 +229,24 @@ pub struct MessageInfo {
     pub body_seq: Sequence,
 }
 
+/// What became of the space of expunged messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reclaimed {
+    /// Bytes that mail can use again, in this partition or beside it: those of the segments that
+    /// went, less the copies of what was still needed in them.
+    pub freed_bytes: u64,
+    /// Bytes of files that were removed. The others are kept for the next segments of the log, until
+    /// space is short.
+    pub returned_bytes: u64,
+}
+
+impl std::ops::AddAssign for Reclaimed {
+    fn add_assign(&mut self, other: Reclaimed) {
+        self.freed_bytes += other.freed_bytes;
+        self.returned_bytes += other.returned_bytes;
+    }
+}
+
 /// Where start-up is, for the progress display.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {

@@ -118,6 +118,8 @@ pub struct Partition<D: Disk> {
     pub(super) closed: Cell<bool>,
     /// How far the background is, and what it is asked to do.
     pub(super) background: BackgroundState,
+    /// Marks of damage that the report of this start tells of.
+    pub(super) untold: RefCell<Vec<PathBuf>>,
     pub(super) probe: Probe,
 }
 
@@ -135,7 +137,8 @@ impl<D: Disk> Partition<D> {
     /// runs is a crash like any other.
     ///
     /// # Errors
-    /// Only when the partition cannot be served at all; damage is reported, not an error.
+    /// Only when the partition cannot be served at all; damage is reported, not an error. It is told
+    /// of before [`Partition::background`] is polled: after that, or a close, no start does it again.
     pub async fn open(
         disk: D,
         dir: &Path,
@@ -181,6 +184,7 @@ impl<D: Disk> Partition<D> {
             closing: Cell::new(false),
             closed: Cell::new(false),
             background: BackgroundState::new(found.covered, report.replayed_bytes),
+            untold: RefCell::new(found.untold),
             probe,
         });
         // Mail is refused from the first moment where there is no space for it.

@@ -41,7 +41,8 @@ pub struct Probe {
     pub segments_recycled: Counter,
     /// Bytes that compaction copied.
     pub compacted_bytes: Counter,
-    /// Bytes that compaction gave back.
+    /// Bytes of segments that compaction took out of the log: their files were removed, or kept for
+    /// later segments.
     pub reclaimed_bytes: Counter,
     /// Index files written.
     pub seals: Counter,
@@ -114,7 +115,7 @@ impl Probe {
             ),
             (
                 "ringpost_store_reclaimed_bytes_total",
-                "Bytes given back by compaction",
+                "Bytes of segments taken out of the log by compaction",
                 &self.reclaimed_bytes,
             ),
             (

@@ -67,13 +67,13 @@ pub struct Opened {
 }
 
 impl RealDisk {
-    /// Overwrites the first `bytes` with zeros, piece by piece, each on the device before the next:
-    /// a commit beside it does not wait for more than one.
-    async fn write_zeros(&self, file: &RealFile, bytes: u64) -> io::Result<()> {
+    /// Overwrites `from..end` with zeros, piece by piece, each on the device before the next: a
+    /// commit beside it does not wait for more than one.
+    async fn write_zeros(&self, file: &RealFile, from: u64, end: u64) -> io::Result<()> {
         let mut buffer = vec![0; ZEROES_BYTES];
-        let mut offset = 0;
-        while offset < bytes {
-            buffer.truncate((bytes - offset).min(ZEROES_BYTES as u64) as usize);
+        let mut offset = from;
+        while offset < end {
+            buffer.truncate((end - offset).min(ZEROES_BYTES as u64) as usize);
             let level = SyncLevel::Fdatasync;
             let result;
             (result, buffer) = self.write_at(file, offset, buffer, level).await;
@@ -187,20 +187,21 @@ impl Disk for RealDisk {
         if !zeroes {
             return Ok(());
         }
-        self.write_zeros(file, bytes).await
+        self.write_zeros(file, 0, bytes).await
     }
 
-    async fn erase(&self, file: &RealFile, bytes: u64) -> io::Result<bool> {
+    async fn erase(&self, file: &RealFile, offset: u64, bytes: u64) -> io::Result<bool> {
         let type_of = rustix::fs::fstatfs(&file.fd).map_or(0, |stat| stat.f_type);
         if COPY_ON_WRITE.contains(&type_of) {
             return Ok(false);
         }
-        match self.ring.allocate(file.fd.as_raw_fd(), 0, 0, bytes).await {
+        let fd = file.fd.as_raw_fd();
+        match self.ring.allocate(fd, 0, offset, bytes).await {
             // What it lacks comes with the zeros.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
             other => other?,
         }
-        self.write_zeros(file, bytes).await?;
+        self.write_zeros(file, offset, offset + bytes).await?;
         Ok(true)
     }
 
@@ -291,9 +292,12 @@ mod tests {
                     let after = disk.read_at(&file, 0, 9 * BLOCK).await.expect("read");
                     assert_eq!(after, expected, "{mode:?} after all");
                     // On a filesystem where that is of use.
-                    if disk.erase(&other, 9 * BLOCK as u64).await.expect("erased") {
+                    let (from, bytes) = (2 * BLOCK as u64, 7 * BLOCK as u64);
+                    if disk.erase(&other, from, bytes).await.expect("erased") {
+                        expected.truncate(2 * BLOCK);
+                        expected.resize(9 * BLOCK, 0);
                         let erased = disk.read_at(&file, 0, 10 * BLOCK).await.expect("read");
-                        assert!(erased == vec![0; 9 * BLOCK], "{mode:?} erased");
+                        assert!(erased == expected, "{mode:?} erased");
                     }
                     let is_direct = matches!(file.direct.get(), Some(Some(_)));
                     assert!(direct && mode.is_log() || !is_direct, "{mode:?}");

@@ -32,8 +32,8 @@ use super::{Identity, Sequence};
 use crate::limits::BLOCK_BYTES;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RPsg");
-/// Version of the segment format.
-pub const FORMAT: u32 = 1;
+/// Version of the segment format: 2 has records of mailboxes and flags.
+pub const FORMAT: u32 = 2;
 
 /// A place in the log. Ordered as the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -218,10 +218,10 @@ mod tests {
         assert_eq!(decode_header(&block, other, 42), Found::Foreign(IDENTITY));
         assert_eq!(decode_header(&block[..100], IDENTITY, 42), Found::None);
         let mut newer = block;
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = crc32c::crc32c(&newer[4..]);
         newer[..4].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(decode_header(&newer, IDENTITY, 42), Found::Newer(2));
+        assert_eq!(decode_header(&newer, IDENTITY, 42), Found::Newer(3));
     }
 
     #[test]

@@ -20,6 +20,12 @@
 //! most [`SPARES_MAX`] are kept, and none when space is short.
 //! Does not know: what was in them.
 //! On failure: the file is removed, and a new one is made when one is needed.
+//!
+//! A disk that fills up meanwhile has its space back as soon as the piece that is being erased is
+//! done, at most [`PIECE_BYTES`] later: until then mail may be refused, and a commit that needs a
+//! segment takes the reserve. Erasing itself needs space only for what the file lacks of a whole
+//! segment; where there is none, that is a failure like any other. A close waits for one piece, too,
+//! and leaves the file to the next start, which erases all of it.
 
 use std::cell::Cell;
 use std::io;
@@ -30,9 +36,12 @@ use super::disk::{Disk, OpenMode};
 use super::partition::{Partition, Prepared};
 use super::segment;
 use crate::config::SyncLevel;
+use crate::limits::BLOCK_BYTES;
 
 /// Files kept for reuse by one partition.
 pub(super) const SPARES_MAX: usize = 2;
+/// So much of one is erased at once: who wants the background to end, or the space, waits for it.
+const PIECE_BYTES: u64 = 1024 * 1024;
 /// What their names end in.
 const EXTENSION: &str = "spare";
 
@@ -161,8 +170,11 @@ impl<D: Disk> Partition<D> {
                 spare.state = State::Erasing;
                 spare.path.clone()
             };
-            let erased = self.erase(&path).await;
-            let result = erased.map(|file| file.filter(|_| !self.full.get()));
+            let result = self.erase(&path).await;
+            if self.closing.get() {
+                // Whatever became of it, a start takes it for one that waits.
+                return;
+            }
             let is_kept = {
                 let mut log = self.log.borrow_mut();
                 match (result, log.spares.iter().position(|s| s.path == path)) {
@@ -181,24 +193,33 @@ impl<D: Disk> Partition<D> {
             };
             if !is_kept {
                 self.remove_spare(&path).await;
-            }
-            if self.closing.get() {
-                return;
+                if self.full.get() {
+                    // That may have been all that was lacking.
+                    self.check_space().await;
+                }
             }
         }
     }
 
-    /// `None`: of no use on this filesystem.
+    /// `None`: of no use on this filesystem, or not wanted any more.
     async fn erase(&self, path: &Path) -> io::Result<Option<D::File>> {
         // Before a byte of it goes, no crash can bring its old name back.
         self.disk.sync_dir(&self.dir).await?;
         let file = self.disk.open(path, OpenMode::Log).await?;
         let bytes = self.settings.segment_bytes;
-        if !self.disk.erase(&file, bytes).await? {
-            return Ok(None);
+        let is_wanted = || !self.closing.get() && !self.full.get();
+        // A small segment has several pieces, too, so that what comes between them is tried.
+        let piece_bytes = (bytes / 8)
+            .next_multiple_of(BLOCK_BYTES as u64)
+            .min(PIECE_BYTES);
+        for offset in (0..bytes).step_by(piece_bytes as usize) {
+            let length = piece_bytes.min(bytes - offset);
+            if !is_wanted() || !self.disk.erase(&file, offset, length).await? {
+                return Ok(None);
+            }
         }
         self.disk.sync(&file, SyncLevel::Fsync).await?;
-        Ok(Some(file))
+        Ok(is_wanted().then_some(file))
     }
 
     async fn remove_spare(&self, path: &Path) {

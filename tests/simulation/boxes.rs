@@ -45,6 +45,12 @@ struct Mail {
     saved_ms: u64,
 }
 
+impl Mail {
+    fn is_one_of(&self, uids: &[Uid]) -> bool {
+        self.uid.is_some_and(|uid| uids.contains(&uid))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Folder {
     /// `None`: not known yet.
@@ -59,14 +65,14 @@ struct State {
     subscribed: BTreeSet<String>,
 }
 
-/// What is asked for; messages are named by their place in the folder, as it was then.
+/// What is asked for.
 #[derive(Debug, Clone)]
 enum Wish {
     Append(String, Vec<Mail>),
-    Flags(String, Vec<u64>, FlagMode, Flags, Vec<&'static str>),
-    Expunge(String, Vec<u64>),
-    Copy(String, String, Vec<u64>, u64),
-    Move(String, String, Vec<u64>, u64),
+    Flags(String, Vec<Uid>, FlagMode, Flags, Vec<&'static str>),
+    Expunge(String, Vec<Uid>),
+    Copy(String, String, Vec<Uid>, u64),
+    Move(String, String, Vec<Uid>, u64),
     Create(String),
     Rename(String, String),
     Delete(String),
@@ -94,10 +100,10 @@ impl State {
                     folder.mail.extend(mail.iter().cloned());
                 }
             }
-            Wish::Flags(name, ids, mode, flags, words) => {
+            Wish::Flags(name, uids, mode, flags, words) => {
                 let folder = next.folders.get_mut(name);
                 let mail = folder.into_iter().flat_map(|folder| &mut folder.mail);
-                for mail in mail.filter(|mail| ids.contains(&mail.id)) {
+                for mail in mail.filter(|mail| mail.is_one_of(uids)) {
                     match mode {
                         FlagMode::Replace => {
                             mail.flags = *flags;
@@ -114,23 +120,18 @@ impl State {
                     }
                 }
             }
-            Wish::Expunge(name, ids) => {
+            Wish::Expunge(name, uids) => {
                 if let Some(folder) = next.folders.get_mut(name) {
-                    folder.mail.retain(|mail| !ids.contains(&mail.id));
+                    folder.mail.retain(|mail| !mail.is_one_of(uids));
                 }
             }
-            Wish::Copy(from, to, ids, now) => next.copy(from, to, ids, *now),
-            Wish::Move(from, to, ids, now) => {
-                let before = self.folders.get(from).map_or(0, |folder| folder.mail.len());
-                next.copy(from, to, ids, *now);
+            Wish::Copy(from, to, uids, now) => next.copy(from, to, uids, *now),
+            Wish::Move(from, to, uids, now) => {
+                next.copy(from, to, uids, *now);
                 if next.folders.contains_key(to)
                     && let Some(folder) = next.folders.get_mut(from)
                 {
-                    let mut place = 0;
-                    folder.mail.retain(|mail| {
-                        place += 1;
-                        place > before || !ids.contains(&mail.id)
-                    });
+                    folder.mail.retain(|mail| !mail.is_one_of(uids));
                 }
             }
             Wish::Create(name) => {
@@ -162,11 +163,11 @@ impl State {
         next
     }
 
-    fn copy(&mut self, from: &str, to: &str, ids: &[u64], now: u64) {
+    fn copy(&mut self, from: &str, to: &str, uids: &[Uid], now: u64) {
         let Some(folder) = self.folders.get(from) else {
             return;
         };
-        let chosen = folder.mail.iter().filter(|mail| ids.contains(&mail.id));
+        let chosen = folder.mail.iter().filter(|mail| mail.is_one_of(uids));
         let copies: Vec<Mail> = chosen
             .map(|mail| Mail {
                 uid: None,
@@ -552,8 +553,8 @@ impl Client {
         if let Some(kept) = self.boxes.borrow_mut().get_mut(&number) {
             kept.settled = Some(possible.clone());
         }
-        let fails = self.plan.fails;
-        let shown = show(&self.partition, &mut boxes, fails, false, false).await;
+        let (fails, rots) = (self.plan.fails, self.plan.rots);
+        let shown = show(&self.partition, &mut boxes, fails, rots, false).await;
         let shown = shown.unwrap_or_else(|| panic!("{} is gone", boxes.address));
         assert!(
             possible
@@ -563,6 +564,11 @@ impl Client {
             boxes.address
         );
         self.check_told(&boxes, &shown, &before);
+        if made.len() > 1 {
+            // Either may have come first, and a loss of power take back the other alone.
+            let between: Vec<State> = made.iter().map(|wish| boxes.state.with(wish)).collect();
+            boxes.history.extend(between);
+        }
         boxes.adopt(shown);
         self.boxes.borrow_mut().insert(number, boxes);
     }
@@ -625,11 +631,11 @@ impl Client {
         let name = names[random.index(names.len())].clone();
         let other = names[random.index(names.len())].clone();
         let drawn = NAMES[random.index(NAMES.len())].to_owned();
-        let ids: Vec<u64> = state.folders[&name]
+        let uids: Vec<Uid> = state.folders[&name]
             .mail
             .iter()
             .filter(|_| random.one_in(2))
-            .map(|mail| mail.id)
+            .filter_map(|mail| mail.uid)
             .collect();
         let now = self.clock.get();
         let flags = Flags(random.below(32) as u8);
@@ -648,13 +654,13 @@ impl Client {
                 });
                 Wish::Append(name, mail.collect())
             }
-            6..11 if !ids.is_empty() => {
+            6..11 if !uids.is_empty() => {
                 let modes = [FlagMode::Replace, FlagMode::Add, FlagMode::Remove];
-                Wish::Flags(name, ids, modes[random.index(3)], flags, words)
+                Wish::Flags(name, uids, modes[random.index(3)], flags, words)
             }
-            11 | 12 if !ids.is_empty() => Wish::Expunge(name, ids),
-            13 if !ids.is_empty() => Wish::Copy(name, other, ids, now),
-            14 | 15 if !ids.is_empty() => Wish::Move(name, other, ids, now),
+            11 | 12 if !uids.is_empty() => Wish::Expunge(name, uids),
+            13 if !uids.is_empty() => Wish::Copy(name, other, uids, now),
+            14 | 15 if !uids.is_empty() => Wish::Move(name, other, uids, now),
             16 => Wish::Create(drawn),
             17 if is_own(&name) => Wish::Rename(name, drawn),
             18 if is_own(&name) && random.one_in(2) => Wish::Delete(name),
@@ -667,11 +673,6 @@ impl Client {
     /// `Ok(false)`: it cannot be, and nothing is changed.
     async fn ask(&self, address: &Address, state: &State, wish: &Wish) -> Result<bool, StoreError> {
         let number = |name: &String| state.folders.get(name).and_then(|folder| folder.number);
-        let uids = |name: &String, ids: &[u64]| -> Vec<Uid> {
-            let mail = &state.folders[name].mail;
-            let chosen = mail.iter().filter(|mail| ids.contains(&mail.id));
-            chosen.filter_map(|mail| mail.uid).collect()
-        };
         let partition = &self.partition;
         let answer = match wish {
             Wish::Append(name, mail) => {
@@ -693,7 +694,7 @@ impl Client {
                 };
                 partition.append(address, append).await.map(drop)
             }
-            Wish::Flags(name, ids, mode, flags, words) => {
+            Wish::Flags(name, uids, mode, flags, words) => {
                 let Some(mailbox) = number(name) else {
                     return Ok(false);
                 };
@@ -703,35 +704,31 @@ impl Client {
                     keywords: words.iter().map(|word| (*word).to_owned()).collect(),
                     unchanged_since: None,
                 };
-                let uids = uids(name, ids);
                 let stored = partition
                     .store_flags(address, mailbox, &uids, &change)
                     .await;
                 stored.map(drop)
             }
-            Wish::Expunge(name, ids) => {
+            Wish::Expunge(name, uids) => {
                 let Some(mailbox) = number(name) else {
                     return Ok(false);
                 };
-                let (uids, now) = (uids(name, ids), self.clock.get());
-                let done = partition.expunge_from(address, mailbox, &uids, now).await;
+                let now = self.clock.get();
+                let done = partition.expunge_from(address, mailbox, uids, now).await;
                 done.map(drop)
             }
-            Wish::Copy(from, to, ids, now) | Wish::Move(from, to, ids, now) => {
+            Wish::Copy(from, to, uids, now) | Wish::Move(from, to, uids, now) => {
                 let (Some(source), Some(target)) = (number(from), number(to)) else {
                     return Ok(false);
                 };
-                let (uids, between) = (uids(from, ids), (source, target));
+                let between = (source, target);
                 if matches!(wish, Wish::Move(..)) {
                     partition
-                        .move_to(address, between, &uids, *now)
+                        .move_to(address, between, uids, *now)
                         .await
                         .map(drop)
                 } else {
-                    partition
-                        .copy(address, between, &uids, *now)
-                        .await
-                        .map(drop)
+                    partition.copy(address, between, uids, *now).await.map(drop)
                 }
             }
             Wish::Create(name) => partition

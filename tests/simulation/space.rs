@@ -97,8 +97,9 @@ fn expunged_space_comes_back() {
         }
         let freed = partition.expire_now().await.expect("reclaiming works");
         println!(
-            "{delivered_bytes} bytes delivered, {} in use, {freed} given back at the end",
-            disk.used_bytes()
+            "{delivered_bytes} bytes delivered, {} in use, {} freed at the end",
+            disk.used_bytes(),
+            freed.freed_bytes
         );
         assert!(disk.used_bytes() <= CAPACITY_BYTES);
         assert!(partition.probe().segments_recycled.get() > 0);

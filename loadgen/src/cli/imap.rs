@@ -2,13 +2,14 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{Common, Login, Run, Users};
+use super::{Common, Load, Login, Run, Users, wire};
 use crate::dialogue::imap::Mix;
 use crate::message::sizes::Sizes;
 use crate::target::Target;
 
 /// How IMAP sessions begin, beside name and password.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Users")]
 pub struct ImapLogin {
     /// IMAP: how to log in
     #[arg(long, default_value = "login", value_name = "HOW")]
@@ -37,6 +38,9 @@ pub struct Imap {
     #[allow(missing_docs, reason = "see `Run`")]
     pub run: Run,
     #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Load`")]
+    pub load: Load,
+    #[command(flatten)]
     #[allow(missing_docs, reason = "see `Users`")]
     pub users: Users,
     #[command(flatten)]
@@ -45,25 +49,34 @@ pub struct Imap {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `ImapLogin`")]
     pub imap_login: ImapLogin,
-    /// Commands and how often, as NAME:WEIGHT,...; names: fetch-flags, fetch-envelope, fetch-body,
-    /// store, search, status, append, noop
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `wire::Tls`")]
+    pub tls: wire::Tls,
+    /// Commands and how often, as NAME:WEIGHT,...; names: fetch-flags, fetch-envelope,
+    /// fetch-structure, fetch-body, store, search, status, append, noop, select
     #[arg(
+        help_heading = "Sessions",
         long,
         value_name = "WEIGHTS",
         default_value = "fetch-flags:30,fetch-envelope:15,fetch-body:20,store:15,search:5,status:5,noop:10"
     )]
     pub mix: Mix,
     /// Log out after so many commands, and log in as the next user; 0: stay
-    #[arg(long, default_value_t = 20)]
+    #[arg(help_heading = "Sessions", long, default_value_t = 20)]
     pub commands_per_session: u64,
     /// Messages that a FETCH of flags or envelopes asks for, the newest ones
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(help_heading = "Sessions", long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub window: u32,
     /// Bytes of an appended message, header and body; as for `loadgen smtp`
-    #[arg(long, default_value = "4K", value_name = "SIZES")]
+    #[arg(
+        help_heading = "Sessions",
+        long,
+        default_value = "4K",
+        value_name = "SIZES"
+    )]
     pub size: Sizes,
     /// Note every appended message for `loadgen verify`; a new file
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Sessions", long, value_name = "FILE")]
     pub ledger: Option<std::path::PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
@@ -82,7 +95,7 @@ pub struct IdleSessions {
     /// How long, once all are in IDLE
     #[arg(long, default_value = "10s", value_parser = super::duration, value_name = "TIME")]
     pub duration: std::time::Duration,
-    /// Deliver mail to them meanwhile, over SMTP: ADDR:PORT
+    /// Deliver mail to them meanwhile, over SMTP without TLS: ADDR:PORT
     #[arg(long, value_name = "TARGET")]
     pub deliver: Option<Target>,
     /// --deliver speaks LMTP
@@ -100,6 +113,9 @@ pub struct IdleSessions {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Login`")]
     pub login: Login,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `wire::Tls`")]
+    pub tls: wire::Tls,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Common`")]
     pub common: Common,

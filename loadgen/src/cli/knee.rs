@@ -43,30 +43,32 @@ pub struct Promised<T: Args> {
 
 /// The promise, and how to search.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Search")]
 pub struct Promise {
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Percentiles`")]
     pub percentiles: Percentiles,
     /// The first rate to try; doubled while it holds
-    #[arg(long, default_value = "100", value_parser = rate, value_name = "PER_SECOND")]
+    #[arg(help_heading = "Search", long, default_value = "100", value_parser = rate, value_name = "PER_SECOND")]
     pub start_rate: f64,
     /// Try no higher rate
-    #[arg(long, default_value = "1000k", value_parser = rate, value_name = "PER_SECOND")]
+    #[arg(help_heading = "Search", long, default_value = "1000k", value_parser = rate, value_name = "PER_SECOND")]
     pub max_rate: f64,
     /// The gap between what holds and what fails that is narrow enough, in percent
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "PERCENT")]
+    #[arg(help_heading = "Search", long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "PERCENT")]
     pub precision: u32,
     /// Runs at the highest rate that holds and at the lowest that fails
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
+    #[arg(help_heading = "Search", long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
     pub repeats: u32,
     /// Runs in all
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    #[arg(help_heading = "Search", long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
     pub runs_max: u32,
 }
 
 /// What has to be kept; at least one.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
+#[command(next_help_heading = "Promise")]
 pub struct Percentiles {
     /// Half of all operations within so long, from when they were due
     #[arg(long, value_parser = duration, value_name = "TIME")]

@@ -20,6 +20,11 @@ pub struct Real {
     /// --end-to-end: users that are watched, evenly spread
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub watch_users: u32,
+    /// --end-to-end: follow messages instead of watching users, at most so many a second, whoever
+    /// gets them: each has a session of its own, begun at its 250. As large a sample, at the same
+    /// cost, of ten users and of a million
+    #[arg(long, value_name = "PER_SECOND", value_parser = super::rate, conflicts_with = "watch_users")]
+    pub watch_messages: Option<f64>,
     /// --end-to-end by pop3 or imap-poll: from one look at a mailbox to the next
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub poll_every: Duration,

@@ -12,6 +12,7 @@ use crate::sasl::Mechanism;
 
 /// What the messages are.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Mail")]
 pub struct Messages {
     /// Bytes of a message, header and body: one size (700, 4K, 1M), a list with weights
     /// (1K:40,4K:40,50K:20), or lognormal:MEDIAN,SIGMA[,MAX] as real mail is (lognormal:8K,1.2;
@@ -27,11 +28,12 @@ pub struct Messages {
 
 /// Who gets them.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Mail")]
 pub struct Recipients {
     /// Recipients of a message: a number, or a list with weights (1:80,2:10,20:10); never the same
     /// twice in one message
     #[arg(long, default_value = "1", value_name = "N")]
-    pub recipients: Weighted<u16>,
+    pub recipients: Weighted<u32>,
     /// How recipients are drawn: uniform; zipf:S, the first user most often, the n-th n^S times
     /// less; or domains, all recipients of a message in one domain
     #[arg(long, default_value = "uniform", value_name = "HOW")]
@@ -48,13 +50,23 @@ pub struct Smtp {
     #[allow(missing_docs, reason = "see `Sender`")]
     pub sender: Sender,
     /// Log in on every connection, each as one of the users: the server has to announce this
-    #[arg(long, value_name = "MECHANISM", requires = "password")]
+    #[arg(
+        help_heading = "Users",
+        long,
+        value_name = "MECHANISM",
+        requires = "password"
+    )]
     pub auth: Option<Mechanism>,
     /// Login name; {address}, {local} and {domain} are replaced
-    #[arg(long, default_value = "{address}", value_name = "PATTERN")]
+    #[arg(
+        help_heading = "Users",
+        long,
+        default_value = "{address}",
+        value_name = "PATTERN"
+    )]
     pub user_pattern: String,
     /// Password of all users
-    #[arg(long, requires = "auth")]
+    #[arg(help_heading = "Users", long, requires = "auth")]
     pub password: Option<String>,
 }
 
@@ -77,7 +89,12 @@ pub struct Submission {
     pub mail: Mail,
     /// How users log in: every connection is one user's, drawn uniformly, and sends from that
     /// user's address; the server has to announce this mechanism
-    #[arg(long, default_value = "plain", value_name = "MECHANISM")]
+    #[arg(
+        help_heading = "Users",
+        long,
+        default_value = "plain",
+        value_name = "MECHANISM"
+    )]
     pub auth: Mechanism,
     #[command(flatten)]
     #[allow(missing_docs, reason = "see `Login`")]
@@ -86,6 +103,7 @@ pub struct Submission {
 
 /// From whom.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Mail")]
 pub struct Sender {
     /// Envelope sender; may be empty
     #[arg(long, default_value = "loadgen@bench.test", value_name = "ADDRESS")]
@@ -93,14 +111,24 @@ pub struct Sender {
 }
 
 /// How connections are secured.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "TLS")]
 pub struct Tls {
-    /// Speak TLS from the first byte, as on ports 465 and 995
+    /// Speak TLS from the first byte, as on ports 465, 993 and 995
     #[arg(long, conflicts_with = "starttls")]
     pub tls: bool,
     /// Secure every connection by STARTTLS (in POP3: STLS) before anything is sent
     #[arg(long)]
     pub starttls: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "see `Certificates`")]
+    pub certificates: Certificates,
+}
+
+/// Whom TLS trusts.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct Certificates {
     /// Whom the certificate has to be for [default: the host name or address of the target]
     #[arg(long, value_name = "NAME")]
     pub tls_name: Option<String>,

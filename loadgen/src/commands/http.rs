@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
-use super::{Verdict, finish, prepare};
+use super::{Verdict, load, secure};
 use crate::cli::Switch;
 use crate::cli::http::Http;
 use crate::dialogue::http::{self, HttpWork, Options};
 use crate::report::Title;
-use crate::run;
-use crate::schedule::Pace;
+use crate::run::Summary;
 use crate::target::Target;
+use crate::task::Task;
 
 /// `http`.
 ///
 /// # Errors
 /// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn http(flags: &Http) -> Result<Verdict, String> {
+    load::shown(&flags.asked(), |task| http_run(flags, task))
+}
+
+/// One run of `http`; nothing is shown.
+fn http_run(flags: &Http, task: Task) -> Result<(Title, Summary), String> {
     let fine = |text: &str| !text.chars().any(char::is_control);
     if !flags.path.starts_with('/') || !fine(&flags.path) || flags.path.contains(' ') {
         return Err(format!(
@@ -46,31 +51,27 @@ pub fn http(flags: &Http) -> Result<Verdict, String> {
         status: flags.status,
         body_bytes: flags.body_bytes,
     });
+    let tls_flags = secure::implicit(flags.tls, &flags.certificates);
     let title = Title {
         command: "http",
         noun: "requests",
         items: "bytes of bodies",
         settings: format!(
-            "{}, GET {}, {} connections{}",
+            "{}, GET {}, {}{}{}",
             flags.target,
             flags.path,
-            flags.run.connections,
+            load::described(&flags.asked(), &task),
             if options.keep_alive {
                 ""
             } else {
                 ", one request each"
             },
+            secure::described(&tls_flags),
         ),
     };
-    let (plan, schedule, progress) =
-        prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
-    let schedule = Arc::new(schedule);
-    let (summary, _) = run::drive::<http::Http>(&plan, &schedule, progress, |thread, recorder| {
-        Ok(HttpWork::new(
-            options.clone(),
-            Pace::new(schedule.clone(), thread),
-            recorder,
-        ))
-    })?;
-    finish(&title, &summary, &flags.common)
+    let tls = secure::tls(&tls_flags, &flags.target)?;
+    let make = |pace, _, recorder| HttpWork::new(options.clone(), pace, recorder);
+    let (summary, _) =
+        load::drive::<http::Http>(&flags.asked(), tls.as_ref(), title.noun, task, make)?;
+    Ok((title, summary))
 }

@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use super::mail::{self, run_id};
 use super::real::{Login, Watchers};
-use super::{Verdict, finish, password, users};
+use super::{Verdict, finish, password, secure, users};
 use crate::cli::imap::IdleSessions;
 use crate::cli::real::WatchWay;
 use crate::cli::{Cli, Command};
@@ -41,6 +41,7 @@ pub fn idle(flags: &IdleSessions) -> Result<Verdict, String> {
         user_pattern: flags.login.user_pattern.clone(),
         password: password(&flags.login.password)?,
         every: Duration::from_secs(1),
+        tls: secure::tls(&flags.tls, &flags.target)?,
     };
     crate::run::raise_descriptor_limit(flags.connections)?;
     let began = Instant::now();
@@ -79,13 +80,17 @@ pub fn idle(flags: &IdleSessions) -> Result<Verdict, String> {
         ended_early: None,
         attachments: vec![up],
     };
-    let seen = watchers.finish(Duration::ZERO, began, &mut summary)?;
+    let seen = watchers.finish(&summary)?;
     summary.attachments.push(seen);
     let title = Title {
         command: "idle",
         noun: "messages",
         items: "recipients",
-        settings: format!("{}, {sessions} sessions", flags.target),
+        settings: format!(
+            "{}, {sessions} sessions{}",
+            flags.target,
+            secure::described(&flags.tls)
+        ),
     };
     finish(&title, &summary, &flags.common)
 }

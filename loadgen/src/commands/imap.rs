@@ -3,31 +3,41 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::mail::run_id;
-use super::{Verdict, domains, finish, password, prepare, users};
+use super::load::{self, Thread};
+use super::{Verdict, domains, password, secure, users};
 use crate::cli::Login;
 use crate::cli::imap::{Auth, Imap, ImapLogin};
 use crate::dialogue::imap::{self, ImapWork, Operation, Options};
 use crate::ledger::Ledger;
 use crate::message::{Builder, Content, Framing, Shape};
 use crate::report::Title;
-use crate::run;
-use crate::schedule::Pace;
+use crate::run::Summary;
+use crate::task::Task;
 
 /// `imap`.
 ///
 /// # Errors
 /// Flags that make no sense, files that cannot be written, a machine that cannot do it.
 pub fn imap(flags: &Imap) -> Result<Verdict, String> {
+    load::shown(&flags.asked(), |task| imap_run(flags, task))
+}
+
+/// One run of `imap`; nothing is shown.
+fn imap_run(flags: &Imap, task: Task) -> Result<(Title, Summary), String> {
+    if flags.ledger.is_some() && flags.mix.weight(Operation::Append) == 0 {
+        return Err("--ledger notes what is appended, and --mix has no append".to_owned());
+    }
     let pool = Arc::new(users(&flags.users)?);
-    let run = run_id();
+    let run = task.run;
+    // Each process begins with users of its own.
+    let (first_user, _) = task.share_of(pool.len() as u64);
     let options = Arc::new(Options {
-        login: login(&flags.login, &flags.imap_login, false)?,
+        login: login(&flags.login, &flags.imap_login, flags.tls.starttls, false)?,
         mix: flags.mix.clone(),
         commands_per_session: flags.commands_per_session,
         window: flags.window,
         run,
-        sessions: AtomicU64::new(0),
+        sessions: AtomicU64::new(first_user),
     });
     let shape = Shape {
         framing: Framing::Chunk,
@@ -43,46 +53,49 @@ pub fn imap(flags: &Imap) -> Result<Verdict, String> {
         noun: "commands",
         items: "bodies fetched",
         settings: format!(
-            "{}, run {run:08x}, {} users, {}, {} connections",
+            "{}, run {run:08x}, {} users, {}, {}{}",
             flags.target,
             pool.len(),
             flags.mix,
-            flags.run.connections,
+            load::described(&flags.asked(), &task),
+            secure::described(&flags.tls),
         ),
     };
-    if flags.ledger.is_some() && flags.mix.weight(Operation::Append) == 0 {
-        return Err("--ledger notes what is appended, and --mix has no append".to_owned());
-    }
-    let ledger = match &flags.ledger {
-        Some(path) => Some(Ledger::create(path, &format!("imap {}", title.settings))?),
-        None => None,
+    let tls = secure::tls(&flags.tls, &flags.target)?;
+    let path = flags.ledger.as_deref();
+    let ledger = path
+        .and_then(|path| load::file_of(&task, path))
+        .map(|path| Ledger::create(&path, &format!("imap {}", title.settings)))
+        .transpose()?;
+    let make = |pace, thread: Thread, recorder| {
+        let seed = (u64::from(run) << 16) + thread.number;
+        ImapWork::new(
+            options.clone(),
+            pace,
+            pool.clone(),
+            builder.with_seed(seed),
+            recorder,
+            ledger.as_ref().map(Ledger::writer),
+            seed,
+        )
     };
-    let (plan, schedule, progress) =
-        prepare(&flags.run, &flags.common, flags.target.clone(), title.noun)?;
-    let schedule = Arc::new(schedule);
     let (summary, works) =
-        run::drive::<imap::Imap>(&plan, &schedule, progress, |thread, recorder| {
-            let seed = u64::from(run) << 16 | thread as u64;
-            Ok(ImapWork::new(
-                options.clone(),
-                Pace::new(schedule.clone(), thread),
-                pool.clone(),
-                builder.with_seed(seed),
-                recorder,
-                ledger.as_ref().map(Ledger::writer),
-                seed,
-            ))
-        })?;
+        load::drive::<imap::Imap>(&flags.asked(), tls.as_ref(), title.noun, task, make)?;
     // The last lines of the ledger are written here.
     drop(works);
-    finish(&title, &summary, &flags.common)
+    Ok((title, summary))
 }
 
 /// How IMAP sessions begin.
 ///
 /// # Errors
 /// What cannot be sent in a command.
-pub fn login(flags: &Login, imap: &ImapLogin, read_only: bool) -> Result<imap::Login, String> {
+pub fn login(
+    flags: &Login,
+    imap: &ImapLogin,
+    starttls: bool,
+    read_only: bool,
+) -> Result<imap::Login, String> {
     let plain = imap.auth == Auth::Plain;
     // A quoted string is ASCII in IMAP4rev1; PLAIN carries everything.
     if !(plain || flags.password.is_ascii() && flags.user_pattern.is_ascii()) {
@@ -106,5 +119,6 @@ pub fn login(flags: &Login, imap: &ImapLogin, read_only: bool) -> Result<imap::L
         plain,
         mailbox: imap.mailbox.clone(),
         read_only,
+        starttls,
     })
 }

@@ -6,7 +6,7 @@ use super::load::{self, Prepared};
 use super::real::{self, Beside, Watchers};
 use super::{Verdict, domains, finish, password, secure, users};
 use crate::cli::wire::{Lmtp, Messages, Smtp, Submission};
-use crate::cli::{Common, Mail, Switch};
+use crate::cli::{Asked, Common, Mail, Switch};
 use crate::clock;
 use crate::dialogue::smtp::{self, Auth, SmtpWork};
 use crate::ledger::Ledger;
@@ -85,20 +85,11 @@ pub fn submission_run(flags: &Submission, task: Task) -> Result<(Title, Summary)
     mail_run(&flags.mail, "submission", &from, Some(auth), None, task)
 }
 
-/// Runs what the flags ask for, or the share of it that this process was given, and shows it.
 fn shown(
     flags: &Mail,
     run: impl FnOnce(Task) -> Result<(Title, Summary), String>,
 ) -> Result<Verdict, String> {
-    let task = load::task(&flags.run, &flags.load);
-    let share = task.is_share();
-    let (title, summary) = run(task)?;
-    // Whoever has shared the run out tells it all.
-    if share {
-        Ok(true)
-    } else {
-        finish(&title, &summary, &flags.common)
-    }
+    load::shown(&flags.asked(), run)
 }
 
 /// A run whose watchers are at work already.
@@ -199,7 +190,7 @@ fn mail_run(
                 Spread::Uniform => String::new(),
                 spread => format!(" ({spread})"),
             },
-            load::described(&flags.run, &flags.load, &task),
+            load::described(&flags.asked(), &task),
             match flags.messages_per_connection {
                 0 => String::new(),
                 1 => ", each for one message".to_owned(),
@@ -217,17 +208,11 @@ fn mail_run(
             },
         ),
     };
-    let ledger = match &flags.ledger {
-        Some(path) if !task.shares_out() => {
-            let path = match task.index {
-                Some(index) => &path.with_added_extension(index.to_string()),
-                None => path,
-            };
-            let comment = format!("{command} {}", title.settings);
-            Some(Ledger::create(path, &comment)?)
-        }
-        _ => None,
-    };
+    let path = flags.ledger.as_deref();
+    let ledger = path
+        .and_then(|path| load::file_of(&task, path))
+        .map(|path| Ledger::create(&path, &format!("{command} {}", title.settings)))
+        .transpose()?;
     // Watched before the clock of the run starts.
     let (beside, attachment, common) = match watched {
         Some(watched) => (
@@ -245,18 +230,21 @@ fn mail_run(
     let Prepared {
         mut plan,
         schedule,
-        progress,
+        mut progress,
     } = load::prepare(
-        &flags.run,
-        &flags.load,
-        common,
-        &flags.target,
+        &Asked {
+            common,
+            ..flags.asked()
+        },
         title.noun,
         task,
     )?;
     if flags.real.expect_restarts && plan.until.is_some() {
         // However long the server is away.
         plan.give_up = None;
+    }
+    if let Some(wait) = beside.last_times(common.timeout, plan.measure_from) {
+        progress.wait_for(Box::new(wait));
     }
     let first_thread = u64::from(plan.first_thread);
     let make = |thread, recorder| {
@@ -279,7 +267,7 @@ fn mail_run(
     drop(works);
     let ledger = flags.ledger.as_deref();
     summary.attachments.extend(attachment);
-    beside.finish(&flags.real, common, ledger, plan.measure_from, &mut summary)?;
+    beside.finish(&flags.real, common, ledger, &mut summary)?;
     if flags.real.expect_restarts {
         real::set_restarts_aside(&mut summary, waiting);
     }

@@ -92,6 +92,8 @@ fn add(summary: &mut Summary, json: &Value, origin: Instant) -> Result<(), Strin
     let cpus = json["cpus"].as_array().into_iter().flatten();
     let cpus = cpus.filter_map(Value::as_u64).map(|cpu| cpu as usize);
     summary.cpus.extend(cpus);
+    summary.cpus.sort_unstable();
+    summary.cpus.dedup();
     if summary.ended_early.is_none() {
         summary.ended_early = json["ended_early"].as_str().map(str::to_owned);
     }

@@ -9,21 +9,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{cpus, password};
+use super::{cpus, password, secure};
 use crate::chaos::Chaos;
 use crate::cli::imap::{Auth, ImapLogin};
 use crate::cli::real::{ReadWay, Real, WatchWay};
 use crate::cli::{self, Common, Verify};
 use crate::dialogue::imap::{self, ImapWatch, ImapWatchWork, Watching};
 use crate::dialogue::pop3_watch::{self, Pop3Watch, Pop3WatchWork};
+use crate::interval::Interval;
 use crate::pool::Pool;
 use crate::progress::{Goal, Progress};
 use crate::recorder::{Fault, Verb};
 use crate::report;
 use crate::run::{self, Attachment, Plan, Summary};
 use crate::schedule::Schedule;
+use crate::tls::{Start, Tls};
 use crate::verify;
-use crate::visible::Tracker;
+use crate::visible::{FOLLOWED_MAX, Tracker};
 
 /// POP3 connections of all watchers together: each is used for one mailbox after another.
 const POP3_CONNECTIONS_MAX: u32 = 64;
@@ -45,6 +47,8 @@ pub struct Login {
     pub password: String,
     /// From one look at a mailbox to the next, unless the server says what is new.
     pub every: Duration,
+    /// IMAP sessions are secured so; `None`: they are not.
+    pub tls: Option<Tls>,
 }
 
 impl Login {
@@ -53,6 +57,7 @@ impl Login {
             user_pattern: flags.mailbox_user_pattern.clone(),
             password: flags.mailbox_password.clone().unwrap_or_default(),
             every: flags.poll_every,
+            tls: None,
         }
     }
 
@@ -72,7 +77,7 @@ pub struct Watchers {
     users: usize,
     tracker: Arc<Tracker>,
     schedule: Arc<Schedule>,
-    thread: JoinHandle<Result<Summary, String>>,
+    thread: Arc<JoinHandle<Result<Summary, String>>>,
 }
 
 /// Everything beside the run.
@@ -104,7 +109,10 @@ impl Beside {
     ) -> Result<Beside, String> {
         let watchers = match &flags.end_to_end {
             Some(way) => {
-                let tracker = Tracker::new(run, pool.len(), flags.watch_users as usize);
+                let tracker = match flags.watch_messages {
+                    Some(rate) => Tracker::following(run, rate),
+                    None => Tracker::new(run, pool.len(), flags.watch_users as usize),
+                };
                 Some(Watchers::start(
                     way,
                     &Login::of(flags),
@@ -129,6 +137,16 @@ impl Beside {
             .map(|watchers| watchers.tracker.clone())
     }
 
+    /// What a run waits for at its end, so that its times are in every log of it.
+    pub fn last_times(
+        &self,
+        patience: Duration,
+        measure_from: Instant,
+    ) -> Option<impl FnOnce() -> Interval + Send + use<>> {
+        let watchers = self.watchers.as_ref()?;
+        Some(watchers.last_times(patience, measure_from))
+    }
+
     /// The run is over: ends hooks and watchers, and adds what came of them.
     ///
     /// # Errors
@@ -138,7 +156,6 @@ impl Beside {
         flags: &Real,
         common: &Common,
         ledger: Option<&Path>,
-        measure_from: Instant,
         summary: &mut Summary,
     ) -> Result<(), String> {
         if let Some(chaos) = self.chaos {
@@ -151,7 +168,7 @@ impl Beside {
             });
         }
         if let Some(watchers) = self.watchers {
-            let attachment = watchers.finish(common.timeout, measure_from, summary)?;
+            let attachment = watchers.finish(summary)?;
             summary.attachments.push(attachment);
         }
         if let (Some(way), Some(ledger)) = (&flags.verify, ledger) {
@@ -179,19 +196,23 @@ impl Watchers {
         let schedule = Arc::new(Schedule::new(None, None));
         let wanted = tracker.mailboxes().len();
         let mut connections = wanted as u32;
-        if matches!(way, WatchWay::Pop3(_)) {
+        if tracker.follows() {
+            // And the one that is opened at the start.
+            connections = FOLLOWED_MAX as u32 + 1;
+        } else if matches!(way, WatchWay::Pop3(_)) {
             connections = connections.min(POP3_CONNECTIONS_MAX);
         }
-        let opening = super::imap::login(&login.flags(), &imap_login(), true)?;
+        let starttls = login.tls.as_ref().map(|tls| tls.start) == Some(Start::Command);
+        let opening = super::imap::login(&login.flags(), &imap_login(), starttls, true)?;
         let mut plan = Plan::new(vec![], way.target().clone(), connections);
         // Watchers sleep most of the time: one CPU is enough, the last one.
         plan.cpus = cpus(common)?.pop().into_iter().collect();
         plan.timeout = common.timeout;
-        let (thread_way, every) = (way.clone(), login.every);
+        let (thread_way, every, tls) = (way.clone(), login.every, login.tls.clone());
         let shared = (schedule.clone(), pool.clone(), tracker.clone());
         let thread = std::thread::Builder::new()
             .name("watchers".to_owned())
-            .spawn(move || watch(&thread_way, &plan, every, opening, shared))
+            .spawn(move || watch(&thread_way, &plan, every, opening, tls.as_ref(), shared))
             .map_err(|e| format!("--end-to-end: a thread cannot be started: {e}"))?;
         let watchers = Watchers {
             way: way.clone(),
@@ -199,7 +220,7 @@ impl Watchers {
             users: pool.len(),
             tracker,
             schedule,
-            thread,
+            thread: Arc::new(thread),
         };
         let mut last = (Instant::now(), 0);
         loop {
@@ -213,11 +234,8 @@ impl Watchers {
             }
             if watchers.thread.is_finished() || now >= last.0 + common.timeout {
                 watchers.schedule.cut();
-                let said = match watchers.thread.join() {
-                    Ok(Ok(summary)) => report::faults_text(&summary),
-                    Ok(Err(why)) => why,
-                    Err(_) => "a thread panicked".to_owned(),
-                };
+                let said = watchers.end().map(|summary| report::faults_text(&summary));
+                let said = said.unwrap_or_else(|why| why);
                 return Err(format!(
                     "--end-to-end: only {armed} of {wanted} mailboxes could be watched: {said}"
                 ));
@@ -231,53 +249,86 @@ impl Watchers {
         self.thread.is_finished()
     }
 
-    /// Waits until all is seen, at most `patience`; ends the watchers and adds their times.
+    /// Waits, when called after the end of a run, until all is seen, at most `patience`; ends the
+    /// watchers, and returns the times that nobody has taken yet.
+    pub fn last_times(
+        &self,
+        patience: Duration,
+        measure_from: Instant,
+    ) -> impl FnOnce() -> Interval + Send + use<> {
+        let patience = patience.max(self.every * 2);
+        let (tracker, schedule) = (self.tracker.clone(), self.schedule.clone());
+        let thread = self.thread.clone();
+        move || {
+            let until = Instant::now() + patience;
+            while tracker.unseen() > 0 && Instant::now() < until && !thread.is_finished() {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            schedule.cut();
+            // Until then more may be seen. It ends, for so does every run that is cut.
+            while !thread.is_finished() {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            let mut times = Interval::default();
+            for (acknowledged, seen) in tracker.take() {
+                if acknowledged >= measure_from {
+                    times.time(Verb::Visible, acknowledged, seen);
+                }
+            }
+            times
+        }
+    }
+
+    /// Ends the watchers; what they have come to.
+    fn end(self) -> Result<Summary, String> {
+        self.schedule.cut();
+        let thread = Arc::into_inner(self.thread).ok_or("watchers are still waited for")?;
+        thread.join().map_err(|_| "a thread panicked".to_owned())?
+    }
+
+    /// Ends the watchers, and says what was seen by `summary`.
     ///
     /// # Errors
     /// When they could not go on.
-    pub fn finish(
-        self,
-        patience: Duration,
-        measure_from: Instant,
-        summary: &mut Summary,
-    ) -> Result<Attachment, String> {
-        let until = Instant::now() + patience.max(self.every * 2);
-        while self.tracker.unseen() > 0 && Instant::now() < until && !self.thread.is_finished() {
-            std::thread::sleep(LOOK_EVERY);
-        }
-        self.schedule.cut();
-        let theirs = self
-            .thread
-            .join()
-            .map_err(|_| "a thread panicked".to_owned())?
-            .map_err(|why| format!("--end-to-end: {why}"))?;
-        for (acknowledged, seen) in self.tracker.take() {
-            if acknowledged >= measure_from {
-                summary.total.time(Verb::Visible, acknowledged, seen);
-            }
-        }
-        let unseen = self.tracker.unseen();
-        let unmeasured = self.tracker.unmeasured();
+    pub fn finish(self, summary: &Summary) -> Result<Attachment, String> {
+        let (tracker, way) = (self.tracker.clone(), self.way.clone());
+        let (every, users) = (self.every, self.users);
+        let theirs = self.end().map_err(|why| format!("--end-to-end: {why}"))?;
+        let unseen = tracker.unseen();
+        let unmeasured = tracker.unmeasured();
         let seen = summary.total.histogram(Verb::Visible);
         let seen = seen.map_or(0, |histogram| histogram.len());
-        let watched = self.tracker.mailboxes().len();
-        let (name, resolution) = match &self.way {
-            WatchWay::ImapIdle(_) => ("imap-idle", String::new()),
-            way => (
-                match way {
-                    WatchWay::Pop3(_) => "pop3",
-                    _ => "imap-poll",
-                },
-                format!(
-                    ", looked at every {:?}: times are up to that much too long",
-                    self.every
-                ),
+        let follows = tracker.follows();
+        let watched = tracker.mailboxes().len();
+        let name = match &way {
+            WatchWay::ImapIdle(_) => "imap-idle",
+            WatchWay::ImapPoll(_) => "imap-poll",
+            WatchWay::Pop3(_) => "pop3",
+        };
+        let idles = name == "imap-idle";
+        let resolution = match (idles, follows) {
+            (true, false) => String::new(),
+            (true, true) => ", each from its own 250 on: times have a login in them".to_owned(),
+            (false, false) => format!(
+                ", looked at every {:?}: times are up to that much too long",
+                every
+            ),
+            (false, true) => format!(
+                ", each looked for at its 250 and every {:?} after: times have a login in them",
+                every
             ),
         };
-        let mut text = format!(
-            "end to end by {name}: {seen} messages to {watched} of {} users{resolution}\n",
-            self.users
-        );
+        let mut text = if follows {
+            format!(
+                "end to end by {name}: a sample of {seen} messages to any of {} users{resolution}\n",
+                users
+            )
+        } else {
+            format!(
+                "end to end by {name}: {seen} messages to {watched} of {} users{resolution}\n",
+                users
+            )
+        };
         // Writing to a string cannot fail.
         if unseen > 0 {
             let _ = writeln!(
@@ -298,8 +349,8 @@ impl Watchers {
             name: "end_to_end",
             json: json!({
                 "way": name,
-                "users_watched": watched,
-                "resolution_s": (name != "imap-idle").then_some(self.every.as_secs_f64()),
+                "users_watched": (!follows).then_some(watched),
+                "resolution_s": (!idles && !follows).then_some(every.as_secs_f64()),
                 "seen": seen,
                 "not_seen": unseen,
                 "not_measured": unmeasured,
@@ -318,6 +369,7 @@ fn watch(
     plan: &Plan,
     every: Duration,
     login: imap::Login,
+    tls: Option<&Tls>,
     (schedule, pool, tracker): Shared,
 ) -> Result<Summary, String> {
     let progress = Progress::new("looks", Goal::Time(Duration::ZERO), true);
@@ -348,7 +400,7 @@ fn watch(
         begun: AtomicUsize::new(0),
     });
     let shared = schedule.clone();
-    run::drive::<ImapWatch>(plan, &shared, progress, |_, recorder| {
+    secure::drive::<ImapWatch>(plan, &shared, progress, tls, |_, recorder| {
         let (options, schedule) = (options.clone(), schedule.clone());
         let (pool, tracker) = (pool.clone(), tracker.clone());
         Ok(ImapWatchWork::new(
@@ -383,6 +435,7 @@ fn read_back(
         imap,
         login,
         imap_login: imap_login(),
+        tls: cli::wire::Tls::default(),
         connections: VERIFY_CONNECTIONS,
         list: VERIFY_LIST,
         attempts: VERIFY_ATTEMPTS,

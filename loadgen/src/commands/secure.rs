@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::Switch;
-use crate::cli::wire::Tls as Flags;
+use crate::cli::wire::{Certificates, Tls as Flags};
 use crate::dialogue::secured::{Secured, SecuredWork, Upgrade};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
@@ -17,28 +17,42 @@ use crate::tls::{Start, Tls, Trust};
 /// # Errors
 /// Names the flag or the file.
 pub fn tls(flags: &Flags, target: &Target) -> Result<Option<Tls>, String> {
+    let names = &flags.certificates;
     let start = match (flags.tls, flags.starttls) {
         (true, _) => Start::Implicit,
         (false, true) => Start::Command,
         (false, false) => {
-            let named = flags.tls_name.is_some() || flags.tls_ca.is_some() || flags.tls_insecure;
+            let named = names.tls_name.is_some() || names.tls_ca.is_some() || names.tls_insecure;
             return if named {
-                Err("--tls-name, --tls-ca and --tls-insecure need --tls or --starttls".to_owned())
+                Err(
+                    "--tls-name, --tls-ca and --tls-insecure need --tls or --starttls (HTTP has only \
+                     --tls)"
+                        .to_owned(),
+                )
             } else {
                 Ok(None)
             };
         }
     };
-    let name = flags.tls_name.clone().or_else(|| target.server_name());
+    let name = names.tls_name.clone().or_else(|| target.server_name());
     let name = name.ok_or_else(|| {
         format!("{target} has no name that a certificate could be for: --tls-name has to give one")
     })?;
-    let trust = match (&flags.tls_ca, flags.tls_insecure) {
+    let trust = match (&names.tls_ca, names.tls_insecure) {
         (_, true) => Trust::Anybody,
         (Some(path), false) => Trust::File(path),
         (None, false) => Trust::System,
     };
-    Tls::new(start, &name, trust, flags.tls_resume == Switch::On).map(Some)
+    Tls::new(start, &name, trust, names.tls_resume == Switch::On).map(Some)
+}
+
+/// TLS from the first byte, for protocols that know no other.
+pub fn implicit(tls: bool, certificates: &Certificates) -> Flags {
+    Flags {
+        tls,
+        starttls: false,
+        certificates: certificates.clone(),
+    }
 }
 
 /// What reports say of it; nothing where there is no TLS.
@@ -48,12 +62,12 @@ pub fn described(flags: &Flags) -> String {
         (false, true) => ", STARTTLS",
         (false, false) => return String::new(),
     };
-    let trust = if flags.tls_insecure {
+    let trust = if flags.certificates.tls_insecure {
         ", certificate not checked"
     } else {
         ""
     };
-    let full = if flags.tls_resume == Switch::On {
+    let full = if flags.certificates.tls_resume == Switch::On {
         ""
     } else {
         ", nothing resumed"

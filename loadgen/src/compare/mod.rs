@@ -147,7 +147,9 @@ pub struct Comparison {
     pub curves: Vec<Curve>,
     /// Lines that are tested.
     pub lines: usize,
-    /// What the reader has to know before the figures.
+    /// The one thing that the sides differ in, if it is only one: what is compared.
+    pub subject: Option<String>,
+    /// What the reader has to be warned of before the figures.
     pub notes: Vec<String>,
 }
 
@@ -195,8 +197,21 @@ impl Comparison {
     /// Compares sides by the times of `verb`, or of what stands for the whole.
     ///
     /// # Errors
-    /// When a run has measured nothing of it.
-    pub fn new(sides: Vec<Side>, verb: Option<&str>) -> Result<Comparison, String> {
+    /// When a run has measured nothing of it, or no run of a side has measured anything: one of
+    /// several that has not is left out, and that is noted.
+    pub fn new(mut sides: Vec<Side>, verb: Option<&str>) -> Result<Comparison, String> {
+        let mut left_out = Vec::new();
+        for side in &mut sides {
+            if side.runs.iter().all(|run| run.series.is_empty()) {
+                continue;
+            }
+            for run in side.runs.extract_if(.., |run| run.series.is_empty()) {
+                left_out.push(format!(
+                    "{}: nothing was measured in this run; it is left out",
+                    run.path.display()
+                ));
+            }
+        }
         let first = &sides[0].runs[0];
         let verb = verb
             .or_else(|| first.main_verb())
@@ -257,13 +272,15 @@ impl Comparison {
             row.differences = compared.collect();
         }
         let curves = totals.iter().map(|totals| curve(totals)).collect();
-        let notes = notes(&sides);
+        let (subject, mut notes) = notes(&sides);
+        notes.splice(..0, left_out);
         Ok(Comparison {
             sides,
             verb,
             rows,
             curves,
             lines,
+            subject,
             notes,
         })
     }
@@ -296,8 +313,14 @@ fn curve(totals: &[Histogram<u64>]) -> Curve {
     }
 }
 
-fn notes(sides: &[Side]) -> Vec<String> {
-    let mut notes: Vec<String> = sides::differences(sides)
+fn notes(sides: &[Side]) -> (Option<String>, Vec<String>) {
+    let mut differences = sides::differences(sides);
+    let subject = if differences.len() == 1 {
+        differences.pop()
+    } else {
+        None
+    };
+    let mut notes: Vec<String> = differences
         .into_iter()
         .map(|what| format!("not the same: {what}"))
         .collect();
@@ -306,7 +329,7 @@ fn notes(sides: &[Side]) -> Vec<String> {
             notes.push(format!("{} ended early: {why}", run.path.display()));
         }
     }
-    notes
+    (subject, notes)
 }
 
 impl Row {
@@ -439,6 +462,44 @@ mod tests {
             stats::Verdict::NoneShown
         );
         assert!(text::text(&comparison).contains("no difference shown"));
+    }
+
+    #[test]
+    fn a_run_that_measured_nothing_is_left_out_and_one_difference_is_the_subject() {
+        let (dir, _) = compared(3, 1.2);
+        let log = dir.path().join("b-1/hdr.log");
+        let head: String = std::fs::read_to_string(&log)
+            .expect("a log")
+            .lines()
+            .filter(|line| !line.starts_with("Tag="))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        std::fs::write(&log, head).expect("written");
+        let read = || {
+            let sides = sides::sides(&[dir.path().display().to_string()]).expect("sides");
+            Comparison::new(sides, None).expect("compared")
+        };
+        let comparison = read();
+        assert_eq!(comparison.sides[1].runs.len(), 2);
+        assert!(comparison.notes[0].contains("b-1: nothing was measured"));
+        assert_eq!(comparison.subject, None);
+        let change = |side: &str, key: &str, value: &str| {
+            for run in 0..3 {
+                let path = dir.path().join(format!("{side}-{run}/run.json"));
+                let text = std::fs::read_to_string(&path).expect("read");
+                let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+                json["machine"][key] = value.into();
+                std::fs::write(&path, json.to_string()).expect("written");
+            }
+        };
+        change("a", "kernel", "6.1");
+        let comparison = read();
+        let subject = comparison.subject.as_deref().expect("one");
+        assert!(subject.starts_with("kernel: a: \"6.1\""), "{subject}");
+        assert!(page::page(&comparison).contains("What differs is kernel"));
+        change("b", "governor", "powersave");
+        let comparison = read();
+        assert_eq!((&comparison.subject, comparison.notes.len()), (&None, 3));
     }
 
     #[test]

@@ -9,6 +9,10 @@ use crate::chart::{Axis, Line, Lines, Size};
 use crate::page::report::charts::percentile_text;
 use crate::page::{drawn, escape, figure, html, standalone};
 
+/// Classes of the table's columns: what the sentences above it say as well gives way where there is
+/// little room.
+const COLUMNS: [&str; 6] = ["", "", "", "", "spare", "spare"];
+
 /// The page.
 // Writing to a string cannot fail.
 pub fn page(comparison: &Comparison) -> String {
@@ -30,6 +34,13 @@ pub fn page(comparison: &Comparison) -> String {
         escape(&counts.join(", ")),
         escape(&comparison.verb)
     );
+    if let Some(subject) = &comparison.subject {
+        let _ = writeln!(
+            body,
+            "<div class=\"note\">What differs is {}.</div>",
+            escape(subject)
+        );
+    }
     if !comparison.notes.is_empty() {
         let notes: String = comparison
             .notes
@@ -124,7 +135,8 @@ fn table(body: &mut String, comparison: &Comparison, other: usize) {
         "",
     ]
     .iter()
-    .map(|cell| format!("<th>{}</th>", escape(cell)))
+    .zip(COLUMNS)
+    .map(|(cell, class)| format!("<th class=\"{class}\">{}</th>", escape(cell)))
     .collect();
     let mut rows = String::new();
     for row in &comparison.rows {
@@ -143,7 +155,7 @@ fn table(body: &mut String, comparison: &Comparison, other: usize) {
         let mut real = "";
         if let Some(found) = &row.differences[other - 1] {
             if matches!(found.verdict, Verdict::Higher | Verdict::Lower) {
-                real = " class=\"real\"";
+                real = "real";
             }
             let sure = found.interval.filter(|_| found.verdict != Verdict::TooFew);
             cells = [
@@ -154,8 +166,8 @@ fn table(body: &mut String, comparison: &Comparison, other: usize) {
                 verdict(found).to_owned(),
             ];
         }
-        for cell in &cells {
-            let _ = write!(rows, "<td{real}>{}</td>", escape(cell));
+        for (cell, class) in cells.iter().zip(&COLUMNS[3..]) {
+            let _ = write!(rows, "<td class=\"{real} {class}\">{}</td>", escape(cell));
         }
         rows.push_str("</tr>\n");
     }

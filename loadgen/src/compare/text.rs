@@ -16,6 +16,9 @@ const MEETING: char = '*';
 // Writing to a string cannot fail.
 pub fn text(comparison: &Comparison) -> String {
     let mut text = String::new();
+    if let Some(subject) = &comparison.subject {
+        let _ = writeln!(text, "what differs is {subject}\n");
+    }
     for note in &comparison.notes {
         let _ = writeln!(text, "{note}");
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::lines::Lines;
+use super::secured::Upgrade;
 use super::{Dialogue, End, Next, Work, note_fault};
 use crate::recorder::{Fault, FaultKey, Recorder, Verb};
 use crate::schedule::{Pace, Start};
@@ -206,6 +207,8 @@ impl Dialogue for Http {
         }
     }
 }
+
+impl Upgrade for Http {}
 
 impl Http {
     fn request(&mut self, work: &HttpWork, now: Instant, out: &mut Vec<u8>) {

@@ -1,5 +1,6 @@
 //! Watchers by POP3: each watched mailbox is opened at intervals, and the headers of what is new
-//! are read with TOP (RFC 1939 §7).
+//! are read with TOP (RFC 1939 §7). Of a message that is followed, the mailbox is opened at once and
+//! then at intervals until it is there.
 //!
 //! Guarantees: a message counts as seen when the reply to STAT came in whose session it was new;
 //! so times have the interval's resolution.
@@ -17,7 +18,7 @@ use crate::message::MessageId;
 use crate::pool::{Pool, user_name};
 use crate::recorder::{Fault, FaultKey, Recorder, Verb};
 use crate::schedule::Schedule;
-use crate::visible::Tracker;
+use crate::visible::{FOLLOWED_BACK, FOLLOWED_SOON, Tracker};
 
 /// What the run asks for.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ struct Job {
     due: Instant,
     /// Messages seen so far; `None`: it was never opened.
     known: Option<u32>,
+    /// Opened for this message only.
+    followed: Option<MessageId>,
 }
 
 /// What the connections of one thread share.
@@ -89,9 +92,17 @@ impl Work for Pop3WatchWork {
         if self.options.begun.load(Ordering::Relaxed) < self.tracker.mailboxes().len() {
             return Some(now);
         }
+        if self.tracker.has_fresh() {
+            return Some(now);
+        }
         // Something is always due sooner or later: what is under way comes back into the queue.
         let due = self.waiting.front().map(|job| job.due);
-        Some(due.unwrap_or(now + self.options.interval))
+        let later = if self.tracker.follows() {
+            now + FOLLOWED_SOON
+        } else {
+            now + self.options.interval
+        };
+        Some(due.map_or(later, |due| due.min(later)))
     }
 }
 
@@ -131,6 +142,7 @@ pub struct Pop3Watch {
     id: Option<MessageId>,
     /// When STAT was answered.
     looked: Instant,
+    /// Number of the message whose header comes next.
     next: u32,
     count: u32,
 }
@@ -150,9 +162,19 @@ impl Dialogue for Pop3Watch {
                 mailbox,
                 due: now,
                 known: None,
+                followed: None,
             })
         };
-        let job = match fresh() {
+        let followed = || {
+            let (id, mailbox) = work.tracker.follow()?;
+            Some(Job {
+                mailbox,
+                due: now,
+                known: None,
+                followed: Some(id),
+            })
+        };
+        let job = match fresh().or_else(followed) {
             Some(job) => job,
             None => work.waiting.pop_front_if(|job| job.due <= now)?,
         };
@@ -197,9 +219,13 @@ impl Dialogue for Pop3Watch {
                         work.tracker.seen(id, self.job.mailbox, self.looked);
                     }
                     work.recorder.time(Verb::Top, self.began, now);
-                    self.next += 1;
-                    self.job.known = Some(self.next - 1);
-                    self.top(now, out);
+                    if self.job.followed.is_some() {
+                        self.next -= 1;
+                    } else {
+                        self.job.known = Some(self.next);
+                        self.next += 1;
+                    }
+                    self.top(work, now, out);
                 }
                 continue;
             }
@@ -243,13 +269,18 @@ impl Dialogue for Pop3Watch {
                 Await::Stat => {
                     self.looked = now;
                     self.count = count.unwrap_or_default();
-                    if self.job.known.is_none() {
-                        work.tracker.arm();
+                    if self.job.followed.is_some() {
+                        // Users may have deleted others meanwhile: the newest are looked at anew.
+                        self.next = self.count;
+                    } else {
+                        if self.job.known.is_none() {
+                            work.tracker.arm();
+                        }
+                        let known = self.job.known.unwrap_or(self.count).min(self.count);
+                        self.job.known = Some(known);
+                        self.next = known + 1;
                     }
-                    let known = self.job.known.unwrap_or(self.count).min(self.count);
-                    self.job.known = Some(known);
-                    self.next = known + 1;
-                    self.top(now, out);
+                    self.top(work, now, out);
                 }
                 Await::Top => {}
                 Await::Quit => return Next::Close,
@@ -276,10 +307,17 @@ impl Dialogue for Pop3Watch {
         } else {
             counts.failed += u64::from(end != End::Cut);
         }
-        work.waiting.push_back(Job {
-            due: now + work.options.interval,
-            ..self.job
-        });
+        let again = match self.job.followed {
+            Some(id) => work.tracker.awaits(id, self.job.mailbox),
+            // Where messages are followed, a mailbox was only to be opened.
+            None => !work.tracker.follows() || self.job.known.is_none(),
+        };
+        if again {
+            work.waiting.push_back(Job {
+                due: now + work.options.interval,
+                ..self.job
+            });
+        }
     }
 }
 
@@ -301,11 +339,18 @@ impl Pop3Watch {
     }
 
     /// Reads the next header, or says goodbye.
-    fn top(&mut self, now: Instant, out: &mut Vec<u8>) {
-        if self.next > self.count {
-            self.command("QUIT", Await::Quit, now, out);
-        } else {
+    fn top(&mut self, work: &Pop3WatchWork, now: Instant, out: &mut Vec<u8>) {
+        let more = match self.job.followed {
+            Some(id) => {
+                let within = self.next > self.count.saturating_sub(FOLLOWED_BACK);
+                within && work.tracker.awaits(id, self.job.mailbox)
+            }
+            None => self.next <= self.count,
+        };
+        if more {
             self.command(&format!("TOP {} 0", self.next), Await::Top, now, out);
+        } else {
+            self.command("QUIT", Await::Quit, now, out);
         }
     }
 }

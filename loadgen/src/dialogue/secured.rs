@@ -18,11 +18,17 @@ use crate::tls::{Client, Start};
 
 /// A dialogue that can go on under TLS.
 pub trait Upgrade: Dialogue {
-    /// The server has just agreed to STARTTLS: whatever comes next is TLS.
-    fn wants_tls(&self) -> bool;
+    /// The server has just agreed to STARTTLS: whatever comes next is TLS. Never, where there is no
+    /// such command.
+    fn wants_tls(&self) -> bool {
+        false
+    }
+
     /// TLS is up, after STARTTLS. (Where it begins with the first byte, it is
     /// [`Dialogue::connected`] that is called when it is up.)
-    fn upgraded(&mut self, work: &mut Self::Work, now: Instant, out: &mut Vec<u8>) -> Next;
+    fn upgraded(&mut self, _work: &mut Self::Work, _now: Instant, _out: &mut Vec<u8>) -> Next {
+        Next::Wait
+    }
 }
 
 /// What the connections of one thread share: the dialogues' own, and TLS.

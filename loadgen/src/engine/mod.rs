@@ -85,6 +85,8 @@ struct Engine<'a, D: Dialogue> {
     closed: VecDeque<u32>,
     /// An idle connection or a closed slot has something to do then.
     due: Option<Instant>,
+    /// The clock was read then.
+    now: Instant,
     /// Slots with `arriving` set, and when there was last no room for another.
     connecting: u32,
     no_room: Instant,
@@ -128,6 +130,7 @@ pub fn run<D: Dialogue>(options: &Options, work: &mut D::Work) -> Result<(), Str
         idle: VecDeque::new(),
         closed: VecDeque::new(),
         due: None,
+        now,
         connecting: 0,
         no_room: now,
         source: 0,
@@ -150,6 +153,7 @@ impl<D: Dialogue> Engine<'_, D> {
         let mut tick_at = Instant::now();
         loop {
             let now = Instant::now();
+            self.now = now;
             if now >= tick_at {
                 self.work.tick(now);
                 if self.work.is_cut(now) || self.work.failure().is_some() {
@@ -212,7 +216,11 @@ impl<D: Dialogue> Engine<'_, D> {
             self.in_flight -= 1;
             slot.in_flight -= 1;
         }
-        let now = Instant::now();
+        // That a send is done says nothing about the server: the time of what came before will do.
+        if kind != SEND {
+            self.now = Instant::now();
+        }
+        let now = self.now;
         let phase = slot.phase;
         match kind {
             CONNECT if phase == Phase::Connecting => {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::chart::scale::{number, percent, short, time};
 use crate::cli::knee::{Knee, KneeOf, Promise};
 use crate::cli::{Common, Mail, Run};
 use crate::commands::load::task;
@@ -20,6 +21,7 @@ use crate::commands::{Verdict, pop3_run, write_json};
 use crate::report::{self, Title};
 use crate::run::{Summary, was_interrupted};
 use crate::task::Task;
+use crate::verdict::Signs;
 use promise::{Limit, broken};
 use search::{Known, Trial, known, next};
 
@@ -104,6 +106,9 @@ fn run(
         }
         let step = step(rate, &title, &summary, &limits);
         if !common.quiet {
+            if trials.is_empty() {
+                crate::sayln!("{}", opening(&limits, &search, &task));
+            }
             crate::sayln!("{}", line(&step, &summary, &limits));
         }
         trials.push(step.trial);
@@ -149,29 +154,57 @@ fn step(rate: f64, title: &Title, summary: &Summary, limits: &[Limit]) -> Step {
             held: reasons.is_empty(),
         },
         reasons,
-        bottleneck: report::bottleneck_text(summary),
+        bottleneck: bottleneck(summary, limits),
         json,
     }
 }
 
+/// Whether the generator was the bottleneck. That it began late matters here only as a part of what is
+/// promised: a millisecond says nothing about a promise of fifty.
+fn bottleneck(summary: &Summary, limits: &[Limit]) -> Option<String> {
+    let mut signs = Signs::of(&summary.total, summary.elapsed);
+    let strictest = limits.iter().map(|limit| limit.time).min();
+    signs.operation_p50 = signs.operation_p50.max(strictest.unwrap_or_default());
+    let reasons = signs.bottleneck();
+    (!reasons.is_empty())
+        .then(|| format!("the generator was the bottleneck: {}", reasons.join("; ")))
+}
+
+/// The promise in words.
+fn promised(limits: &[Limit]) -> String {
+    let parts: Vec<_> = limits
+        .iter()
+        .map(|limit| format!("{} within {:?}", limit.name, limit.time))
+        .collect();
+    parts.join(" and ")
+}
+
+fn opening(limits: &[Limit], search: &search::Limits, task: &Task) -> String {
+    format!(
+        "the highest rate with {}: runs of {:?}, each after {:?} of warm-up; the rate doubles until the \
+         promise breaks,\nthe gap is halved until it is {} wide, and both its edges are run {} times; \
+         at most {} runs",
+        promised(limits),
+        task.duration.unwrap_or_default(),
+        task.warmup,
+        percent(search.precision),
+        search.repeats,
+        search.trials_max
+    )
+}
+
 fn line(step: &Step, summary: &Summary, limits: &[Limit]) -> String {
     let mut text = format!(
-        "{:>10.1}/s {:<6}",
-        step.trial.rate,
+        "{:>10}/s  {:<6}",
+        rate(step.trial.rate),
         if step.trial.held { "held" } else { "failed" }
     );
     for limit in limits {
         if let Some(reached) = limit.reached(&summary.total) {
-            let _ = write!(
-                text,
-                "  {} {:.3} of {} ms",
-                limit.name,
-                reached.as_secs_f64() * 1e3,
-                limit.time.as_secs_f64() * 1e3
-            );
+            let reached = time(reached.as_nanos() as f64);
+            let _ = write!(text, "  {} {reached:>8}", limit.name);
         }
     }
-    let _ = write!(text, "  {} done", summary.total.counts.done);
     if !step.reasons.is_empty() {
         let _ = write!(text, "  ({})", step.reasons.join("; "));
     }
@@ -179,6 +212,25 @@ fn line(step: &Step, summary: &Summary, limits: &[Limit]) -> String {
         let _ = write!(text, "  {why}");
     }
     text
+}
+
+/// Operations per second, as precise as they are searched for.
+fn rate(per_s: f64) -> String {
+    if per_s >= 100.0 {
+        number(per_s, 0)
+    } else {
+        short(per_s)
+    }
+}
+
+/// How sure it is, after so many runs that all came out alike, that most runs would: a coin comes
+/// down on one side n times in a row once in 2^n.
+fn sure(runs: usize) -> String {
+    let sure = 1.0 - 0.5f64.powi(runs.min(1000) as i32);
+    match runs {
+        0 | 1 => String::new(),
+        _ => format!(": {} sure that most do", percent(sure)),
+    }
 }
 
 /// Whether the generator set the limit where the promise broke.
@@ -202,38 +254,58 @@ fn conclusion(
     bottleneck: Option<&str>,
     interrupted: bool,
 ) -> String {
-    let promise: Vec<_> = limits
-        .iter()
-        .map(|limit| format!("{} within {:?}", limit.name, limit.time))
-        .collect();
-    let promise = promise.join(" and ");
-    let runs = |rate: f64| trials.iter().filter(|trial| trial.rate == rate).count();
-    let mut text = match known {
-        Known {
-            held: Some(held),
-            failed: Some(failed),
-        } => format!(
-            "knee: {held:.0}/s with {promise}; between {held:.0}/s, where all of {} runs and all \
-             below it held, and {failed:.0}/s, where all of {} and all above it failed; {} runs\n",
-            runs(held),
-            runs(failed),
-            trials.len()
-        ),
-        Known {
-            held: Some(held),
-            failed: None,
-        } => format!(
-            "knee: at least {held:.0}/s with {promise}: no higher rate was tried, or not every one \
-             failed; {} runs\n",
-            trials.len()
-        ),
-        Known { held: None, .. } => {
-            format!(
-                "knee: none: {promise} held at no rate; {} runs\n",
-                trials.len()
-            )
-        }
+    let promise = promised(limits);
+    let runs = |wanted: &dyn Fn(f64) -> bool| {
+        let runs = trials.iter().filter(|trial| wanted(trial.rate));
+        runs.count()
     };
+    let mut text = match known.held {
+        Some(held) => format!("\nknee: {}/s with {promise}\n", rate(held)),
+        None => format!("\nknee: none: {promise} held at no rate\n"),
+    };
+    // Writing to a string cannot fail, here and below.
+    if let Some(held) = known.held {
+        let here = runs(&|rate| rate == held);
+        let _ = writeln!(
+            text,
+            "  held at   {:>9}/s  in {here} of {here} runs, and in all {} below it{}",
+            rate(held),
+            runs(&|rate| rate < held),
+            sure(here)
+        );
+    }
+    if let (Some(held), Some(failed)) = (known.held, known.failed) {
+        let luck: Vec<_> = trials
+            .iter()
+            .filter(|trial| trial.rate > held && trial.rate < failed)
+            .collect();
+        if !luck.is_empty() {
+            let _ = writeln!(
+                text,
+                "  between            in {} of {} runs: a matter of luck there",
+                luck.iter().filter(|trial| trial.held).count(),
+                luck.len()
+            );
+        }
+    }
+    match known.failed {
+        Some(failed) => {
+            let here = runs(&|rate| rate == failed);
+            let _ = writeln!(
+                text,
+                "  failed at {:>9}/s  in {here} of {here} runs, and in all {} above it{}",
+                rate(failed),
+                runs(&|rate| rate > failed),
+                sure(here)
+            );
+        }
+        None if known.held.is_some() => {
+            text.push_str(
+                "  it may be higher: no higher rate was tried, or not every one failed\n",
+            );
+        }
+        None => {}
+    }
     if let Some(why) = bottleneck {
         let _ = writeln!(text, "the knee is a lower bound: {why}");
     }
@@ -260,16 +332,20 @@ mod tests {
             .collect();
         let text = conclusion(&limits, known(&trials), &trials, Some("it was busy"), false);
         assert!(text.contains("800/s with p99 within 50ms"), "{text}");
-        assert!(
-            text.contains("all of 2 runs") && text.contains("840/s"),
-            "{text}"
-        );
+        let held = "held at         800/s  in 2 of 2 runs, and in all 0 below it: 75% sure";
+        assert!(text.contains(held), "{text}");
+        let failed = "failed at       840/s  in 1 of 1 runs, and in all 0 above it\n";
+        assert!(text.contains(failed), "{text}");
         assert!(text.contains("a lower bound: it was busy"), "{text}");
         let text = conclusion(&limits, known(&trials[..1]), &trials[..1], None, true);
         assert!(
-            text.contains("at least 800/s") && text.contains("interrupted"),
+            text.contains("it may be higher") && text.contains("interrupted"),
             "{text}"
         );
+        let blurred = [(700.0, true), (800.0, false), (810.0, true), (900.0, false)]
+            .map(|(rate, held)| Trial { rate, held });
+        let text = conclusion(&limits, known(&blurred), &blurred, None, false);
+        assert!(text.contains("in 1 of 2 runs: a matter of luck"), "{text}");
         let text = conclusion(&limits, known(&trials[2..]), &trials[2..], None, false);
         assert!(text.contains("held at no rate"), "{text}");
     }

@@ -1,6 +1,5 @@
 //! The TOML file of a population.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -90,7 +89,8 @@ pub struct Class {
     pub name: String,
     /// What they do.
     pub kind: Kind,
-    /// The part of all users that is of this class, 0 to 1.
+    /// The part of all users that is of this class, 0 to 1: POP3 and IMAP sessions are of the first
+    /// so many of them.
     #[serde(default = "one")]
     pub share: f64,
     /// How often each does it in a day.
@@ -121,9 +121,10 @@ pub struct Class {
     /// Commands of one IMAP session.
     #[serde(default = "commands")]
     pub commands_per_session: u64,
-    /// Users that are watched for the time to delivery.
-    #[serde(default = "watch_users")]
-    pub watch_users: u32,
+    /// Messages that are followed into mailboxes for the time to delivery, a second at most: a POP3
+    /// or IMAP session each beside the load.
+    #[serde(default = "one")]
+    pub watch_messages: f64,
 }
 
 fn one() -> f64 {
@@ -156,10 +157,6 @@ fn mix() -> String {
 
 fn commands() -> u64 {
     20
-}
-
-fn watch_users() -> u32 {
-    50
 }
 
 /// What has to hold.
@@ -282,10 +279,22 @@ impl Population {
         if self.users == 0 {
             return Err("users: at least 1".to_owned());
         }
+        for (key, percent) in [
+            ("operation_share", self.qos.operation_share),
+            ("delivery_share", self.qos.delivery_share),
+            ("errors_percent_max", self.qos.errors_percent_max),
+        ] {
+            if !(0.0..=100.0).contains(&percent) {
+                return Err(format!("qos.{key}: wanted is a percentage, 0 to 100"));
+            }
+        }
         for class in &self.classes {
             let wrong = |why: &str| Err(format!("class '{}': {why}", class.name));
             if !(0.0..=1.0).contains(&class.share) {
                 return wrong("share: wanted is 0 to 1");
+            }
+            if !(class.watch_messages > 0.0 && class.watch_messages <= 1000.0) {
+                return wrong("watch_messages: wanted is a number above 0 and at most 1000");
             }
             if class.kind == Kind::Idle {
                 continue;
@@ -359,9 +368,15 @@ impl Population {
         }
     }
 
-    /// In a few lines.
+    /// Users of a class, at least one.
+    pub fn members(&self, class: &Class) -> u32 {
+        let members = f64::from(self.users) * class.share;
+        (members.ceil() as u32).clamp(1, self.users)
+    }
+
+    /// In one line.
     pub fn describe(&self) -> String {
-        let mut text = format!(
+        format!(
             "{}: {} users, {:?} for each load, {}",
             self.title,
             self.users,
@@ -371,24 +386,6 @@ impl Population {
             } else {
                 format!("the busiest hour, with {} % of a day", self.peak())
             }
-        );
-        for class in &self.classes {
-            // Writing to a string cannot fail.
-            let _ = match class.kind {
-                Kind::Idle => write!(
-                    text,
-                    "\n  {:<20} {:.0} sessions",
-                    class.name,
-                    f64::from(self.users) * class.share
-                ),
-                _ => write!(
-                    text,
-                    "\n  {:<20} {:.3}/s on average at the rated load",
-                    class.name,
-                    self.mean_rate(class)
-                ),
-            };
-        }
-        text
+        )
     }
 }

@@ -1,5 +1,8 @@
 //! SPECmail's criteria: 95 % of every operation within 5 s, 95 % of mail delivered within 60 s,
 //! errors under 1 %.
+//!
+//! Guarantees: what is too little to be judged is not passed. It fails only where it would have even
+//! if all that is missing had been good.
 
 use std::fmt::Write as _;
 
@@ -22,6 +25,32 @@ const NO_OPERATIONS: [&str; 7] = [
 const REACHED_MIN: f64 = 0.9;
 /// So few operations vary by chance more than `REACHED_MIN` allows.
 const OPERATIONS_FEW: f64 = 400.0;
+/// A generator whose busiest thread used more of its CPU, or which began 1 % of the operations later
+/// than this part of what they are allowed, has measured itself.
+const BUSY_MAX: f64 = 0.9;
+const LATE_NS_MAX: f64 = 0.5e9;
+
+/// What a class came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds.
+    Pass,
+    /// It does not.
+    Fail,
+    /// Nobody can say.
+    TooFew,
+}
+
+impl Verdict {
+    /// For people, and for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "FAIL",
+            Verdict::TooFew => "not judged",
+        }
+    }
+}
 
 /// A class at one load.
 #[derive(Debug)]
@@ -37,6 +66,13 @@ pub struct Row {
     delivered: Option<f64>,
     /// What is wrong, if anything is.
     wrong: Vec<String>,
+    /// Why it cannot be judged, if it cannot.
+    unjudged: Vec<String>,
+    /// Operations of kinds that came too seldom, which take no part in the verdict.
+    seldom: Vec<String>,
+    /// Of its generator: the busiest thread's part of its CPU, 1 % began so late or later (ms), the
+    /// most memory (KiB).
+    generator: (f64, f64, u64),
 }
 
 impl Row {
@@ -55,40 +91,68 @@ impl Row {
         } else {
             (done / elapsed, done + failed)
         };
-        let errors_percent = 100.0 * failed.max(errors) / tried.max(failed.max(errors)).max(1.0);
-        let worst = ran.json["verbs"].as_object().and_then(|verbs| {
-            let shares = verbs.iter().filter_map(|(name, verb)| {
-                let operation = !NO_OPERATIONS.contains(&name.as_str());
-                let share = verb["within_5s_percent"].as_f64()?;
-                let p99 = verb["p99_ns"].as_f64()? / 1e6;
-                operation.then(|| (name.clone(), share, p99))
-            });
-            shares.min_by(|a, b| a.1.total_cmp(&b.1).then(b.2.total_cmp(&a.2)))
-        });
-        let unseen = ran.number(&["end_to_end", "not_seen"]);
-        let visible = &ran.json["verbs"]["250->visible"];
-        let delivered = visible["count"].as_f64().map(|seen| {
-            let within = visible["within_60s_percent"].as_f64().unwrap_or(0.0);
-            within * seen / (seen + unseen).max(1.0)
-        });
-        let mut wrong = Vec::new();
-        if let Some((name, share, _)) = &worst
-            && *share < qos.operation_share
-        {
-            wrong.push(format!("only {share:.2} % of {name} within 5 s"));
+        let bad = failed.max(errors);
+        let errors_percent = 100.0 * bad / tried.max(bad).max(1.0);
+        let (mut wrong, mut unjudged, mut seldom) = (Vec::new(), Vec::new(), Vec::new());
+        let kind_min = qos.operations_of_a_kind_min();
+        let mut worst: Option<(String, f64, f64)> = None;
+        for (name, verb) in ran.json["verbs"].as_object().into_iter().flatten() {
+            let number = |key: &str| verb[key].as_f64().unwrap_or(0.0);
+            let (count, share) = (number("count"), number("within_5s_percent"));
+            if NO_OPERATIONS.contains(&name.as_str()) || count == 0.0 {
+                continue;
+            }
+            let p99 = number("p99_ns") / 1e6;
+            if worst
+                .as_ref()
+                .is_none_or(|(_, least, most)| share < *least || (share == *least && p99 > *most))
+            {
+                worst = Some((name.clone(), share, p99));
+            }
+            if percent_at_best(share, count, kind_min) < qos.operation_share {
+                wrong.push(format!("only {share:.2} % of {name} within 5 s"));
+            } else if count < kind_min {
+                seldom.push(format!("{name} ({count})"));
+            }
         }
+        let unseen = ran.number(&["end_to_end", "not_seen"]);
+        let seen = ran.number(&["verbs", "250->visible", "count"]);
+        let watched = !idle && ran.json["end_to_end"].is_object();
+        let delivered = (seen + unseen > 0.0).then(|| {
+            ran.number(&["verbs", "250->visible", "within_60s_percent"]) * seen / (seen + unseen)
+        });
+        let deliveries_min = qos.deliveries_min();
         if let Some(delivered) = delivered
-            && delivered < qos.delivery_share
+            && percent_at_best(delivered, seen + unseen, deliveries_min) < qos.delivery_share
         {
             wrong.push(format!("only {delivered:.2} % delivered within 60 s"));
+        } else if watched && seen + unseen < deliveries_min {
+            unjudged.push(format!(
+                "{:.0} deliveries are too few to judge, wanted are {deliveries_min:.0}",
+                seen + unseen
+            ));
         }
-        if errors_percent >= qos.errors_percent_max {
+        let operations_min = qos.operations_min();
+        if 100.0 * bad / tried.max(bad).max(operations_min) >= qos.errors_percent_max {
             wrong.push(format!("{errors_percent:.2} % errors"));
         }
-        if tried == 0.0 {
-            let text =
-                "not one operation was due: run longer (--time), or with more users (--users)";
-            wrong.push(text.to_owned());
+        if !idle && tried < operations_min {
+            unjudged.push(format!(
+                "{tried:.0} operations are too few to judge, wanted are {operations_min:.0}"
+            ));
+        }
+        let generator = (
+            ran.number(&["generator", "busiest_thread"]),
+            ran.number(&["generator", "late_p99_ns"]) / 1e6,
+            ran.number(&["generator", "memory_max_kib"]) as u64,
+        );
+        if generator.0 >= BUSY_MAX || generator.1 * 1e6 >= LATE_NS_MAX {
+            unjudged.push(format!(
+                "the generator was the bottleneck: its busiest thread used {:.0} % of its CPU, and \
+                 began 1 % of the operations {:.0} ms late or more",
+                generator.0 * 100.0,
+                generator.1
+            ));
         }
         let enough = idle || wanted * elapsed >= OPERATIONS_FEW;
         if reached < wanted * REACHED_MIN && enough {
@@ -108,6 +172,9 @@ impl Row {
             worst,
             delivered,
             wrong,
+            unjudged,
+            seldom,
+            generator,
         }
     }
 
@@ -122,8 +189,24 @@ impl Row {
             worst: None,
             delivered: None,
             wrong: vec![why],
+            unjudged: Vec::new(),
+            seldom: Vec::new(),
+            generator: (0.0, 0.0, 0),
         }
     }
+
+    fn verdict(&self) -> Verdict {
+        match (self.wrong.is_empty(), self.unjudged.is_empty()) {
+            (false, _) => Verdict::Fail,
+            (true, false) => Verdict::TooFew,
+            (true, true) => Verdict::Pass,
+        }
+    }
+}
+
+/// The percentage of good ones among `count`, had there been `wanted` and all that are missing good.
+fn percent_at_best(percent: f64, count: f64, wanted: f64) -> f64 {
+    100.0 - (100.0 - percent) * count / count.max(wanted)
 }
 
 /// All classes at one load.
@@ -150,16 +233,26 @@ impl Judgement {
         }
     }
 
+    /// The worst of what ran.
+    pub fn verdict(&self) -> Verdict {
+        let is = |wanted| self.rows.iter().any(|row| row.verdict() == wanted);
+        match (is(Verdict::Fail), is(Verdict::TooFew)) {
+            (true, _) => Verdict::Fail,
+            (false, true) => Verdict::TooFew,
+            (false, false) => Verdict::Pass,
+        }
+    }
+
     /// Everything that ran holds.
     pub fn good(&self) -> bool {
-        self.rows.iter().all(|row| row.wrong.is_empty())
+        self.verdict() == Verdict::Pass
     }
 
     /// For people.
     pub fn text(&self, population: &Population) -> String {
         let qos = &population.qos;
         let mut text = format!(
-            "\n{} % of the rated load\n{:<20}{:>10}{:>10}{:>9}  {:<14}{:>10}{:>12}{:>13}\n",
+            "\n{} % of the rated load\n{:<26}{:>10}{:>10}{:>9}  {:<14}{:>10}{:>12}{:>11}  {}\n",
             self.load,
             "",
             "wanted",
@@ -168,7 +261,8 @@ impl Judgement {
             "slowest",
             "p99 ms",
             "within 5 s",
-            "delivered"
+            "delivered",
+            "verdict"
         );
         // Writing to a string cannot fail.
         for row in &self.rows {
@@ -189,19 +283,37 @@ impl Judgement {
                 .map_or(String::new(), |share| format!("{share:.2} %"));
             let _ = writeln!(
                 text,
-                "{:<20}{:>10}{:>10}{:>7.2} %  {verb:<14}{p99:>10}{share:>12}{delivered:>13}",
+                "{:<26}{:>10}{:>10}{:>7.2} %  {verb:<14}{p99:>10}{share:>12}{delivered:>11}  {}",
                 row.name,
                 number(row.wanted),
                 number(row.reached),
                 row.errors_percent,
+                row.verdict().name(),
             );
-            for wrong in &row.wrong {
-                let _ = writeln!(text, "    {wrong}");
+            for why in row.wrong.iter().chain(&row.unjudged) {
+                let _ = writeln!(text, "    {why}");
+            }
+            if !row.seldom.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "    too few for a share of their own: {}",
+                    row.seldom.join(", ")
+                );
             }
         }
         for (name, why) in &self.left_out {
-            let _ = writeln!(text, "{name:<20}{why}");
+            let _ = writeln!(text, "{name:<26}{why}");
         }
+        let most = |of: fn(&Row) -> f64| self.rows.iter().map(of).fold(0.0, f64::max);
+        let memory: u64 = self.rows.iter().map(|row| row.generator.2).sum();
+        let _ = writeln!(
+            text,
+            "generator: a thread used {:.1} % of its CPU at most; of each class 99 % began within \
+             {:.1} ms; {:.0} MiB in all",
+            most(|row| row.generator.0) * 100.0,
+            most(|row| row.generator.1),
+            memory as f64 / 1024.0
+        );
         let _ = writeln!(
             text,
             "wanted: {} % of every operation within 5 s, {} % of mail delivered within 60 s, errors \
@@ -209,7 +321,7 @@ impl Judgement {
             qos.operation_share,
             qos.delivery_share,
             qos.errors_percent_max,
-            verdict(self)
+            self.verdict().name()
         );
         text
     }
@@ -229,16 +341,20 @@ impl Judgement {
                         "verb": name, "within_5s_percent": share, "p99_ms": p99,
                     })),
                     "delivered_within_60s_percent": row.delivered,
+                    "verdict": row.verdict().name(),
                     "wrong": row.wrong,
+                    "not_judged": row.unjudged,
+                    "seldom": row.seldom,
+                    "generator": {
+                        "busiest_thread": row.generator.0,
+                        "late_p99_ms": row.generator.1,
+                        "memory_max_kib": row.generator.2,
+                    },
                 })
             })
             .collect();
-        json!({ "classes": rows, "left_out": self.left_out, "commands": self.commands })
+        json!({ "verdict": self.verdict().name(), "classes": rows, "left_out": self.left_out, "commands": self.commands })
     }
-}
-
-fn verdict(judgement: &Judgement) -> &'static str {
-    if judgement.good() { "pass" } else { "FAIL" }
 }
 
 /// One line for each load.
@@ -252,14 +368,15 @@ pub fn table(judgements: &[Judgement]) -> String {
         };
         let left_out = match judgement.left_out.len() {
             0 => String::new(),
+            1 => "  a class left out".to_owned(),
             count => format!("  {count} classes left out"),
         };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:>4} %   {:<7}{left_out}{beyond}",
+            "{:>4} %   {:<12}{left_out}{beyond}",
             judgement.load,
-            verdict(judgement)
+            judgement.verdict().name()
         );
     }
     text

@@ -3,12 +3,14 @@
 //!
 //! Each class of users is a run of `loadgen` of its own, with flags that anybody can repeat.
 //!
-//! Guarantees: a class whose service was not named is left out and said so; the verdict is about
-//! what ran.
+//! Guarantees: what each class will do is said before anything runs. A class whose service was not
+//! named is left out and said so; the verdict is about what ran, and what did too little to be judged
+//! has none.
 //! Does not know: which server it is.
 
 mod file;
 mod judge;
+mod plan;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::commands::{Verdict, write_json};
 use crate::steps::{Obstacle, Step};
 use file::{Class, Kind, Population};
 use judge::{Judgement, Row};
+use plan::Expected;
 
 /// A class at one load: what is run, or why not.
 struct Part<'a> {
@@ -35,7 +38,9 @@ struct Part<'a> {
 /// A file that cannot be understood: names line and key.
 pub fn mix(flags: &Mix) -> Result<Verdict, String> {
     let population = Population::read(flags)?;
-    crate::sayln!("{}", population.describe());
+    crate::say::say(&plan::text(&population, &flags.load, |class| {
+        words(&population, class, 1.0).err()
+    }));
     let mut judgements = Vec::new();
     let mut results = Vec::new();
     for &load in &flags.load {
@@ -86,7 +91,7 @@ fn parts(population: &Population, load: f64) -> Vec<Part<'_>> {
 /// Operations per second on average, or sessions.
 fn wanted(population: &Population, class: &Class, load: f64) -> f64 {
     match class.kind {
-        Kind::Idle => (f64::from(population.users) * class.share * load).round(),
+        Kind::Idle => Expected::of(population, class, load).operations,
         _ => population.mean_rate(class) * load,
     }
 }
@@ -106,6 +111,10 @@ fn words(population: &Population, class: &Class, load: f64) -> Result<Vec<String
         "--domain",
         &population.domain,
     ];
+    // Those of the class, where a session is somebody's.
+    let count = population.members(class).to_string();
+    let mut members = people;
+    members[1] = &count;
     let login = ["--password", &population.password];
     let connections = class.connections.to_string();
     match class.kind {
@@ -121,9 +130,9 @@ fn words(population: &Population, class: &Class, load: f64) -> Result<Vec<String
                     "--mailbox-password",
                     &population.password,
                 ]);
-                let watched = class.watch_users.min(population.users).to_string();
+                add(&["--watch-messages", &class.watch_messages.to_string()]);
                 // A twelfth of what is allowed: looking costs sessions.
-                add(&["--watch-users", &watched, "--poll-every", "5s"]);
+                add(&["--poll-every", "5s"]);
             }
         }
         Kind::Relay => {
@@ -142,7 +151,7 @@ fn words(population: &Population, class: &Class, load: f64) -> Result<Vec<String
         Kind::Pop3 => {
             let target = population.pop3.as_ref().ok_or_else(|| absent("pop3"))?;
             add(&["pop3", "--target", &target.to_string()]);
-            add(&people);
+            add(&members);
             add(&login);
             add(&["--retr", &class.retrieve.to_string()]);
             if class.delete {
@@ -152,7 +161,7 @@ fn words(population: &Population, class: &Class, load: f64) -> Result<Vec<String
         Kind::Imap => {
             let target = population.imap.as_ref().ok_or_else(|| absent("imap"))?;
             add(&["imap", "--target", &target.to_string()]);
-            add(&people);
+            add(&members);
             add(&login);
             let each = class.commands_per_session.to_string();
             add(&["--mix", &class.mix, "--commands-per-session", &each]);

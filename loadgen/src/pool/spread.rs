@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Pool;
 use crate::choice::{Choice, Weighted};
@@ -54,7 +54,7 @@ impl std::fmt::Display for Spread {
 /// Draws the recipients of messages; shared by all threads.
 #[derive(Debug)]
 pub struct Recipients {
-    counts: Vec<u16>,
+    counts: Vec<u32>,
     /// Which of them; `None`: there is only one.
     count: Option<Choice>,
     users: u32,
@@ -87,12 +87,12 @@ impl Recipients {
     ///
     /// # Errors
     /// When a message could have more recipients than there are.
-    pub fn new(pool: &Pool, counts: &Weighted<u16>, spread: Spread) -> Result<Recipients, String> {
+    pub fn new(pool: &Pool, counts: &Weighted<u32>, spread: Spread) -> Result<Recipients, String> {
         let most = counts
             .values
             .iter()
             .fold(0, |most, (count, _)| most.max(*count));
-        if pool.len() < usize::from(most) {
+        if pool.len() < most as usize {
             return Err(format!(
                 "--recipients {counts}: there are only {} users",
                 pool.len()
@@ -121,26 +121,24 @@ impl Recipients {
     pub fn draw(&self, random: &mut fastrand::Rng, picks: &mut Vec<u32>) {
         picks.clear();
         let which = self.count.as_ref().map_or(0, |count| count.draw(random));
-        let count = usize::from(self.counts[which as usize]);
+        let count = self.counts[which as usize] as usize;
         match &self.by {
             By::Uniform => uniform(count, 0..self.users, random, picks),
             By::Zipf(ranks) => {
+                let mut taken = Taken::new(count);
                 let mut repeats = 0;
                 while picks.len() < count && repeats < REPEATS_MAX {
                     let pick = ranks.draw(random);
-                    if picks.contains(&pick) {
-                        repeats += 1;
+                    repeats = if taken.take(pick, picks) {
+                        0
                     } else {
-                        picks.push(pick);
-                        repeats = 0;
-                    }
+                        repeats + 1
+                    };
                 }
                 // Nearly all of the weight is taken: the next in rank follow.
                 let mut rank = 0;
                 while picks.len() < count {
-                    if !picks.contains(&rank) {
-                        picks.push(rank);
-                    }
+                    taken.take(rank, picks);
                     rank += 1;
                 }
             }
@@ -169,16 +167,39 @@ fn uniform(
         picks.truncate(count);
         return;
     }
+    let mut taken = Taken::new(count);
     while picks.len() < count {
         let pick = random.u32(range.clone());
-        if !picks.contains(&pick) {
+        taken.take(pick, picks);
+    }
+}
+
+/// So many recipients are looked through one by one.
+const FEW: usize = 64;
+
+/// Which recipients a message has already, where they are many.
+struct Taken(Option<FxHashSet<u32>>);
+
+impl Taken {
+    fn new(count: usize) -> Taken {
+        Taken((count > FEW).then(FxHashSet::default))
+    }
+
+    /// Adds `pick` to the end of `picks`, unless it is there already; whether it was added.
+    fn take(&mut self, pick: u32, picks: &mut Vec<u32>) -> bool {
+        let fresh = match &mut self.0 {
+            Some(taken) => taken.insert(pick),
+            None => !picks.contains(&pick),
+        };
+        if fresh {
             picks.push(pick);
         }
+        fresh
     }
 }
 
 impl Domains {
-    fn of(pool: &Pool, recipients_max: u16) -> Result<Domains, String> {
+    fn of(pool: &Pool, recipients_max: u32) -> Result<Domains, String> {
         let mut numbers: FxHashMap<&str, u32> = FxHashMap::default();
         let mut sizes: Vec<u32> = Vec::new();
         let mut domain = Vec::with_capacity(pool.len());
@@ -194,7 +215,7 @@ impl Domains {
         }
         for (name, number) in numbers {
             let size = sizes[number as usize];
-            if size < u32::from(recipients_max) {
+            if size < recipients_max {
                 return Err(format!(
                     "--spread domains: a message may have {recipients_max} recipients, and {name} \
                      has only {size} users"
@@ -252,6 +273,15 @@ mod tests {
     #[test]
     fn uniform_draws_cover_all_alike() {
         let pool = pool(10, &["x"]);
+        // As many as are looked up in a set, of more than twice as many.
+        for picks in draws(
+            &super::super::Pool::generate("u", 2000, &["x"]).expect("a pool"),
+            "900",
+            "uniform",
+            5,
+        ) {
+            assert_eq!(picks.len(), 900);
+        }
         for count in ["1", "3", "8", "10"] {
             let mut seen = [0; 10];
             let drawn = draws(&pool, count, "uniform", 1000);

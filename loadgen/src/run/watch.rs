@@ -119,14 +119,20 @@ impl<'a> Watch<'a> {
             }
             self.look(now);
         }
-        result = result.and(self.tell(log_from, Instant::now()));
-        let end = self.total.last_end.unwrap_or_else(Instant::now);
+        let over = Instant::now();
+        result = result.and(self.tell(log_from, over));
+        let end = self.total.last_end.unwrap_or(over);
+        let cpu = clock::process_cpu().saturating_sub(cpu_from);
+        if let Some(wait) = self.progress.take_beside() {
+            self.since_log.add(wait());
+            result = result.and(self.tell(over, Instant::now()));
+        }
         result.and(self.progress.finish())?;
         Ok(Summary {
             measure_from: self.plan.measure_from,
             elapsed: end.saturating_duration_since(self.plan.measure_from),
             total: self.total,
-            cpu: clock::process_cpu().saturating_sub(cpu_from),
+            cpu,
             cpus: cpus.to_vec(),
             ended_early: self.ended_early,
             attachments: Vec::new(),

@@ -7,7 +7,9 @@
 //! Does not know: which server it is.
 
 mod cases;
+mod direct;
 mod page;
+mod relay;
 
 use std::fmt::Write as _;
 

@@ -364,6 +364,17 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_help_is_right() {
+        let text: String = crate::cli::RUN_FILE
+            .lines()
+            .filter_map(|line| line.strip_prefix("  "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let file = parse(&text).expect("read");
+        assert!(file.server.is_some() && file.sets("warmup"), "{text}");
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let begin = "command = \"smtp\"\ntarget = \"127.0.0.1:25\"\n";
         for (more, wanted) in [

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::Verify;
-use crate::commands::{self, Verdict, cpus, keep, observe, password};
+use crate::commands::{self, Verdict, cpus, keep, observe, password, secure};
 use crate::dialogue::imap::{CheckOptions, ImapCheck, ImapCheckWork};
 use crate::dialogue::pop3::{Found, Login, Options, Pop3, Pop3Work};
 use crate::ledger;
@@ -145,6 +145,8 @@ fn read_back(flags: &Verify, password: String, pool: &Arc<Pool>) -> Result<Readi
         (Some(target), None) => (target, false),
         (None, None) => return Err("one of --pop3 and --imap is wanted".to_owned()),
     };
+    let tls = secure::tls(&flags.tls, target)?;
+    let starttls = flags.tls.starttls;
     let plan = Plan {
         timeout: flags.common.timeout,
         give_up: Some(flags.common.give_up),
@@ -156,11 +158,11 @@ fn read_back(flags: &Verify, password: String, pool: &Arc<Pool>) -> Result<Readi
     observe(&mut progress, &flags.common, Duration::ZERO)?;
     if by_imap {
         let options = Arc::new(CheckOptions {
-            login: commands::imap::login(&flags.login, &flags.imap_login, true)?,
+            login: commands::imap::login(&flags.login, &flags.imap_login, starttls, true)?,
             attempts_max: flags.attempts,
         });
         let (summary, works) =
-            run::drive::<ImapCheck>(&plan, &schedule, progress, |_, recorder| {
+            secure::drive::<ImapCheck>(&plan, &schedule, progress, tls.as_ref(), |_, recorder| {
                 let (options, schedule) = (options.clone(), schedule.clone());
                 Ok(ImapCheckWork::new(
                     options,
@@ -178,7 +180,7 @@ fn read_back(flags: &Verify, password: String, pool: &Arc<Pool>) -> Result<Readi
         user_pattern: flags.login.user_pattern.clone(),
         password,
         login: Login::User,
-        stls: false,
+        stls: starttls,
         list: false,
         uidl: false,
         retrieve: None,
@@ -186,10 +188,11 @@ fn read_back(flags: &Verify, password: String, pool: &Arc<Pool>) -> Result<Readi
         window: WINDOW,
         check: Some(flags.attempts),
     });
-    let (summary, works) = run::drive::<Pop3>(&plan, &schedule, progress, |thread, recorder| {
+    let make = |thread, recorder| {
         let pace = Pace::new(schedule.clone(), thread);
         Ok(Pop3Work::new(options.clone(), pace, pool.clone(), recorder))
-    })?;
+    };
+    let (summary, works) = secure::drive::<Pop3>(&plan, &schedule, progress, tls.as_ref(), make)?;
     let works = works
         .into_iter()
         .map(|work| (work.found, work.mailboxes_read, work.unread));

@@ -266,6 +266,21 @@ pub fn guarded_pop3(store: &Store, doors: &Doors) -> SocketAddr {
     })
 }
 
+/// An HTTP server that has one page, of six bytes.
+pub fn guarded_http(doors: &Doors) -> SocketAddr {
+    let doors = doors.clone();
+    serve(move |stream| {
+        let _ = Peer::new(&stream, &doors).and_then(|mut peer| {
+            while let Some(line) = peer.line()? {
+                if line.is_empty() {
+                    peer.say("HTTP/1.1 200 fine\r\nContent-Length: 6\r\n\r\npage")?;
+                }
+            }
+            Ok(())
+        });
+    })
+}
+
 fn pop3_session(peer: &mut Peer, doors: &Doors, store: &Store) -> std::io::Result<()> {
     let mut user = String::new();
     let mut mailbox = Vec::new();

@@ -208,7 +208,7 @@ fn the_knee_of_a_server_that_is_slow_on_purpose() {
         "{}",
         knee.text
     );
-    for wanted in ["/s failed", "knee: "] {
+    for wanted in ["/s  failed", "knee: "] {
         assert!(knee.text.contains(wanted), "{wanted}: {}", knee.text);
     }
     // A promise that nobody keeps.

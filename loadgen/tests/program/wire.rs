@@ -80,6 +80,48 @@ fn certificates_are_checked_unless_told_not_to() {
 }
 
 #[test]
+fn pages_are_asked_for_over_tls() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (doors, pem) = tls(true);
+    let target = fake::guarded_http(&doors);
+    let ca = trusting(dir.path(), &pem);
+    let asked = |flags: &str| {
+        let flags =
+            format!("http --target {target} --connections 2 --count 20 --give-up 1s {flags}");
+        loadgen(dir.path(), &flags)
+    };
+    let page = asked(&format!("--tls {ca} --body-bytes 6 --rate 500"));
+    assert_eq!(
+        (page.status, &page.json["done"]),
+        (0, &20.into()),
+        "{}",
+        page.text
+    );
+    let page = asked(&format!("--tls {ca} --body-bytes 6 --keep-alive off"));
+    assert_eq!(
+        (page.status, &page.json["connections"]),
+        (0, &20.into()),
+        "{}",
+        page.text
+    );
+    assert!(
+        page.json["verbs"]["TLS resumed"]["count"].as_u64() > Some(0),
+        "{}",
+        page.text
+    );
+    let page = asked("--tls");
+    assert_eq!(page.status, 1, "{}", page.text);
+    assert!(
+        page.text.contains("invalid peer certificate"),
+        "{}",
+        page.text
+    );
+    let page = asked(&ca);
+    assert_eq!(page.status, 2, "{}", page.text);
+    assert!(page.text.contains("need --tls"), "{}", page.text);
+}
+
+#[test]
 fn users_hand_in_mail_by_every_mechanism() {
     for mechanism in ["plain", "login", "cram-md5", "scram-sha-256"] {
         let dir = tempfile::tempdir().expect("a folder");

@@ -16,11 +16,15 @@ fn a_session_takes_one_request_at_a_time() {
     assert_eq!(consumed, first_bytes);
     assert!(matches!(step, Step::Ask(Request::Expire)));
     assert_eq!(session.deadline(), None, "the store may take its time");
-    let step = session.answer(Reply::Reclaimed { bytes: 1 }, start, &mut out);
+    let reply = Reply::Reclaimed {
+        freed_bytes: 1,
+        returned_bytes: 2,
+    };
+    let step = session.answer(reply.clone(), start, &mut out);
     assert!(matches!(step, Step::NeedInput));
     assert_eq!(
         Reply::decode(&out[..out.len() - 1]).expect("a reply"),
-        Reply::Reclaimed { bytes: 1 }
+        reply
     );
     let (consumed, step) = session.feed(&two[first_bytes..], start, &mut out);
     assert_eq!(consumed, two.len() - first_bytes);

@@ -228,3 +228,6 @@ impl Writer<'_> {
         self.out.text.extend_from_slice(text);
     }
 }
+
+#[cfg(test)]
+mod tests;

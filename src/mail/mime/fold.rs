@@ -22,61 +22,92 @@ fn only(mut characters: impl Iterator<Item = char>) -> Option<char> {
     characters.next().is_none().then_some(first)
 }
 
-/// [`fold_char`] of what is at most two bytes in UTF-8: the letters of most of Europe's languages.
-static TWO_BYTES: LazyLock<Vec<char>> = LazyLock::new(|| {
-    (0..0x800)
-        .map(|code| char::from_u32(code).map_or(char::REPLACEMENT_CHARACTER, fold_char))
-        .collect()
+/// What the characters of two bytes in UTF-8 fold to, the letters of most of Europe's languages;
+/// [`LONGER`]: to something of another length.
+static TWO_BYTES: LazyLock<[[u8; 2]; 0x800]> = LazyLock::new(|| {
+    std::array::from_fn(|code| {
+        let folded = char::from_u32(code as u32).map_or('\0', fold_char);
+        let mut bytes = LONGER;
+        if folded.len_utf8() == bytes.len() {
+            folded.encode_utf8(&mut bytes);
+        }
+        bytes
+    })
 });
+const LONGER: [u8; 2] = [0; 2];
 
 /// Appends the folded text.
+///
+/// Almost always a character and what it folds to are of one length: the text is copied and its
+/// ASCII folded in one go, and then the few others are written over.
 pub fn fold_into(text: &str, out: &mut Vec<u8>) {
-    let table = &**TWO_BYTES;
-    let mut rest = text.as_bytes();
+    let table = &*TWO_BYTES;
+    let bytes = text.as_bytes();
+    let start = out.len();
+    push_lowercase(bytes, out);
+    let copy = &mut out[start..];
     let mut at = 0;
-    while !rest.is_empty() {
-        let ascii = ascii_prefix(rest);
-        push_lowercase(&rest[..ascii], out);
-        at += ascii;
-        // Characters beyond ASCII seldom come alone.
-        for character in text[at..].chars() {
-            if character.is_ascii() {
-                break;
+    loop {
+        at += ascii_prefix(&bytes[at..]);
+        let behind = match bytes[at..] {
+            [] => return,
+            [first @ 0xc2..=0xdf, second, ..] => {
+                let folded = table[usize::from(first & 0x1f) << 6 | usize::from(second & 0x3f)];
+                if folded == LONGER {
+                    break;
+                }
+                copy[at..at + 2].copy_from_slice(&folded);
+                at + 2
             }
-            at += character.len_utf8();
-            let folded = match table.get(character as usize) {
-                Some(folded) => *folded,
-                None => fold_char(character),
-            };
-            out.extend_from_slice(folded.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        rest = &text.as_bytes()[at..];
+            _ => {
+                let Some(character) = text[at..].chars().next() else {
+                    return;
+                };
+                let folded = fold_char(character);
+                let end = at + character.len_utf8();
+                if folded.len_utf8() != character.len_utf8() {
+                    break;
+                }
+                folded.encode_utf8(&mut copy[at..end]);
+                end
+            }
+        };
+        at = behind;
+    }
+    out.truncate(start + at);
+    for character in text[at..].chars() {
+        out.extend_from_slice(fold_char(character).encode_utf8(&mut [0; 4]).as_bytes());
     }
 }
 
-/// The same for ISO-8859-1, as Windows-1252 has it.
-pub(super) fn push_lowercase(ascii: &[u8], out: &mut Vec<u8>) {
+/// Appends bytes, ASCII among them in lower case.
+pub(super) fn push_lowercase(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend_from_slice(ascii);
+    out.extend_from_slice(bytes);
     out[start..].make_ascii_lowercase();
 }
 
 /// Bytes of ASCII that `bytes` begins with.
-pub(super) fn ascii_prefix(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 32;
-    let mut at = 0;
-    while at + BLOCK <= bytes.len() && bytes[at..at + BLOCK].is_ascii() {
-        at += BLOCK;
+fn ascii_prefix(bytes: &[u8]) -> usize {
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let high = u64::from_le_bytes(*word) & HIGH_BITS;
+        if high != 0 {
+            return index * 8 + high.trailing_zeros() as usize / 8;
+        }
     }
-    at + bytes[at..]
-        .iter()
-        .position(|byte| !byte.is_ascii())
-        .unwrap_or(bytes.len() - at)
+    let at = rest.iter().position(|byte| !byte.is_ascii());
+    words.len() * 8 + at.unwrap_or(rest.len())
 }
 
 /// A key whose order as bytes is that of i;unicode-casemap (RFC 5051 §2): title case, then
 /// decomposed; cut at [`SORT_KEY_BYTES_MAX`].
 pub fn collation_key(text: &str) -> Vec<u8> {
+    if text.is_ascii() {
+        let end = text.len().min(SORT_KEY_BYTES_MAX);
+        return text.as_bytes()[..end].to_ascii_uppercase();
+    }
     let mut key = Vec::with_capacity(text.len().min(SORT_KEY_BYTES_MAX));
     let titled = text
         .chars()

@@ -59,6 +59,11 @@ impl Structure {
             .map(|field| &self.values[field.start as usize..field.end as usize])
     }
 
+    /// Nothing in any of the values is beyond ASCII.
+    pub fn is_ascii(&self) -> bool {
+        self.values.is_ascii()
+    }
+
     /// The first of [`Structure::values`].
     pub fn value(&self, part: usize, name: FieldName) -> Option<&[u8]> {
         self.values(part, name).next()
@@ -315,23 +320,63 @@ impl Scanner {
     fn close_parts(&mut self, remaining: usize) {
         let at = self.offset;
         let count = self.parts.len() as u16;
+        if self.place == Place::Header && self.open.len() > remaining {
+            // Its header has no end, so it has no body to look into.
+            self.describe(false);
+        }
+        // The line break in front of a boundary belongs to the boundary (RFC 2046 §5.1.1). A header
+        // that ends there keeps its empty line, unless the part around it ends there as well.
+        let end = at - self.last_break;
+        let mut limit = at;
         for open in self.open.drain(remaining..) {
             let part = &mut self.parts[open.part];
             part.descendants_end = count;
             if self.place == Place::Header && open.part + 1 == usize::from(count) {
-                part.header.end = at;
-                part.body = at..at;
-                continue;
+                part.header.end = end.max(part.header.start);
+                part.body.start = part.header.end;
             }
-            part.body.end = part.body.start.max(at - self.last_break);
-            part.lines = self.line_feeds - open.lines_before - u32::from(part.body.end < at);
+            part.body.end = end.max(part.body.start);
+            for offset in [
+                &mut part.header.start,
+                &mut part.header.end,
+                &mut part.body.start,
+                &mut part.body.end,
+            ] {
+                *offset = limit.min(*offset);
+            }
+            if !part.body.is_empty() {
+                part.lines = self.line_feeds - open.lines_before - u32::from(part.body.end < at);
+            }
+            limit = part.body.end;
         }
     }
 
-    /// The header of the innermost part is complete: what is its body?
+    /// The header of the innermost part is complete, and its body begins.
     fn end_header(&mut self, body_start: u32) {
         let index = self.parts.len() - 1;
         let may_nest = self.open.len() < MIME_DEPTH_MAX && index + 1 < MIME_PARTS_MAX;
+        let (boundary, is_digest) = self.describe(may_nest);
+        let part = &mut self.parts[index];
+        part.header.end = body_start;
+        part.body = body_start..body_start;
+        let is_message = part.kind == Kind::Message;
+        if let Some(open) = self.open.last_mut() {
+            open.boundary = boundary;
+            open.is_digest = is_digest;
+            // The line that ends the header is not counted yet.
+            open.lines_before = self.line_feeds + 1;
+        }
+        if is_message {
+            self.begin_part(body_start, true);
+        } else {
+            self.place = self.body_place();
+        }
+    }
+
+    /// Notes what the innermost part is by its header; returns the boundary of a multipart, and
+    /// whether it is a digest.
+    fn describe(&mut self, may_nest: bool) -> (Vec<u8>, bool) {
+        let index = self.parts.len() - 1;
         let in_digest = match self.open.as_slice() {
             [.., parent, _] => parent.is_digest && !self.parts[index].is_root,
             _ => false,
@@ -344,23 +389,25 @@ impl Scanner {
                 .unwrap_or_default(),
         );
         let boundary = media_type.parameter(b"boundary").unwrap_or_default();
-        let (kind, boundary) = if media_type.is_main(b"multipart") {
+        let kind = if media_type.is_main(b"multipart") {
             match boundary.len() {
-                1..=MIME_BOUNDARY_BYTES_MAX if may_nest => (Kind::Multipart, boundary.to_vec()),
-                1..=MIME_BOUNDARY_BYTES_MAX => (Kind::Opaque, Vec::new()),
-                _ => (Kind::Text, Vec::new()),
+                1..=MIME_BOUNDARY_BYTES_MAX if may_nest => Kind::Multipart,
+                1..=MIME_BOUNDARY_BYTES_MAX => Kind::Opaque,
+                _ => Kind::Text,
             }
         } else if media_type.is_message() {
             match may_nest && encoding == Encoding::Identity {
-                true => (Kind::Message, Vec::new()),
-                false => (Kind::Opaque, Vec::new()),
+                true => Kind::Message,
+                false => Kind::Opaque,
             }
         } else if media_type.is_main(b"text") {
-            (Kind::Text, Vec::new())
+            Kind::Text
         } else {
-            (Kind::Basic, Vec::new())
+            Kind::Basic
         };
-        let is_digest = kind == Kind::Multipart && media_type.is_sub(b"digest");
+        let is_multipart = kind == Kind::Multipart;
+        let boundary = boundary[..if is_multipart { boundary.len() } else { 0 }].to_vec();
+        let is_digest = is_multipart && media_type.is_sub(b"digest");
         let charset = parse_charset(media_type.parameter(b"charset").unwrap_or_default());
         let is_html = kind == Kind::Text && media_type.is_sub(b"html");
         let part = &mut self.parts[index];
@@ -368,19 +415,7 @@ impl Scanner {
         part.encoding = encoding;
         part.charset = charset;
         part.is_html = is_html;
-        part.header.end = body_start;
-        part.body = body_start..body_start;
-        if let Some(open) = self.open.last_mut() {
-            open.boundary = boundary;
-            open.is_digest = is_digest;
-            // The line that ends the header is not counted yet.
-            open.lines_before = self.line_feeds + 1;
-        }
-        if kind == Kind::Message {
-            self.begin_part(body_start, true);
-        } else {
-            self.place = self.body_place();
-        }
+        (boundary, is_digest)
     }
 
     /// The first value of that name of the part whose header is being read.

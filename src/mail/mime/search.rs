@@ -15,7 +15,7 @@ use memchr::memmem::Finder;
 
 use super::decode::TransferDecoder;
 use super::fields::{fields, line_name};
-use super::fold::{ascii_prefix, fold_char, fold_into, push_lowercase};
+use super::fold::{fold_char, fold_into, push_lowercase};
 use super::parts::{Charset, Encoding, Kind, Part, Parts};
 use super::preview::charset_name;
 use super::text::{decode_field, decoder};
@@ -32,6 +32,8 @@ const CHARACTER_BYTES_MAX: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Needle {
     finder: Finder<'static>,
+    /// The same in the bytes of [`Latin1`]; `None`: no text in that charset can hold it.
+    latin1: Option<Finder<'static>>,
 }
 
 impl Needle {
@@ -40,13 +42,11 @@ impl Needle {
     pub fn new(text: &str) -> Needle {
         let mut folded = Vec::new();
         fold_into(text, &mut folded);
+        let latin1: Option<Vec<u8>> = text.chars().map(|it| LATIN1.byte(fold_char(it))).collect();
         Needle {
             finder: Finder::new(&folded).into_owned(),
+            latin1: latin1.map(|bytes| Finder::new(&bytes).into_owned()),
         }
-    }
-
-    fn len(&self) -> usize {
-        self.finder.needle().len()
     }
 
     /// `text` holds the string.
@@ -58,8 +58,11 @@ impl Needle {
 }
 
 /// Searches messages; its buffers serve one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TextSearch {
+    decode: Decode,
+    encoding: Encoding,
+    transfer: TransferDecoder,
     /// Without transfer encoding; what has not been folded.
     decoded: Vec<u8>,
     /// Folded; the last bytes of what has been searched stay, for matches across windows.
@@ -67,19 +70,26 @@ pub struct TextSearch {
 }
 
 /// How bytes become text.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Decode {
     Utf8,
     Latin1,
     Other(fn(&[u8]) -> String),
 }
 
-impl TextSearch {
-    /// With empty buffers.
-    pub fn new() -> TextSearch {
-        TextSearch::default()
+impl Default for TextSearch {
+    fn default() -> TextSearch {
+        TextSearch {
+            decode: Decode::Utf8,
+            encoding: Encoding::Identity,
+            transfer: TransferDecoder::new(Encoding::Identity),
+            decoded: Vec::new(),
+            folded: Vec::new(),
+        }
     }
+}
 
+impl TextSearch {
     /// SEARCH HEADER: one of the header's fields of that name holds the string, decoded
     /// (RFC 9051 §6.4.4; an empty string: there is such a field).
     pub fn header(&mut self, needle: &Needle, header: &[u8], name: &[u8]) -> bool {
@@ -136,7 +146,13 @@ impl TextSearch {
 
     /// The text of one part holds the string.
     pub fn text(&mut self, needle: &Needle, part: &Part, header: &[u8], body: &[u8]) -> bool {
-        let decode = match part.charset {
+        self.begin_text(part, header);
+        self.feed_text(needle, body, true)
+    }
+
+    /// Gets ready for the text of a part whose body comes in pieces.
+    pub fn begin_text(&mut self, part: &Part, header: &[u8]) {
+        self.decode = match part.charset {
             Charset::Utf8 => Decode::Utf8,
             Charset::Latin1 => Decode::Latin1,
             Charset::Other => match decoder(&charset_name(part, header)) {
@@ -144,55 +160,58 @@ impl TextSearch {
                 Some(decode) => Decode::Other(decode),
             },
         };
+        self.encoding = part.encoding;
+        self.transfer = TransferDecoder::new(part.encoding);
         self.decoded.clear();
         self.folded.clear();
-        if let Decode::Other(decode) = decode {
-            let mut transfer = TransferDecoder::new(part.encoding);
-            let mut rest = body.chunks(WINDOW_BYTES).peekable();
-            while let Some(window) = rest.next() {
-                transfer.feed(window, &mut self.decoded);
-                if rest.peek().is_none() {
-                    transfer.finish(&mut self.decoded);
-                } else if self.decoded.len() < CHARSET_BYTES {
-                    continue;
-                }
-                fold_into(&decode(&self.decoded), &mut self.folded);
-                self.decoded.clear();
-                if self.found(needle) {
-                    return true;
-                }
-            }
-            return self.found(needle);
+    }
+
+    /// Takes the next piece of the body; `true`: it, or what came before it, holds the string.
+    pub fn feed_text(&mut self, needle: &Needle, piece: &[u8], is_last: bool) -> bool {
+        if matches!(self.decode, Decode::Latin1) && needle.latin1.is_none() {
+            return false;
         }
-        let mut transfer = TransferDecoder::new(part.encoding);
-        let mut windows = body.chunks(WINDOW_BYTES).peekable();
+        let mut windows = piece.chunks(WINDOW_BYTES).peekable();
         while let Some(window) = windows.next() {
-            let is_last = windows.peek().is_none();
-            if part.encoding == Encoding::Identity && self.decoded.is_empty() {
-                let used = push_text(window, decode, is_last, &mut self.folded);
+            let is_last = is_last && windows.peek().is_none();
+            if self.encoding == Encoding::Identity && self.decoded.is_empty() {
+                // Nothing is in front of it, so it is folded where it is.
+                let used = push_text(window, self.decode, is_last, &mut self.folded);
                 self.decoded.extend_from_slice(&window[used..]);
             } else {
-                transfer.feed(window, &mut self.decoded);
-                if is_last {
-                    transfer.finish(&mut self.decoded);
-                }
-                let used = push_text(&self.decoded, decode, is_last, &mut self.folded);
-                self.decoded.drain(..used);
+                self.transfer.feed(window, &mut self.decoded);
+                self.fold_decoded(is_last);
             }
             if self.found(needle) {
                 return true;
             }
         }
+        if is_last {
+            self.fold_decoded(true);
+        }
         self.found(needle)
+    }
+
+    fn fold_decoded(&mut self, is_last: bool) {
+        if is_last {
+            self.transfer.finish(&mut self.decoded);
+        }
+        let used = push_text(&self.decoded, self.decode, is_last, &mut self.folded);
+        self.decoded.drain(..used);
     }
 
     /// Searches what is folded, and leaves as much of it as a match may have begun in.
     fn found(&mut self, needle: &Needle) -> bool {
-        if needle.finder.find(&self.folded).is_some() {
+        let finder = match self.decode {
+            Decode::Latin1 => needle.latin1.as_ref(),
+            Decode::Utf8 | Decode::Other(_) => Some(&needle.finder),
+        };
+        let Some(finder) = finder else { return false };
+        if finder.find(&self.folded).is_some() {
             return true;
         }
-        let kept = self.folded.len().min(needle.len().saturating_sub(1));
-        self.folded.drain(..self.folded.len() - kept);
+        let kept = finder.needle().len().saturating_sub(1);
+        self.folded.drain(..self.folded.len().saturating_sub(kept));
         false
     }
 }
@@ -231,31 +250,58 @@ fn push_lossy(bytes: &[u8], out: &mut Vec<u8>) {
     fold_into(&String::from_utf8_lossy(bytes), out);
 }
 
-/// Windows-1252 and with it ISO-8859-1, folded, from byte 128 on.
-static LATIN1: LazyLock<Vec<String>> = LazyLock::new(|| {
+/// Windows-1252 and with it ISO-8859-1. Its texts stay in it: folding is a look into a table, and
+/// the string that is searched for is turned into the same bytes.
+struct Latin1 {
+    /// What each byte's character folds to.
+    folded: [char; 256],
+    /// For each byte, the first of those that fold to the same.
+    first: [u8; 256],
+}
+
+static LATIN1: LazyLock<Latin1> = LazyLock::new(|| {
     let decode = decoder(b"windows-1252");
-    (0x80..=0xff_u8)
-        .map(|byte| match decode {
-            Some(decode) => decode(&[byte]).chars().map(fold_char).collect(),
-            None => fold_char(byte as char).to_string(),
-        })
-        .collect()
+    let folded: [char; 256] = std::array::from_fn(|byte| {
+        let decoded = decode.and_then(|decode| decode(&[byte as u8]).chars().next());
+        fold_char(decoded.unwrap_or(char::from(byte as u8)))
+    });
+    let first = std::array::from_fn(|byte| {
+        let same = folded.iter().position(|it| *it == folded[byte]);
+        same.unwrap_or(byte) as u8
+    });
+    Latin1 { folded, first }
 });
 
-/// Appends the folded text of `bytes`; returns how many of them it took: all, but for a character
+impl Latin1 {
+    /// The byte that stands for a folded character.
+    fn byte(&self, folded: char) -> Option<u8> {
+        let index = self.folded.iter().position(|it| *it == folded);
+        index.map(|index| index as u8)
+    }
+}
+
+/// Appends the folded text of `bytes`, of Latin-1 its folded bytes; returns how many it took: all, but for a character
 /// that is not complete and may become so.
 fn push_text(bytes: &[u8], decode: Decode, is_last: bool, out: &mut Vec<u8>) -> usize {
     match decode {
         Decode::Latin1 => {
-            push_latin1(bytes, out);
+            let first = &LATIN1.first;
+            out.extend(bytes.iter().map(|byte| first[usize::from(*byte)]));
             bytes.len()
         }
-        Decode::Other(_) | Decode::Utf8 => {
+        Decode::Other(decode) => {
+            if !is_last && bytes.len() < CHARSET_BYTES {
+                return 0;
+            }
+            fold_into(&decode(bytes), out);
+            bytes.len()
+        }
+        Decode::Utf8 => {
             let used = match is_last {
                 true => bytes.len(),
                 false => complete_prefix(bytes),
             };
-            match std::str::from_utf8(&bytes[..used]) {
+            match simdutf8::basic::from_utf8(&bytes[..used]) {
                 Ok(text) => fold_into(text, out),
                 Err(_) => push_lossy(&bytes[..used], out),
             }
@@ -274,17 +320,5 @@ fn complete_prefix(bytes: &[u8]) -> usize {
     }
 }
 
-fn push_latin1(bytes: &[u8], out: &mut Vec<u8>) {
-    let table = &**LATIN1;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let ascii = ascii_prefix(rest);
-        push_lowercase(&rest[..ascii], out);
-        rest = &rest[ascii..];
-        let other = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
-        for byte in &rest[..other] {
-            out.extend_from_slice(table[usize::from(byte & 0x7f)].as_bytes());
-        }
-        rest = &rest[other..];
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,10 @@ impl<'a> Summary<'a> {
             (text, BodyStructure::new(structure, strings))
         };
         let ascii = form(Strings::Ascii);
-        let utf8 = Some(form(Strings::Utf8)).filter(|utf8| *utf8 != ascii);
+        // Almost always there is but one form: nothing in the fields is beyond ASCII.
+        let has_utf8 = !structure.is_ascii();
+        let utf8 = has_utf8.then(|| form(Strings::Utf8));
+        let utf8 = utf8.filter(|utf8| *utf8 != ascii);
 
         let flag = |bit, is_set| if is_set { bit } else { 0 };
         let flags = flag(IS_REPLY, keys.is_reply)
@@ -565,3 +568,6 @@ fn addresses_text(list: &[u8]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,14 +16,24 @@ use super::fields::unfold;
 pub fn decode_field(value: &[u8]) -> String {
     let value = unfold(value);
     if memchr::memmem::find(&value, b"=?").is_none() {
-        return String::from_utf8_lossy(&value).into_owned();
+        return decode_undeclared(&value).into_owned();
     }
     // The parser wants to see the end of the field.
     let line = [&*value, b"\n"].concat();
     let parsed = MessageStream::new(&line).parse_unstructured();
     match parsed.into_text() {
         Some(text) => text.into_owned(),
-        None => String::from_utf8_lossy(&value).into_owned(),
+        None => decode_undeclared(&value).into_owned(),
+    }
+}
+
+/// Text of which nobody says in which charset it is: UTF-8 (RFC 6532), or else what old programs
+/// send most often.
+pub(super) fn decode_undeclared(text: &[u8]) -> Cow<'_, str> {
+    match (std::str::from_utf8(text), decoder(b"windows-1252")) {
+        (Ok(text), _) => Cow::Borrowed(text),
+        (Err(_), Some(decode)) => Cow::Owned(decode(text)),
+        (Err(_), None) => String::from_utf8_lossy(text),
     }
 }
 
@@ -77,7 +87,7 @@ mod tests {
         ] {
             assert_eq!(decode_field(value.as_bytes()), expected, "{value}");
         }
-        assert_eq!(decode_field(b"\xfc"), "\u{fffd}");
+        assert_eq!(decode_field(b"\xfc"), "ü");
     }
 
     #[test]

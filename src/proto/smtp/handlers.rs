@@ -187,11 +187,12 @@ impl Session {
             // RFC 5321 §4.5.3.1.10: no error of the client's.
             return self.accept(replies::RECIPIENTS_FULL, out);
         }
+        let declared_bytes = envelope.declared_bytes.unwrap_or(0);
         // Taken out again should the answer be no.
-        envelope.forward_paths.push(path.clone());
+        incoming.add_path(path.clone());
         Next::Ask(Ask::Recipient {
             path,
-            declared_bytes: envelope.declared_bytes.unwrap_or(0),
+            declared_bytes,
         })
     }
 

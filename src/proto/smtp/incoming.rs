@@ -15,7 +15,7 @@
 use super::body::{DotUnstuffer, LineEndCheck};
 use super::{Ask, Transaction, replies};
 use crate::limits::{BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, HOPS_MAX};
-use crate::mail::{BodyType, HopCounter, Reply};
+use crate::mail::{BodyType, ForwardPath, HopCounter, Reply};
 
 /// A transaction and what of its message has come.
 pub(super) struct Incoming {
@@ -26,6 +26,8 @@ pub(super) struct Incoming {
     pub(super) chunk_is_last: bool,
     /// BDAT has been used: DATA and RCPT are too late.
     pub(super) chunking: bool,
+    /// Bytes of memory of the forward paths.
+    path_bytes: usize,
     unstuffer: DotUnstuffer,
     line_ends: LineEndCheck,
     hops: HopCounter,
@@ -64,12 +66,26 @@ impl Incoming {
             chunk_bytes_left: 0,
             chunk_is_last: false,
             chunking: false,
+            path_bytes: 0,
             unstuffer: DotUnstuffer::default(),
             line_ends: LineEndCheck::default(),
             hops: HopCounter::default(),
             failure: None,
             stream: Stream::None,
             ended: false,
+        }
+    }
+
+    /// Adds a recipient.
+    pub(super) fn add_path(&mut self, path: ForwardPath) {
+        self.path_bytes += path.memory_bytes();
+        self.transaction.envelope.forward_paths.push(path);
+    }
+
+    /// Takes the last recipient out again.
+    pub(super) fn drop_path(&mut self) {
+        if let Some(path) = self.transaction.envelope.forward_paths.pop() {
+            self.path_bytes -= path.memory_bytes();
         }
     }
 
@@ -171,7 +187,7 @@ impl Incoming {
 
     /// Gives the body up for want of memory; `false`: it holds none.
     pub(super) fn shed(&mut self) -> bool {
-        let holds = self.held_bytes() > 0;
+        let holds = self.transaction.body.capacity() > 0;
         if holds {
             self.fail(replies::memory_short());
         }
@@ -197,9 +213,9 @@ impl Incoming {
         matches!(self.stream, Stream::Open | Stream::AbortDue).then_some(Ask::Abort)
     }
 
-    /// Bytes of memory held for the body.
+    /// Bytes of memory held for the recipients and the body.
     pub(super) fn held_bytes(&self) -> usize {
-        self.transaction.body.capacity()
+        self.path_bytes + self.transaction.body.capacity()
     }
 
     fn message_bytes(&self) -> u64 {

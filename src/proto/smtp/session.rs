@@ -334,7 +334,7 @@ impl Session {
                 Some(self.accept(replies::RECIPIENT_OK, out))
             }
             (Asked::Recipient, Answer::Recipient(Err(reply)), Phase::Open(incoming)) => {
-                incoming.transaction.envelope.forward_paths.pop();
+                incoming.drop_path();
                 reply.write(out);
                 Some(self.count_refused_recipient(&reply, out))
             }

@@ -18,11 +18,9 @@ pub(super) fn execute(shard: &Rc<Shard>, key: ConnKey, request: Request) -> Aske
     super::super::spawn(async move {
         let reply: Reply = shard
             .mesh
-            .call(&shard, 0, |keeper| {
-                Box::pin(async move {
-                    let _turn = keeper.control.acquire().await;
-                    run(&Shards(Rc::clone(&keeper)), request).await
-                })
+            .call(&shard, 0, async move |keeper| {
+                let _turn = keeper.control.acquire().await;
+                run(&Shards(Rc::clone(&keeper)), request).await
             })
             .await;
         shard.answer(key, AnyAnswer::Control(reply));

@@ -17,6 +17,7 @@ use super::super::session::AnyAnswer;
 use super::super::wait::Slot;
 use super::Asked;
 use super::recipient::{locate, locate_at_once, plain_account, reply, store_reply};
+use crate::limits;
 use crate::mail::{Address, ForwardPath, Reply, trace};
 use crate::proto::smtp::{Answer, Peer, Transaction};
 use crate::queue;
@@ -26,12 +27,63 @@ use crate::store::{Delivery, RecipientResult, StoreError, StreamId};
 #[derive(Default)]
 pub(crate) struct Streams(RefCell<FxHashMap<ConnKey, Vec<(u16, StreamId)>>>);
 
-/// The recipients of one message within one partition.
+/// Recipients of one message within one partition, as many as fit into one batch.
 struct Share {
     partition: u16,
     recipients: Vec<Address>,
+    /// Bytes that they take in a batch.
+    bytes: usize,
+    /// Where each stands, once there are [`FEW`].
+    places: FxHashMap<Address, usize>,
     /// Filled in after the delivery, in the order of `recipients`.
     results: Vec<RecipientResult>,
+}
+
+/// So many recipients are looked through one by one.
+const FEW: usize = 16;
+/// Recipients that are looked up in one go.
+const PATHS_AT_ONCE: usize = 256;
+/// Bytes that a recipient takes in a batch beside its address, at most.
+const RECIPIENT_BYTES: usize = 128;
+/// Copies of the recipients that a delivery makes beside those of the session: where each is, what
+/// its partition gets, and what comes back.
+const RECIPIENT_COPIES: usize = 3;
+
+impl Share {
+    fn new(partition: u16) -> Share {
+        Share {
+            partition,
+            recipients: Vec::new(),
+            bytes: 0,
+            places: FxHashMap::default(),
+            results: Vec::new(),
+        }
+    }
+
+    fn place(&self, address: &Address) -> Option<usize> {
+        if self.places.is_empty() {
+            self.recipients.iter().position(|known| known == address)
+        } else {
+            self.places.get(address).copied()
+        }
+    }
+
+    fn has_room(&self, address: &Address) -> bool {
+        let bytes = self.bytes + RECIPIENT_BYTES + address.as_str().len();
+        bytes <= limits::DELIVERY_RECIPIENT_BYTES_MAX
+    }
+
+    fn push(&mut self, address: &Address) {
+        self.bytes += RECIPIENT_BYTES + address.as_str().len();
+        self.recipients.push(address.clone());
+        match self.recipients.len() {
+            0..FEW => {}
+            FEW => self.places = self.recipients.iter().cloned().zip(0..).collect(),
+            count => {
+                self.places.insert(address.clone(), count - 1);
+            }
+        }
+    }
 }
 
 /// Takes a piece of a large body.
@@ -73,9 +125,7 @@ async fn take_chunk(
         }
         for number in partitions {
             let stream = shard
-                .on_partition(number, |partition| {
-                    Box::pin(async move { partition.open_stream() })
-                })
+                .on_partition(number, async move |partition| partition.open_stream())
                 .await
                 .map_err(|error| store_reply(&error))?;
             let mut streams = shard.streams.0.borrow_mut();
@@ -87,8 +137,8 @@ async fn take_chunk(
         let _held = shard.hold_memory(bytes.len());
         let piece = bytes.clone();
         shard
-            .on_partition(number, move |partition| {
-                Box::pin(async move { partition.append_stream(stream, piece).await })
+            .on_partition(number, async move |partition| {
+                partition.append_stream(stream, piece).await
             })
             .await
             .map_err(|error| store_reply(&error))?;
@@ -108,11 +158,9 @@ fn abort_all(shard: &Rc<Shard>, targets: Vec<(u16, StreamId)>) {
         super::super::spawn(async move {
             // A partition that cannot be asked has no stream either.
             let _ = shard
-                .on_partition(number, move |partition| {
-                    Box::pin(async move {
-                        partition.abort_stream(stream);
-                        Ok(())
-                    })
+                .on_partition(number, async move |partition| {
+                    partition.abort_stream(stream);
+                    Ok(())
                 })
                 .await;
         });
@@ -131,13 +179,15 @@ pub(super) fn deliver(shard: &Rc<Shard>, key: ConnKey, transaction: Transaction)
     } else {
         Vec::new()
     };
-    let body_bytes = transaction.body.len() as u64;
-    shard.memory_in_flight(body_bytes as i64);
+    let paths = &transaction.envelope.forward_paths;
+    let path_bytes: usize = paths.iter().map(ForwardPath::memory_bytes).sum();
+    let held_bytes = transaction.body.len() + path_bytes * (1 + RECIPIENT_COPIES);
+    let held = shard.hold_memory(held_bytes);
     let shard = Rc::clone(shard);
     super::super::spawn(async move {
         let lmtp = transaction.with_protocol.contains("LMTP");
         let replies = run(&shard, transaction, streams, lmtp).await;
-        shard.memory_in_flight(-(body_bytes as i64));
+        drop(held);
         shard.answer(key, AnyAnswer::Smtp(Answer::Delivered(replies)));
     });
     Asked::Later
@@ -196,15 +246,21 @@ async fn run(
     // Who gets it. An account that is named twice gets it once.
     let mut paths: Vec<Result<Vec<Address>, Reply>> = Vec::new();
     let mut shares: Vec<Share> = Vec::new();
+    // A streamed body is there once: its recipients fit into one delivery, or are refused.
+    let splits = transaction.streamed_bytes == 0;
     for path in &transaction.envelope.forward_paths {
         let located = match locate_at_once(shard, path) {
             Some(located) => located,
             None => locate(shard, path).await,
         };
         for address in located.iter().flatten() {
-            add_to_share(shard, &mut shares, address);
+            add_to_share(shard, &mut shares, address, splits);
         }
         paths.push(located);
+        // A long list is no reason for everybody else to wait.
+        if paths.len().is_multiple_of(PATHS_AT_ONCE) {
+            glommio::yield_if_needed().await;
+        }
     }
 
     // Where the body has streamed to is where its recipients were when it began. A share elsewhere
@@ -276,17 +332,27 @@ fn accepted(queue_id: &str) -> Reply {
     reply(250, (2, 0, 0), format!("OK: queued as {queue_id}"))
 }
 
-fn add_to_share(shard: &Shard, shares: &mut Vec<Share>, address: &Address) {
+/// Adds a recipient, if it is not there yet, to a share of its partition; where all are full and
+/// `splits`, to a new one.
+fn add_to_share(shard: &Shard, shares: &mut Vec<Share>, address: &Address, splits: bool) {
     let partition = shard.partition_of(address);
-    match shares.iter_mut().find(|share| share.partition == partition) {
-        Some(share) if share.recipients.contains(address) => {}
-        Some(share) => share.recipients.push(address.clone()),
-        None => shares.push(Share {
-            partition,
-            recipients: vec![address.clone()],
-            results: Vec::new(),
-        }),
+    let mut open = None;
+    for (number, share) in shares.iter().enumerate() {
+        if share.partition != partition {
+            continue;
+        }
+        if share.place(address).is_some() {
+            return;
+        }
+        if !splits || share.has_room(address) {
+            open = Some(number);
+        }
     }
+    let number = open.unwrap_or_else(|| {
+        shares.push(Share::new(partition));
+        shares.len() - 1
+    });
+    shares[number].push(address);
 }
 
 /// Delivers to all partitions at once, or at `--memory-max` to one after the other: each gets a copy
@@ -356,12 +422,10 @@ pub(super) async fn deliver_to(
         return result.unwrap_or_else(|error| vec![Err(error); count]);
     }
     let result = shard
-        .on_partition(partition, move |partition| {
-            Box::pin(async move {
-                let results = partition.deliver_from(&mut delivery).await;
-                // Back to the thread whose memory it is.
-                Ok((results, delivery))
-            })
+        .on_partition(partition, async move |partition| {
+            let results = partition.deliver_from(&mut delivery).await;
+            // Back to the thread whose memory it is.
+            Ok((results, delivery))
         })
         .await;
     let result = result.and_then(|(results, _)| results);
@@ -416,7 +480,7 @@ fn judge(
 
 fn result_of(shares: &[Share], account: &Address) -> RecipientResult {
     for share in shares {
-        if let Some(index) = share.recipients.iter().position(|a| a == account) {
+        if let Some(index) = share.place(account) {
             return share.results[index].clone();
         }
     }

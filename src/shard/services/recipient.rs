@@ -60,6 +60,7 @@ pub(super) fn store_reply(error: &StoreError) -> Reply {
     match error {
         StoreError::Full => reply(452, (4, 3, 1), "Insufficient system storage"),
         StoreError::OverQuota => reply(452, (4, 2, 2), "Mailbox is full"),
+        StoreError::TooLarge => reply(452, (4, 5, 3), "Too many recipients for so large a message"),
         StoreError::Missing => reply(550, (5, 1, 1), "No such user here"),
         StoreError::Closing => reply(421, (4, 3, 2), "Shutting down"),
         _ => reply(451, (4, 3, 0), "Mailbox cannot be written now"),
@@ -193,16 +194,14 @@ async fn is_there(shard: &Rc<Shard>, address: &Address) -> Result<bool, Reply> {
     let wanted = address.clone();
     let found = shard
         .mesh
-        .call(shard, shard.owner_of(number), move |owner| {
-            Box::pin(async move {
-                let Some(partition) = owner.partition(number) else {
-                    return Err(store_reply(&StoreError::Closing));
-                };
-                match health_reply(&partition.health()) {
-                    Some(refusal) => Err(refusal),
-                    None => Ok(partition.has_account(&wanted)),
-                }
-            })
+        .call(shard, shard.owner_of(number), async move |owner| {
+            let Some(partition) = owner.partition(number) else {
+                return Err(store_reply(&StoreError::Closing));
+            };
+            match health_reply(&partition.health()) {
+                Some(refusal) => Err(refusal),
+                None => Ok(partition.has_account(&wanted)),
+            }
         })
         .await?;
     if found {

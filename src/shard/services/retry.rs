@@ -39,13 +39,11 @@ pub(super) async fn enqueue(
     };
     shard
         .mesh
-        .call(shard, keeper, move |keeper| {
-            Box::pin(async move {
-                match keeper.queue.get() {
-                    Some(queue) => queue.add(entry, message).await,
-                    None => Err(StoreError::Closing),
-                }
-            })
+        .call(shard, keeper, async move |keeper| {
+            match keeper.queue.get() {
+                Some(queue) => queue.add(entry, message).await,
+                None => Err(StoreError::Closing),
+            }
         })
         .await
 }
@@ -60,8 +58,8 @@ async fn copy(
     loop {
         let (account, offset) = (address.clone(), message.len() as u64);
         let piece = shard
-            .on_partition(partition, move |partition| {
-                Box::pin(async move { partition.read(&account, uid, offset, COPY_BYTES).await })
+            .on_partition(partition, async move |partition| {
+                partition.read(&account, uid, offset, COPY_BYTES).await
             })
             .await?;
         let last = piece.len() < COPY_BYTES;

@@ -70,12 +70,10 @@ async fn scrape(shard: &Rc<Shard>) -> Exposition {
     for id in 0..shard.mesh.shards() {
         let part = shard
             .mesh
-            .call(shard, id, |owner| {
-                Box::pin(async move {
-                    let mut part = Exposition::of_shard(owner.id);
-                    probe::expose(&owner, &mut part);
-                    part
-                })
+            .call(shard, id, async move |owner| {
+                let mut part = Exposition::of_shard(owner.id);
+                probe::expose(&owner, &mut part);
+                part
             })
             .await;
         all.merge(part);
@@ -89,18 +87,15 @@ pub(crate) async fn health(shard: &Rc<Shard>) -> Vec<(String, usize, Health)> {
     for id in 0..shard.mesh.shards() {
         let part = shard
             .mesh
-            .call(shard, id, |owner| {
-                Box::pin(async move {
-                    let partitions = owner.own_partitions().into_iter();
-                    let partitions = partitions
-                        .map(|(number, log)| (number, format!("partition {number}"), log));
-                    let others = owner.other_logs().into_iter();
-                    let others = others.map(|(name, log)| (u16::MAX, name.to_owned(), log));
-                    let logs = partitions.chain(others);
-                    let states =
-                        logs.map(|(order, name, log)| (order, name, owner.id, log.health()));
-                    states.collect::<Vec<_>>()
-                })
+            .call(shard, id, async move |owner| {
+                let partitions = owner.own_partitions().into_iter();
+                let partitions =
+                    partitions.map(|(number, log)| (number, format!("partition {number}"), log));
+                let others = owner.other_logs().into_iter();
+                let others = others.map(|(name, log)| (u16::MAX, name.to_owned(), log));
+                let logs = partitions.chain(others);
+                let states = logs.map(|(order, name, log)| (order, name, owner.id, log.health()));
+                states.collect::<Vec<_>>()
             })
             .await;
         all.extend(part);

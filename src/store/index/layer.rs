@@ -133,7 +133,7 @@ pub(super) struct Slot {
 pub(super) struct CacheEntry {
     /// Number of the record.
     pub(super) seq: Sequence,
-    /// Segment of the record; `NO_SEGMENT`: it is of no use any more.
+    /// Segment of the record.
     pub(super) segment: u32,
     /// Bytes from the start of the segment.
     pub(super) offset: u32,
@@ -142,11 +142,6 @@ pub(super) struct CacheEntry {
 }
 
 impl CacheEntry {
-    /// It is of use.
-    pub(super) fn is_there(&self) -> bool {
-        self.segment != NO_SEGMENT
-    }
-
     /// What it counts in the usage of its segment: never nothing.
     pub(super) fn charge(&self) -> u64 {
         u64::from(self.bytes.max(1))

@@ -385,7 +385,9 @@ impl Index {
         if let Some(entry) = frozen.and_then(|frozen| frozen.caches.get(&body_seq)) {
             return Some(*entry);
         }
-        self.base.as_ref()?.cache(body_seq)
+        let base = self.base.as_ref()?;
+        // Of most bodies that are asked for, a delivery's, the file cannot know.
+        (body_seq <= base.covers()).then(|| base.cache(body_seq))?
     }
 
     pub(super) fn key_entry(&self, key: &[u8]) -> Option<KeyEntry> {

@@ -205,7 +205,8 @@ impl Mailbox {
     }
 
     /// Takes out messages by ascending UIDs in one pass; `dead` of them, ascending, were below.
-    pub(super) fn kill(&mut self, uids: &[Uid], dead: &[Uid]) {
+    /// Marks above `seq` stay: they are of messages that had these UIDs later.
+    pub(super) fn kill(&mut self, uids: &[Uid], dead: &[Uid], seq: Sequence) {
         if let (Some(first), Some(last)) = (uids.first(), uids.last()) {
             let start = self.messages.partition_point(|m| m.uid < *first);
             let end = self.messages.partition_point(|m| m.uid <= *last);
@@ -223,7 +224,11 @@ impl Mailbox {
         if let Some(rare) = &mut self.rare
             && !rare.marks.is_empty()
         {
-            uids.iter().for_each(|uid| rare.marks.remove(*uid));
+            for uid in uids {
+                if rare.marks.get(*uid).is_some_and(|mark| mark.seq <= seq) {
+                    rare.marks.remove(*uid);
+                }
+            }
         }
         match (dead, self.dead.last()) {
             ([], _) => {}

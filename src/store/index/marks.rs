@@ -90,6 +90,12 @@ impl Marks {
         self.recent.retain(|(own, _)| *own > seq);
     }
 
+    /// The highest UID with a mark above `seq`.
+    pub(super) fn last_uid(&self, seq: Sequence) -> Option<Uid> {
+        let mut marks = self.by_uid.values().rev();
+        marks.find(|mark| mark.seq > seq).map(|mark| mark.uid)
+    }
+
     /// By ascending UID, from `first` on.
     pub(super) fn from(&self, first: Uid) -> btree_map::Range<'_, Uid, Mark> {
         self.by_uid.range(first..)

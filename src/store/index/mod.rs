@@ -40,7 +40,7 @@ use std::rc::Rc;
 pub use self::seal::SealWriter;
 
 use self::format::Header;
-use self::layer::{CacheEntry, Fields, Layer};
+use self::layer::{Fields, Layer};
 use self::lookup::over;
 use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
@@ -206,9 +206,6 @@ pub struct Index {
     messages: u64,
     /// Bodies that nothing had named when they came; some may have been named since.
     unnamed: Vec<Sequence>,
-    /// Bodies that had not come, or that nothing had named, when something to be kept beside them
-    /// came.
-    waiting_caches: Vec<Sequence>,
 }
 
 /// The bytes at hand are no index, a damaged one, or of another partition.
@@ -425,7 +422,8 @@ impl Index {
 
     /// Where what is kept beside a body is.
     pub fn cache(&self, body_seq: Sequence) -> Option<Location> {
-        let entry = self.cache_entry(body_seq).filter(CacheEntry::is_there)?;
+        let is_live = |seq| self.body_entry(seq).is_some_and(|body| body.is_live());
+        let entry = self.cache_entry(body_seq).filter(|_| is_live(body_seq))?;
         Some(Location {
             segment: self.segments.generation(entry.segment),
             offset: entry.offset,
@@ -472,7 +470,7 @@ impl Index {
         let overlay = self.active.bytes()
             + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
             + self.segments.bytes()
-            + (self.unnamed.capacity() + self.waiting_caches.capacity()) * size_of::<Sequence>();
+            + self.unnamed.capacity() * size_of::<Sequence>();
         (
             overlay as u64,
             self.base.as_ref().map_or(0, |base| base.len() as u64),

@@ -46,10 +46,7 @@ impl Index {
                 let own = self.stack(address, mailbox).fields();
                 own.is_some_and(|own| own.put_seq == seq && is_here(own.put_segment))
             }
-            Change::Cache { body_seq } => {
-                let own = self.cache_entry(body_seq);
-                own.is_some_and(|own| own.seq == seq && is_here(own.segment))
-            }
+            Change::Cache { body_seq } => self.cache(body_seq) == Some(at),
             Change::PutAccount { account, .. } => self
                 .fields(&account.address)
                 .is_some_and(|own| own.exists() && own.put_seq == seq && is_here(own.put_segment)),

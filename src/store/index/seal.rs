@@ -365,7 +365,7 @@ impl SealWriter {
         if is_upper {
             self.walk.last_seq = Some(seq);
         }
-        if entry.is_there() {
+        if self.body(seq).is_some_and(|body| body.is_live()) {
             self.rows.put_cache(seq, &entry, &self.to_row);
         }
         true

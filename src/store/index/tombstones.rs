@@ -35,6 +35,11 @@ impl Tombstones {
         Some(range.last)
     }
 
+    /// There are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// The highest number of a record above `seq`.
     pub(super) fn last_seq(&self, seq: Sequence) -> Option<Sequence> {
         let numbers = self.ranges.iter().map(|range| range.seq);

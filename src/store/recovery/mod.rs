@@ -5,8 +5,8 @@
 //!    log is read from its start.
 //! 3. The log is replayed from there. A stretch that cannot be read is *damage*: corruption when a
 //!    later batch, header or index calls its place durable, else the unfinished last write. Either
-//!    is copied to `damaged/` and reported, if need be by the start after this one; reading goes on
-//!    at the next sound batch.
+//!    is copied to `damaged/` and reported, if need be by a later start (`aside`); reading goes on at
+//!    the next sound batch.
 //! 4. Sound batches behind the last place known durable may be in the page cache only. They are
 //!    written again, into a fresh segment, and synced, before anything is served.
 //! 5. The fresh segment gets its name last, by a rename; its header says where the log before it
@@ -15,7 +15,7 @@
 //! Guarantees: a crash at any point leaves what was there before, or the result.
 //! Does not know: clients. Nothing is served before it is done.
 
-mod aside;
+pub(super) mod aside;
 mod replay;
 mod rewrite;
 pub(super) mod scan;
@@ -61,6 +61,8 @@ pub(super) struct Recovered<F> {
     pub seq_next: Sequence,
     /// What the index file covers.
     pub covered: Position,
+    /// Marks of what the report tells of, see [`aside::forget_told`].
+    pub untold: Vec<PathBuf>,
 }
 
 /// An error with the path it is about.
@@ -192,6 +194,8 @@ struct Recovery<'a, D: Disk> {
     settings: &'a Settings,
     progress: &'a dyn Fn(Progress),
     report: RecoveryReport,
+    /// Marks of what was set aside.
+    untold: Vec<PathBuf>,
 }
 
 /// See [`super::Partition::open`].
@@ -209,6 +213,7 @@ pub(super) async fn open<D: Disk>(
         settings,
         progress,
         report: RecoveryReport::default(),
+        untold: Vec::new(),
     };
     let recovered = recovery.run().await?;
     Ok((recovered, recovery.report))
@@ -218,7 +223,7 @@ impl<D: Disk> Recovery<'_, D> {
     async fn run(&mut self) -> Result<Recovered<D::File>, OpenError> {
         let manifest = self.read_manifest().await?;
         let mut files = self.list(&manifest).await?;
-        let earlier = self.copies_of_earlier(manifest.serial).await?;
+        let earlier = self.untold_by_earlier().await?;
         let (index, covers, from) = self.open_index(&manifest, &mut files).await?;
         let mut replay = Replay::new(index, covers, from);
         replay.serial = manifest.serial;
@@ -226,8 +231,9 @@ impl<D: Disk> Recovery<'_, D> {
         replay.seq_epoch = covered.map_or(0, |file| file.epoch);
         replay.durable = replay.durable.max(manifest.closed_at().unwrap_or_default());
         self.replay(&mut files, &mut replay).await?;
-        let recovered = self.finish(manifest, files, replay).await?;
+        let mut recovered = self.finish(manifest, files, replay).await?;
         self.report_earlier(earlier);
+        recovered.untold = std::mem::take(&mut self.untold);
         Ok(recovered)
     }
 
@@ -304,8 +310,13 @@ impl<D: Disk> Recovery<'_, D> {
         self.cut(&mut files);
         for generation in &manifest.live {
             if !files.segments.contains_key(generation) && !files.is_replaced(*generation) {
-                let path = segment::file_path(self.dir, *generation);
-                self.damage(path, 0, 0, "segment is missing".to_owned(), true);
+                let position = Position {
+                    segment: *generation,
+                    offset: 0,
+                };
+                let reason = "segment is missing".to_owned();
+                self.set_aside(manifest.serial, position, &[], reason, true)
+                    .await;
                 files.missing.insert(*generation, true);
             }
         }

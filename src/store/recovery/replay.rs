@@ -294,8 +294,9 @@ impl<D: Disk> Recovery<'_, D> {
             if let What::Missing { is_reported } = next.what {
                 (replay.lost, replay.rotten) = (true, true);
                 if !is_reported {
-                    let path = segment::file_path(self.dir, position.segment);
-                    self.damage(path, 0, 0, "segment is missing".to_owned(), true);
+                    let reason = "segment is missing".to_owned();
+                    self.set_aside(replay.serial, position, &[], reason, true)
+                        .await;
                 }
                 continue;
             }
@@ -399,9 +400,8 @@ impl<D: Disk> Recovery<'_, D> {
                     if last_batch.is_some_and(|last| index < last) {
                         is_cut = true;
                         if !is_reported {
-                            let path = segment::file_path(self.dir, position.segment);
                             let reason = "unfinished write: segment is missing".to_owned();
-                            self.damage(path, 0, 0, reason, false);
+                            self.set_aside(serial, position, &[], reason, false).await;
                         }
                     }
                 }
@@ -424,9 +424,9 @@ impl<D: Disk> Recovery<'_, D> {
                 }
                 What::Gap { .. } if replay.hollow.remove(&position.segment) => {
                     is_cut = true;
-                    let path = segment::file_path(self.dir, position.segment);
                     let reason = "neither header nor batches, though it is part of the log";
-                    self.damage(path, 0, 0, reason.to_owned(), true);
+                    self.set_aside(serial, position, &[], reason.to_owned(), true)
+                        .await;
                 }
                 What::Gap { .. } => {}
             }

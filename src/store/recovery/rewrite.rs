@@ -308,6 +308,7 @@ impl<D: Disk> Recovery<'_, D> {
             manifest,
             seq_next,
             covered: replay.from,
+            untold: Vec::new(),
         })
     }
 

@@ -319,9 +319,10 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    async fn erase(&self, file: &SimFile, bytes: u64) -> io::Result<bool> {
+    async fn erase(&self, file: &SimFile, offset: u64, bytes: u64) -> io::Result<bool> {
         self.begin(Operation::Write, || {
-            format!("erase {} {bytes} bytes", file.0.path.display())
+            let path = file.0.path.display();
+            format!("erase {path} at {offset} {bytes} bytes")
         })
         .await?;
         {
@@ -329,13 +330,13 @@ impl Disk for SimDisk {
             if world.copy_on_write {
                 return Ok(false);
             }
-            if !world.reserve(file.0.number, bytes) {
+            if !world.reserve(file.0.number, offset + bytes) {
                 world.note(|| "ENOSPC".to_owned());
                 return Err(no_space());
             }
             let change = world.next_change();
             let inode = &mut world.file(file.0.number).inode;
-            inode.write_zeros(change, 0, bytes);
+            inode.write_zeros(change, offset, bytes);
         }
         self.step().await;
         Ok(true)

@@ -35,6 +35,10 @@ struct Flags {
     /// Where to listen.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:2625")]
     listen: SocketAddr,
+    /// Share the address with other floor servers that share it too: the kernel gives each its part
+    /// of the connections, so that there may be more than one process can have.
+    #[arg(long)]
+    share_address: bool,
     /// CPU to run on, io workers included; not bound unless given.
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
@@ -101,7 +105,8 @@ fn run(flags: &Flags) -> Result<(), String> {
         log::create(&flags.dir, flags.files, flags.file_mib << 20, level)?
     };
     let name = protocol.name();
-    let mut server = server::Server::new(flags.listen, flags.cpu, protocol, logs, stop)?;
+    let listener = server::listen(flags.listen, flags.share_address)?;
+    let mut server = server::Server::new(listener, flags.cpu, protocol, logs, stop)?;
     println!("{name} floor listens on {}", server.address());
     let before = cpu_seconds();
     server

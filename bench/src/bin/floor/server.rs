@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ringpost::limits::{RECV_BUFFER_BYTES, RECV_BUFFERS};
 use ringpost::ring::raw::{Event, Setup, Uring, entry, pack, unpack};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::dialogue::{Dialogue, Protocol, Step};
 use crate::log::Log;
@@ -114,9 +115,34 @@ pub struct Server {
     stopped: bool,
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Listens; `share`: beside others that share the address too (`SO_REUSEPORT`).
+pub fn listen(address: SocketAddr, share: bool) -> Result<TcpListener, String> {
+    let bound = || {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if share {
+            sockopt::set_socket_reuseport(&socket, true)?;
+        }
+        // Accepted sockets inherit it.
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    bound().map_err(|error: io::Error| format!("--listen {address}: {error}"))
+}
+
 impl Server {
     pub fn new(
-        listen: SocketAddr,
+        listener: TcpListener,
         cpu: Option<usize>,
         protocol: Protocol,
         logs: Vec<Log>,
@@ -133,10 +159,7 @@ impl Server {
         for line in uring.fallbacks() {
             eprintln!("floor: {line}");
         }
-        let refuse = |error| format!("--listen {listen}: {error}");
-        let listener = TcpListener::bind(listen).map_err(refuse)?;
-        no_delay(listener.as_raw_fd()).map_err(refuse)?;
-        let address = listener.local_addr().map_err(refuse)?;
+        let address = listener.local_addr().map_err(|e| e.to_string())?;
         let report = Report {
             protocol: protocol.name(),
             ..Report::default()
@@ -417,24 +440,4 @@ impl Server {
 /// User data of a file's write and sync.
 fn log_data(index: usize) -> (u64, u64) {
     (pack(WRITE, 0, index as u32), pack(SYNC, 0, index as u32))
-}
-
-/// Replies leave at once; accepted sockets inherit this.
-fn no_delay(listener: RawFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option's value is an int, and outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            listener,
-            libc::IPPROTO_TCP,
-            libc::TCP_NODELAY,
-            std::ptr::from_ref(&on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::client::{Client, Context, Event, Login};
 use super::responses::Piece;
 use crate::dialogue::pop3::Found;
+use crate::dialogue::secured::Upgrade;
 use crate::dialogue::{Dialogue, End, Next, Work};
 use crate::message::{Checker, Verdict};
 use crate::pool::Pool;
@@ -206,6 +207,17 @@ impl Dialogue for ImapCheck {
         } else {
             work.unread.push(self.job.mailbox);
         }
+    }
+}
+
+impl Upgrade for ImapCheck {
+    fn wants_tls(&self) -> bool {
+        self.client.wants_tls()
+    }
+
+    fn upgraded(&mut self, _work: &mut ImapCheckWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.client.upgraded(now, out);
+        Next::Wait
     }
 }
 

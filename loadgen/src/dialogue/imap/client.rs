@@ -1,5 +1,6 @@
 //! One IMAP connection up to the open mailbox, and its commands afterwards: tags, capabilities,
-//! login, EXISTS (RFC 3501, RFC 9051; RFC 4959 for initial responses, RFC 7888 for literals).
+//! STARTTLS, login, EXISTS (RFC 3501, RFC 9051; RFC 4959 for initial responses, RFC 7888 for
+//! literals).
 //!
 //! Guarantees: every command's time and every refusal is noted once, here.
 //! Does not know: which commands are wanted; the conversations built on it do.
@@ -29,6 +30,8 @@ pub struct Login {
     pub mailbox: String,
     /// EXAMINE instead of SELECT.
     pub read_only: bool,
+    /// STARTTLS before anything else.
+    pub starttls: bool,
 }
 
 /// What the server can do, of what matters here.
@@ -81,6 +84,9 @@ pub struct Context<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Greeting,
+    StartTls,
+    /// The server has agreed to STARTTLS: what comes next is TLS.
+    Handshake,
     Capability,
     /// The response of AUTHENTICATE PLAIN is due after `+`.
     Challenge,
@@ -156,6 +162,19 @@ impl Client {
     /// The mailbox was opened.
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open | Stage::Logout)
+    }
+
+    /// The server has agreed to STARTTLS, and TLS is not up yet.
+    pub fn wants_tls(&self) -> bool {
+        self.stage == Stage::Handshake
+    }
+
+    /// TLS is up after STARTTLS. What the server said before may have been somebody else's: it is
+    /// asked again what it can do (RFC 9051 §6.2.1).
+    pub fn upgraded(&mut self, now: Instant, out: &mut Vec<u8>) {
+        self.capabilities = Capabilities::default();
+        self.stage = Stage::Capability;
+        self.command(Verb::Capability, b"CAPABILITY", now, out);
     }
 
     /// LOGOUT was sent.
@@ -243,6 +262,10 @@ impl Client {
             if let Some(event) = self.line(line, context) {
                 return Ok(Some(event));
             }
+            // What a server says between its agreement and TLS is not its own, perhaps.
+            if self.wants_tls() && !input.is_empty() {
+                return Err(nonsense(input));
+            }
             if seen && untagged && last {
                 return Ok(Some(Event::Untagged));
             }
@@ -253,6 +276,18 @@ impl Client {
         match (self.stage, line) {
             (Stage::Greeting, Line::Ok | Line::Preauth) => {
                 context.recorder.time(self.verb, self.began, context.now);
+                if context.login.starttls {
+                    if line == Line::Ok {
+                        return self.opening(Stage::StartTls, Verb::StartTls, b"STARTTLS", context);
+                    }
+                    self.verb = Verb::StartTls;
+                    self.said =
+                        b"the server greets with PREAUTH, after which there is no STARTTLS \
+                                  (RFC 9051 \xc2\xa77.1.4)"
+                            .to_vec();
+                    self.note(context.recorder, Fault::Permanent);
+                    return Some(Event::Failed);
+                }
                 if line == Line::Preauth {
                     return self.select(context);
                 }
@@ -289,6 +324,10 @@ impl Client {
             (stage, Line::Tagged(_, true)) => {
                 context.recorder.time(self.verb, self.began, context.now);
                 match stage {
+                    Stage::StartTls => {
+                        self.stage = Stage::Handshake;
+                        None
+                    }
                     Stage::Capability => self.login(context),
                     Stage::Login | Stage::Challenge if !self.capabilities.known => self.opening(
                         Stage::CapabilityAgain,
@@ -303,7 +342,9 @@ impl Client {
                         self.stage = Stage::Open;
                         Some(Event::Ready)
                     }
-                    Stage::Greeting | Stage::Open | Stage::Logout => Some(Event::Answered(true)),
+                    Stage::Greeting | Stage::Handshake | Stage::Open | Stage::Logout => {
+                        Some(Event::Answered(true))
+                    }
                 }
             }
             _ => None,

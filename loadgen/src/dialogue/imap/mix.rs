@@ -11,6 +11,8 @@ pub enum Operation {
     FetchFlags,
     /// Envelopes of the newest messages.
     FetchEnvelope,
+    /// Envelopes and body structures of the newest messages.
+    FetchStructure,
     /// The whole of one message.
     FetchBody,
     /// Sets or clears a flag of one message.
@@ -23,19 +25,23 @@ pub enum Operation {
     Append,
     /// Asks whether there is anything new.
     Noop,
+    /// Opens the mailbox again.
+    Select,
 }
 
 impl Operation {
     /// All, in the order of help texts.
-    pub const ALL: [Operation; 8] = [
+    pub const ALL: [Operation; 10] = [
         Operation::FetchFlags,
         Operation::FetchEnvelope,
+        Operation::FetchStructure,
         Operation::FetchBody,
         Operation::Store,
         Operation::Search,
         Operation::Status,
         Operation::Append,
         Operation::Noop,
+        Operation::Select,
     ];
 
     /// As in `--mix`.
@@ -43,12 +49,14 @@ impl Operation {
         match self {
             Operation::FetchFlags => "fetch-flags",
             Operation::FetchEnvelope => "fetch-envelope",
+            Operation::FetchStructure => "fetch-structure",
             Operation::FetchBody => "fetch-body",
             Operation::Store => "store",
             Operation::Search => "search",
             Operation::Status => "status",
             Operation::Append => "append",
             Operation::Noop => "noop",
+            Operation::Select => "select",
         }
     }
 
@@ -57,12 +65,14 @@ impl Operation {
         match self {
             Operation::FetchFlags => Verb::FetchFlags,
             Operation::FetchEnvelope => Verb::FetchEnvelope,
+            Operation::FetchStructure => Verb::FetchStructure,
             Operation::FetchBody => Verb::FetchBody,
             Operation::Store => Verb::Store,
             Operation::Search => Verb::Search,
             Operation::Status => Verb::Status,
             Operation::Append => Verb::Append,
             Operation::Noop => Verb::Noop,
+            Operation::Select => Verb::Select,
         }
     }
 
@@ -72,6 +82,7 @@ impl Operation {
             self,
             Operation::FetchFlags
                 | Operation::FetchEnvelope
+                | Operation::FetchStructure
                 | Operation::FetchBody
                 | Operation::Store
         )

@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::client::{Client, Context, Event, Login, quoted};
 use super::mix::{Mix, Operation};
 use super::responses::Piece;
+use crate::dialogue::secured::Upgrade;
 use crate::dialogue::{Dialogue, End, Next, Work};
 use crate::ledger::{self, Outcome};
 use crate::message::{Builder, Draft, MessageId};
@@ -211,6 +212,17 @@ impl Dialogue for Imap {
     }
 }
 
+impl Upgrade for Imap {
+    fn wants_tls(&self) -> bool {
+        self.client.wants_tls()
+    }
+
+    fn upgraded(&mut self, _work: &mut ImapWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.client.upgraded(now, out);
+        Next::Wait
+    }
+}
+
 impl Imap {
     /// The mailbox is open and no command is on its way.
     fn is_free(&self) -> bool {
@@ -254,6 +266,9 @@ impl Imap {
             Operation::FetchEnvelope => {
                 format!("FETCH {oldest}:* (UID FLAGS RFC822.SIZE INTERNALDATE ENVELOPE)")
             }
+            Operation::FetchStructure => {
+                format!("FETCH {oldest}:* (UID ENVELOPE BODYSTRUCTURE)")
+            }
             Operation::FetchBody => format!("FETCH {one} (UID BODY.PEEK[])"),
             Operation::Store => {
                 let sign = if work.random.bool() { '+' } else { '-' };
@@ -265,6 +280,7 @@ impl Imap {
                 quoted(&options.login.mailbox)
             ),
             Operation::Noop => "NOOP".to_owned(),
+            Operation::Select => format!("SELECT {}", quoted(&options.login.mailbox)),
             Operation::Append => return self.append(work, draft, start.due, out),
         };
         // Timed from when it was due.

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::*;
+use crate::dialogue::secured::Upgrade as _;
 use crate::dialogue::{Dialogue, End, Next};
 use crate::message::{Builder, Content, Framing, MessageId, Shape, Verdict};
 use crate::pool::Pool;
@@ -18,6 +19,7 @@ fn login(plain: bool) -> Login {
         plain,
         mailbox: "INBOX".to_owned(),
         read_only: false,
+        starttls: false,
     }
 }
 
@@ -40,8 +42,16 @@ fn imap_work(
     plain: bool,
     count: u64,
 ) -> (ImapWork, crossbeam::channel::Receiver<Interval>) {
+    imap_work_with(mix, login(plain), count)
+}
+
+fn imap_work_with(
+    mix: &str,
+    login: Login,
+    count: u64,
+) -> (ImapWork, crossbeam::channel::Receiver<Interval>) {
     let options = Arc::new(Options {
-        login: login(plain),
+        login,
         mix: mix.parse().expect("a mix"),
         commands_per_session: 0,
         window: 10,
@@ -195,6 +205,71 @@ fn append_waits_for_the_server_unless_it_need_not() {
         imap.received(&mut work, b"a3 OK stored\r\n", now, &mut out);
         assert!(out.ends_with(b"a4 LOGOUT\r\n"));
         imap.ended(&mut work, End::Asked, now);
+    }
+}
+
+fn starttls() -> Login {
+    Login {
+        starttls: true,
+        ..login(false)
+    }
+}
+
+#[test]
+fn nothing_is_said_before_tls_is_up_and_capabilities_are_asked_for_again() {
+    let (mut work, _from) = imap_work_with("noop:1", starttls(), 1);
+    let now = Instant::now();
+    let mut imap = Imap::open(&mut work, now).expect("something to do");
+    let mut out = Vec::new();
+    imap.connected(&mut work, now, &mut out);
+    let greeting = b"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] hi\r\n";
+    assert_eq!(
+        imap.received(&mut work, greeting, now, &mut out),
+        Next::Wait
+    );
+    assert_eq!(out, b"a1 STARTTLS\r\n");
+    assert!(!imap.wants_tls());
+    assert_eq!(
+        imap.received(&mut work, b"a1 OK go\r\n", now, &mut out),
+        Next::Wait
+    );
+    assert!(imap.wants_tls());
+    out.clear();
+    assert_eq!(imap.upgraded(&mut work, now, &mut out), Next::Wait);
+    assert!(!imap.wants_tls());
+    assert_eq!(out, b"a2 CAPABILITY\r\n");
+    out.clear();
+    // What was disabled in the clear is allowed now.
+    let answer = b"* CAPABILITY IMAP4rev1\r\na2 OK\r\n";
+    imap.received(&mut work, answer, now, &mut out);
+    assert!(out.starts_with(b"a3 LOGIN"));
+    imap.ended(&mut work, End::Cut, now);
+}
+
+#[test]
+fn starttls_that_is_refused_or_tampered_with_ends_the_session() {
+    for (script, fault) in [
+        (
+            "S: * OK hi\nC: a1 STARTTLS\nS: a1 BAD what?",
+            Fault::Permanent,
+        ),
+        (
+            "S: * OK hi\nC: a1 STARTTLS\nS: a1 NO not now",
+            Fault::Permanent,
+        ),
+        // One piece: what follows the OK came before TLS was up.
+        (
+            "S: * OK hi\nC: a1 STARTTLS\nS: a1 OK go\\n* OK injected",
+            Fault::Nonsense,
+        ),
+        ("S: * PREAUTH you are in", Fault::Permanent),
+    ] {
+        let (mut work, from) = imap_work_with("noop:1", starttls(), 1);
+        assert_eq!(play::<Imap>(&mut work, script, 100), Next::Fail, "{script}");
+        let sum = shipped(&mut work, &from);
+        let (key, _) = sum.faults.iter().next().expect("a fault");
+        assert_eq!((key.fault, key.verb), (fault, Verb::StartTls), "{script}");
+        assert_eq!(sum.counts.failed, 1);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Watchers: sessions that stay in an open mailbox and see when mail arrives, by IDLE (RFC 2177)
-//! or by NOOP at intervals.
+//! or by NOOP at intervals. A message that is followed has a session of its own, from when the
+//! message was acknowledged to when it is there.
 //!
 //! Guarantees: a message counts as seen when the server first said EXISTS for it; its id is read
 //! from its header afterwards. IDLE is begun anew before the server may log the session out.
@@ -15,12 +16,13 @@ use rustc_hash::FxHashMap;
 
 use super::client::{Client, Context, Event, Login};
 use super::responses::Piece;
+use crate::dialogue::secured::Upgrade;
 use crate::dialogue::{Dialogue, End, Next, Work};
 use crate::message::MessageId;
 use crate::pool::Pool;
 use crate::recorder::{Recorder, Verb};
 use crate::schedule::Schedule;
-use crate::visible::Tracker;
+use crate::visible::{FOLLOWED_BACK, FOLLOWED_SOON, Tracker};
 
 /// IDLE is begun anew so often: servers may log a client out after 30 minutes (RFC 2177 §3).
 const IDLE_AGAIN: Duration = Duration::from_secs(29 * 60);
@@ -57,8 +59,8 @@ pub struct ImapWatchWork {
     pool: Arc<Pool>,
     tracker: Arc<Tracker>,
     recorder: Recorder,
-    /// Mailboxes whose session broke.
-    again: VecDeque<u32>,
+    /// Mailboxes whose session broke, and the message that each is watched for.
+    again: VecDeque<(u32, Option<MessageId>)>,
     /// Messages of each mailbox that have been looked at.
     known: FxHashMap<u32, u32>,
     failure: Option<String>,
@@ -98,6 +100,16 @@ impl Work for ImapWatchWork {
     fn failure(&self) -> Option<String> {
         self.failure.clone()
     }
+
+    fn next_due(&mut self, now: Instant) -> Option<Instant> {
+        if self.schedule.is_over(now) || !self.tracker.follows() {
+            return None;
+        }
+        let waits = !self.again.is_empty()
+            || self.options.begun.load(Ordering::Relaxed) < self.tracker.mailboxes().len()
+            || self.tracker.has_fresh();
+        Some(if waits { now } else { now + FOLLOWED_SOON })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +132,8 @@ enum State {
 pub struct ImapWatch {
     client: Client,
     mailbox: u32,
+    /// It is watched for this message only.
+    followed: Option<MessageId>,
     state: State,
     began: Instant,
     /// Messages looked at, and asked for.
@@ -139,16 +153,24 @@ impl Dialogue for ImapWatch {
         if work.schedule.is_over(now) {
             return None;
         }
-        let mailbox = match work.again.pop_front() {
-            Some(mailbox) => mailbox,
-            None => {
-                let index = work.options.begun.fetch_add(1, Ordering::Relaxed);
-                *work.tracker.mailboxes().get(index)?
-            }
+        let fresh = || {
+            let index = work.options.begun.fetch_add(1, Ordering::Relaxed);
+            work.tracker
+                .mailboxes()
+                .get(index)
+                .map(|&mailbox| (mailbox, None))
         };
+        let followed = || {
+            work.tracker
+                .follow()
+                .map(|(id, mailbox)| (mailbox, Some(id)))
+        };
+        let again = work.again.pop_front();
+        let (mailbox, followed) = again.or_else(fresh).or_else(followed)?;
         Some(ImapWatch {
             client: Client::new(now),
             mailbox,
+            followed,
             state: State::Opening,
             began: now,
             known: 0,
@@ -207,7 +229,9 @@ impl Dialogue for ImapWatch {
                 Ok(Some(Event::Continue)) => {
                     if self.state == State::EnteringIdle {
                         work.recorder.time(Verb::Idle, self.began, now);
-                        if let Entry::Vacant(place) = work.known.entry(self.mailbox) {
+                        if self.followed.is_none()
+                            && let Entry::Vacant(place) = work.known.entry(self.mailbox)
+                        {
                             place.insert(self.known);
                             work.tracker.arm();
                         }
@@ -216,6 +240,7 @@ impl Dialogue for ImapWatch {
                         self.look(now, out);
                     }
                 }
+                Ok(Some(Event::Answered(_))) if self.client.is_leaving() => return Next::Close,
                 Ok(Some(Event::Answered(false))) => return Next::Fail,
                 Ok(Some(Event::Answered(true))) => self.answered(work, now, out),
                 Err(nonsense) => {
@@ -244,13 +269,28 @@ impl Dialogue for ImapWatch {
     fn ended(self, work: &mut ImapWatchWork, end: End<'_>, now: Instant) {
         self.client.ended(&mut work.recorder, end);
         if self.client.is_open()
+            && self.followed.is_none()
             && let Some(known) = work.known.get_mut(&self.mailbox)
         {
             *known = self.known;
         }
-        if !work.schedule.is_over(now) && end != End::Cut {
-            work.again.push_back(self.mailbox);
+        let done = self
+            .followed
+            .is_some_and(|id| !work.tracker.awaits(id, self.mailbox));
+        if !done && !work.schedule.is_over(now) && end != End::Cut {
+            work.again.push_back((self.mailbox, self.followed));
         }
+    }
+}
+
+impl Upgrade for ImapWatch {
+    fn wants_tls(&self) -> bool {
+        self.client.wants_tls()
+    }
+
+    fn upgraded(&mut self, _work: &mut ImapWatchWork, now: Instant, out: &mut Vec<u8>) -> Next {
+        self.client.upgraded(now, out);
+        Next::Wait
     }
 }
 
@@ -269,6 +309,7 @@ impl ImapWatch {
             return;
         }
         match work.known.get(&self.mailbox) {
+            _ if self.followed.is_some() => self.known = exists.saturating_sub(FOLLOWED_BACK),
             // After a break: what is there now and was not then has become visible meanwhile.
             Some(&known) => self.known = known.min(exists),
             None => {
@@ -339,6 +380,11 @@ impl ImapWatch {
             self.known = self.asked.min(exists);
             let known = self.known;
             self.notices.retain(|(count, _)| *count > known);
+        }
+        if let Some(id) = self.followed
+            && !work.tracker.awaits(id, self.mailbox)
+        {
+            return self.client.leave(now, out);
         }
         if exists > self.known {
             let text = format!(

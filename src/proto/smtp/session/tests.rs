@@ -337,7 +337,9 @@ fn a_body_that_is_shed_is_read_over_and_put_off() {
         driver.receive(head, 8192);
         assert!(driver.session.held_bytes() > 0);
         assert!(driver.session.shed_body());
-        assert_eq!(driver.session.held_bytes(), 0);
+        // The recipients are there until the message has ended.
+        let held = driver.session.held_bytes();
+        assert!((1..1000).contains(&held), "{held}");
         assert!(!driver.session.shed_body(), "nothing is left");
         driver.receive(tail, 8192);
         assert!(codes(&driver.take_output()).ends_with(&[354, 452, 250]));

@@ -167,7 +167,7 @@ pub(super) fn search(
     later(shard, key, async move {
         let bits = (0..texts.len()).filter(|bit| wanted >> bit & 1 == 1);
         let keys: Vec<(usize, Wanted)> = bits.map(|bit| (bit, prepare(&texts[bit]))).collect();
-        let mut search = TextSearch::new();
+        let mut search = TextSearch::default();
         let mut made = Vec::new();
         let mut all = Vec::with_capacity(messages.len());
         for (uid, body_seq) in messages {

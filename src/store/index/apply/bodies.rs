@@ -70,6 +70,12 @@ impl Index {
         if !before.needed() {
             self.segments.add(before.segment, before.charge());
         }
+        if whole
+            && !before.is_live()
+            && let Some(cache) = self.cache_entry(seq)
+        {
+            self.segments.add(cache.segment, cache.charge());
+        }
         // Chunks have no chunks: this ends after one step, whatever the log says.
         if whole && !before.is_live() && before.is_chunked() {
             for chunk in self.chunks_of(seq) {
@@ -88,8 +94,8 @@ impl Index {
             return;
         }
         self.segments.sub(after.segment, after.charge());
-        if whole {
-            self.drop_cache(seq);
+        if whole && let Some(cache) = self.cache_entry(seq) {
+            self.segments.sub(cache.segment, cache.charge());
         }
         if whole && after.is_chunked() {
             for chunk in self.chunks_of(seq) {
@@ -125,32 +131,19 @@ impl Index {
             let body = *body;
             self.segments.sub(body.segment, body.charge());
         }
-        self.release_waiting_caches();
     }
-    /// What is kept beside a body lives as long as that. A record that comes before its body, as
-    /// compaction may leave them, waits for it until [`Index::release_unnamed`].
+    /// What is kept beside a body counts while that is live, whichever of the two comes first.
     pub(super) fn put_cache(&mut self, seq: Sequence, at: Location, body_seq: Sequence) {
         let segment = self.segments.number(at.segment);
         let known = self.cache_entry(body_seq);
-        if let Some(old) = known {
-            let is_other_place = seq == old.seq && self.moves(old.segment, segment);
-            if seq < old.seq || (seq == old.seq && !is_other_place) {
-                return;
+        let is_later = match known {
+            Some(old) if old.seq == seq => {
+                (self.segments.generation(old.segment), old.offset) < (at.segment, at.offset)
             }
-            if seq > old.seq && self.is_covered(seq) {
-                return;
-            }
-        } else if self.is_covered(seq) {
+            known => known.is_none_or(|old| seq > old.seq) && !self.is_covered(seq),
+        };
+        if !is_later {
             return;
-        }
-        match self.body_entry(body_seq) {
-            Some(body) if body.is_live() => {}
-            Some(body) if !body.needed() => return,
-            None if self.is_covered(body_seq) => return,
-            _ => self.waiting_caches.push(body_seq),
-        }
-        if let Some(old) = known {
-            self.segments.sub(old.segment, old.charge());
         }
         let entry = CacheEntry {
             seq,
@@ -158,30 +151,12 @@ impl Index {
             offset: at.offset,
             bytes: at.bytes,
         };
-        self.segments.add(segment, entry.charge());
-        self.active.caches.insert(body_seq, entry);
-    }
-
-    fn drop_cache(&mut self, body_seq: Sequence) {
-        let Some(entry) = self.cache_entry(body_seq).filter(CacheEntry::is_there) else {
-            return;
-        };
-        self.segments.sub(entry.segment, entry.charge());
-        let gone = CacheEntry {
-            segment: NO_SEGMENT,
-            ..entry
-        };
-        self.active.caches.insert(body_seq, gone);
-    }
-
-    /// Whatever waited for a body that has not come is garbage.
-    pub(super) fn release_waiting_caches(&mut self) {
-        for body_seq in std::mem::take(&mut self.waiting_caches) {
-            match self.body_entry(body_seq) {
-                Some(body) if body.is_live() => {}
-                Some(body) if body.needed() => self.waiting_caches.push(body_seq),
-                _ => self.drop_cache(body_seq),
+        if self.body_entry(body_seq).is_some_and(|body| body.is_live()) {
+            if let Some(old) = known {
+                self.segments.sub(old.segment, old.charge());
             }
+            self.segments.add(segment, entry.charge());
         }
+        self.active.caches.insert(body_seq, entry);
     }
 }

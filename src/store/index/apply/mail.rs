@@ -184,7 +184,7 @@ impl Index {
             }
         }
         let mailbox = self.active.at_mut(target.slot);
-        mailbox.kill(&killed, &dead);
+        mailbox.kill(&killed, &dead, seq);
         mailbox.rare_mut().tombstones.insert_all(uids, seq);
         mailbox.last_expunge_ms = mailbox.last_expunge_ms.max(now_ms);
         mailbox.fields.modseq = mailbox.fields.modseq.max(seq);

@@ -15,6 +15,7 @@ mod mail;
 use super::layer::{Entry, Fields, KeyEntry, Slot};
 use super::mailbox::{BoxFields, Mailbox};
 use super::message::Message;
+use super::tombstones::Tombstones;
 use super::usage::{ACCOUNT_BYTES, KEY_BYTES, MAILBOX_BYTES, NO_SEGMENT, RESERVE_BYTES};
 use super::{Change, Index, Location};
 use crate::mail::Address;
@@ -236,15 +237,17 @@ impl Index {
             return;
         };
         let keywords = stack.keywords();
-        let expunged = stack.layers().filter_map(|own| {
-            let tombstones = &own.rare.as_ref()?.tombstones;
-            Some((tombstones.last_uid(seq), tombstones.last_seq(seq)))
-        });
-        let (mut last, mut modseq) = (None, 0);
-        for (uid, own) in expunged {
-            last = last.max(uid);
-            modseq = modseq.max(own.unwrap_or(0));
+        let name: Box<str> = stack.name().into();
+        // What came after it, in a layer that is hidden from now on, too.
+        let mut last = None;
+        let mut tombstones = Tombstones::default();
+        for rare in stack.layers().filter_map(|own| own.rare.as_ref()) {
+            last = last.max(rare.marks.last_uid(seq));
+            tombstones.merge(rare.tombstones.clone());
         }
+        tombstones.drop_to(seq);
+        last = last.max(tombstones.last_uid(seq));
+        let mut modseq = tombstones.last_seq(seq).unwrap_or(0);
         let mut live = Vec::new();
         for message in self.messages_of(target.address, target.id) {
             if message.seq() < seq {
@@ -275,11 +278,16 @@ impl Index {
         fields.modseq = modseq.max(fields.reserve_modseq);
         let mailbox = self.active.at_mut(target.slot);
         mailbox.fields = fields;
+        if !name.is_empty() {
+            mailbox.name = Some(name);
+        }
         mailbox.dead = Vec::new();
         mailbox.hides_below = true;
         if let Some(rare) = &mut mailbox.rare {
-            rare.tombstones.drop_to(seq);
             rare.marks.drop_to(seq);
+        }
+        if !tombstones.is_empty() || mailbox.rare.is_some() {
+            mailbox.rare_mut().tombstones = tombstones;
         }
         if !live.is_empty() {
             mailbox.rare_mut().keywords = Some(keywords);

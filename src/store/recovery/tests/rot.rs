@@ -1,17 +1,20 @@
 //! What rots is told of, and no number that was in it is given again; failed syncs lose nothing
 //! that was acknowledged.
 
+use std::cell::Cell;
+
 use super::*;
+use crate::store::disk::Disk;
 use crate::store::sim::{Operation, SECTOR_BYTES};
 
-/// Files that hold these bytes, with the offset of the first of them.
-fn places_of(disk: &SimDisk, text: &[u8]) -> Vec<(PathBuf, u64)> {
-    let find = |(path, _): (PathBuf, u64)| {
-        let bytes = disk.contents(&path)?;
-        let at = bytes.windows(text.len()).position(|w| w == text)?;
-        Some((path, at as u64))
-    };
-    disk.files().into_iter().filter_map(find).collect()
+/// Makes the sectors unreadable in which these bytes begin, in whatever files.
+fn spoil(disk: &SimDisk, text: &[u8]) {
+    for (path, _) in disk.files() {
+        let bytes = disk.contents(&path).unwrap_or_default();
+        if let Some(at) = bytes.windows(text.len()).position(|w| w == text) {
+            disk.spoil_sector(&path, at as u64);
+        }
+    }
 }
 
 async fn deliver_one(partition: &Log, body: &[u8]) -> Uid {
@@ -28,14 +31,96 @@ fn an_unreadable_last_batch_is_no_end_of_the_log() {
         deliver_one(&partition, &[b'l'; 100]).await
     });
     let disk = disk.crash(Crash::Process);
-    for (path, at) in places_of(&disk, &[b'l'; 100]) {
-        disk.spoil_sector(&path, at);
-    }
+    spoil(&disk, &[b'l'; 100]);
     live(&disk, 2, settings(), move |partition, report| async move {
         assert_eq!(report.damage.len(), 1, "{report:?}");
         assert_eq!(all(&partition, "ann").await.len(), 1);
         assert!(deliver_one(&partition, b"new").await > last.unwrap());
     });
+}
+
+/// A start that cuts damage off the log may be cut short before it has told of it, and so may the
+/// next ones, wherever they are: whoever comes to its end first tells, and nobody after that.
+#[test]
+fn damage_is_told_once_however_many_starts_are_cut_short() {
+    let rotten = |is_missing: bool| {
+        let disk = new_disk(24);
+        live(&disk, 1, settings(), move |partition, _| async move {
+            partition.create_account(account("ann")).await.unwrap();
+            while is_missing && partition.log.borrow().active < 3 {
+                deliver_one(&partition, &[b'x'; 30_000]).await;
+            }
+            deliver_one(&partition, &[b'l'; 100]).await;
+        });
+        let disk = disk.crash(Crash::Process);
+        if is_missing {
+            let path = crate::store::segment::file_path(&dir(), 2);
+            block_on(Disk::remove(&disk, &path)).unwrap();
+            block_on(Disk::sync_dir(&disk, &dir())).unwrap();
+            return disk;
+        }
+        spoil(&disk, &[b'l'; 100]);
+        disk
+    };
+    // What one start reports, `None` when it was cut short before it could; and whether its life
+    // came to its end. Steps of its recovery, and of all of it.
+    let start = |disk: SimDisk, seed, cut| {
+        let (first_step, own) = (disk.steps(), disk.clone());
+        disk.crash_at(cut);
+        let reported = Rc::new(Cell::new(None));
+        let slot = reported.clone();
+        let ended = live(
+            &disk,
+            seed,
+            settings(),
+            move |partition, report| async move {
+                slot.set(Some((report.damage.len(), own.steps() - first_step)));
+                // The background has begun when this is done.
+                let _ = partition.deliver(delivery(&["ann"], b"new")).await;
+                partition.close().await.unwrap();
+            },
+        );
+        disk.crash_at(None);
+        let steps = (
+            reported.get().map(|found| found.1),
+            disk.steps() - first_step,
+        );
+        let reported = reported.get().map(|found| found.0);
+        (disk.crash(Crash::Power), reported, ended.is_some(), steps)
+    };
+    for is_missing in [false, true] {
+        let (_, damages, _, (recovery_steps, all_steps)) = start(rotten(is_missing), 2, None);
+        let recovery_steps = recovery_steps.unwrap();
+        assert!(damages > Some(0));
+        // The last steps of a recovery, and the first behind it, are what matters.
+        let cuts = (1..all_steps).filter(|cut| cut % 17 == 0 || cut.abs_diff(recovery_steps) < 10);
+        let (mut both_cut, mut told) = (0, 0);
+        for first in cuts.chain([all_steps + 100]) {
+            for second in [first, first + 3] {
+                let (disk, one, is_whole, _) = start(rotten(is_missing), 2, Some(first));
+                let (disk, two, ..) = start(disk, 3, Some(second));
+                let (disk, three, ..) = start(disk, 4, None);
+                let (_, four, ..) = start(disk, 5, None);
+                let case = format!("{is_missing} {first} {second}: {one:?} {two:?} {three:?}");
+                assert_eq!(four, Some(0), "{case}");
+                match (one, two) {
+                    (None, None) => {
+                        both_cut += 1;
+                        assert_eq!(three, damages, "{case}");
+                    }
+                    (None, two) => assert_eq!(two, damages, "{case}"),
+                    (one, two) => {
+                        assert_eq!(one, damages, "{case}");
+                        if is_whole {
+                            told += 1;
+                            assert_eq!((two.unwrap_or(0), three), (0, Some(0)), "{case}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(both_cut > 20 && told > 0, "{both_cut} {told}");
+    }
 }
 
 #[test]
@@ -73,9 +158,7 @@ fn numbers_of_a_life_of_which_nothing_is_left_are_not_given_again() {
         messages[1].modseq
     });
     let disk = disk.crash(Crash::Process);
-    for (path, at) in places_of(&disk, &[b'l'; 100]) {
-        disk.spoil_sector(&path, at);
-    }
+    spoil(&disk, &[b'l'; 100]);
     live(&disk, 3, settings(), move |partition, _| async move {
         deliver_one(&partition, b"new").await;
         let (_, messages) = partition.inbox(&address("ann")).unwrap();

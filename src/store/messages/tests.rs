@@ -1,0 +1,312 @@
+//! What sessions do, each thing once, on the simulated disk.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::*;
+use crate::config::SyncLevels;
+use crate::store::disk::Disk as _;
+use crate::store::sim::{Crash, Executor, Outcome, Random, SimDisk, block_on};
+use crate::store::{Account, Delivery, Identity, Settings, UidRun};
+
+const IDENTITY: Identity = Identity {
+    store_id: 5,
+    partition: 1,
+};
+const INBOX: MailboxId = MailboxId::INBOX;
+
+fn ann() -> Address {
+    Address::parse("ann@example.org").unwrap()
+}
+
+fn settings() -> Settings {
+    Settings {
+        sync: SyncLevels::default(),
+        segment_bytes: 8 * 1024 * 1024,
+        reserve_bytes: 0,
+        cleanup_age_ms: 1000,
+    }
+}
+
+fn new_disk() -> SimDisk {
+    let disk = SimDisk::new(3);
+    block_on(async {
+        let dir = PathBuf::from("/p001");
+        Partition::create(disk.clone(), &dir, IDENTITY)
+            .await
+            .unwrap();
+        disk.sync_dir(Path::new("/")).await.unwrap();
+    });
+    disk
+}
+
+/// Opens the partition, makes the account if it is not there, and runs `life`.
+fn live<F: Future<Output = ()> + 'static>(
+    disk: &SimDisk,
+    life: impl FnOnce(Rc<Partition<SimDisk>>) -> F + 'static,
+) {
+    let executor = Executor::new();
+    let (spawner, own) = (executor.clone(), disk.clone());
+    let done = Rc::new(std::cell::Cell::new(false));
+    let is_done = done.clone();
+    executor.spawn(async move {
+        let dir = PathBuf::from("/p001");
+        let opened = Partition::open(own, &dir, IDENTITY, settings(), 0, |_| ()).await;
+        let (partition, _) = opened.unwrap();
+        spawner.spawn(partition.clone().run());
+        if !partition.has_account(&ann()) {
+            let account = Account {
+                address: ann(),
+                password_hash: "hash".to_owned(),
+                quota_bytes: 0,
+            };
+            partition.create_account(account).await.unwrap();
+        }
+        life(partition).await;
+        is_done.set(true);
+    });
+    let outcome = executor.run(&mut Random::new(9), 2_000_000, || done.get());
+    assert_eq!(outcome, Outcome::Done, "it hangs");
+}
+
+fn message(text: &str) -> NewMessage {
+    NewMessage {
+        date_ms: 4,
+        body: text.as_bytes().to_vec(),
+        ..NewMessage::default()
+    }
+}
+
+fn append(mailbox: MailboxId, messages: Vec<NewMessage>) -> Append {
+    Append {
+        mailbox,
+        messages,
+        replaces: None,
+        now_ms: 9,
+    }
+}
+
+fn seen(mode: FlagMode) -> FlagChange {
+    FlagChange {
+        mode,
+        flags: Flags::SEEN,
+        keywords: Vec::new(),
+        unchanged_since: None,
+    }
+}
+
+#[test]
+fn many_messages_come_in_one_batch_and_stay() {
+    let disk = new_disk();
+    live(&disk, |partition| async move {
+        let body = "x".repeat(400);
+        let messages = (0..3000).map(|n| message(&format!("{n} {body}"))).collect();
+        let appended = partition
+            .append(&ann(), append(INBOX, messages))
+            .await
+            .unwrap();
+        assert_eq!(appended.uids, (1..=3000).collect::<Vec<Uid>>());
+    });
+    let disk = disk.crash(Crash::Power);
+    live(&disk, |partition| async move {
+        let view = partition.view(&ann(), INBOX).unwrap();
+        assert_eq!(view.info.exists, 3000);
+        assert_eq!(
+            view.runs,
+            [UidRun {
+                first: 1,
+                last: 3000
+            }]
+        );
+        let bytes = partition.read_from(&ann(), INBOX, 2345, 0, 7).await;
+        assert_eq!(bytes.unwrap(), b"2344 xx");
+    });
+}
+
+#[test]
+fn a_replaced_message_goes_as_the_other_comes() {
+    live(&new_disk(), |partition| async move {
+        let first = append(INBOX, vec![message("old")]);
+        partition.append(&ann(), first).await.unwrap();
+        let mut second = append(INBOX, vec![message("new")]);
+        second.replaces = Some((INBOX, 1));
+        assert_eq!(
+            partition.append(&ann(), second.clone()).await.unwrap().uids,
+            [2]
+        );
+        let info = partition.mailbox_info(&ann(), INBOX).unwrap();
+        assert_eq!((info.exists, info.uid_next), (1, 3));
+        let gone = partition.append(&ann(), second).await;
+        assert!(matches!(gone, Err(StoreError::Missing)), "{gone:?}");
+    });
+}
+
+#[test]
+fn what_has_changed_since_is_left_alone_and_named() {
+    live(&new_disk(), |partition| async move {
+        let both = append(INBOX, vec![message("a"), message("b")]);
+        partition.append(&ann(), both).await.unwrap();
+        let since = partition
+            .mailbox_info(&ann(), INBOX)
+            .unwrap()
+            .highest_modseq;
+        let one = partition
+            .store_flags(&ann(), INBOX, &[1], &seen(FlagMode::Add))
+            .await;
+        let modseq = one.unwrap().modseq.unwrap();
+        let change = FlagChange {
+            unchanged_since: Some(since),
+            ..seen(FlagMode::Replace)
+        };
+        let stored = partition
+            .store_flags(&ann(), INBOX, &[1, 2, 7], &change)
+            .await;
+        let stored = stored.unwrap();
+        assert_eq!((stored.changed, stored.modified), (vec![2], vec![1]));
+        let changed = partition.changed_since(&ann(), INBOX, modseq).unwrap();
+        assert_eq!(changed.iter().map(|m| m.uid).collect::<Vec<_>>(), [2]);
+        let info = partition.mailbox_info(&ann(), INBOX).unwrap();
+        assert_eq!((info.unseen, Some(info.highest_modseq)), (0, stored.modseq));
+        // Nothing to change is no change.
+        let again = partition
+            .store_flags(&ann(), INBOX, &[2], &seen(FlagMode::Add))
+            .await;
+        assert_eq!(again.unwrap(), Stored::default());
+    });
+}
+
+#[test]
+fn a_mailbox_has_so_many_keywords() {
+    live(&new_disk(), |partition| async move {
+        partition
+            .append(&ann(), append(INBOX, vec![message("a")]))
+            .await
+            .unwrap();
+        let with = |keywords: Vec<String>| FlagChange {
+            keywords,
+            ..seen(FlagMode::Replace)
+        };
+        let all: Vec<String> = (0..KEYWORDS_MAX).map(|n| format!("word{n}")).collect();
+        let stored = partition.store_flags(&ann(), INBOX, &[1], &with(all)).await;
+        assert_eq!(stored.unwrap().changed, [1]);
+        let more = with(vec!["one-more".to_owned()]);
+        let refused = partition.store_flags(&ann(), INBOX, &[1], &more).await;
+        assert!(
+            matches!(refused, Err(StoreError::TooMany(_))),
+            "{refused:?}"
+        );
+        // Case does not make another one.
+        let same = with(vec!["WORD3".to_owned()]);
+        partition
+            .store_flags(&ann(), INBOX, &[1], &same)
+            .await
+            .unwrap();
+        let message = partition.message(&ann(), INBOX, 1).unwrap();
+        assert_eq!(message.keywords, 1 << 3);
+        assert_eq!(partition.view(&ann(), INBOX).unwrap().keywords[3], "word3");
+    });
+}
+
+#[test]
+fn a_watch_tells_once_until_it_is_asked() {
+    live(&new_disk(), |partition| async move {
+        let sent = partition.mailbox(&ann(), "sent").err();
+        assert!(matches!(sent, Some(StoreError::Missing)));
+        let sent = partition.mailbox(&ann(), "Sent").unwrap().id;
+        let inbox = partition.watch(&ann(), Some(INBOX), 7).unwrap();
+        let _all = partition.watch(&ann(), None, 8).unwrap();
+        let other = partition.watch(&ann(), Some(sent), 9).unwrap();
+        for _ in 0..2 {
+            let delivered = partition.deliver(Delivery {
+                trace: Vec::new(),
+                body: b"x".to_vec(),
+                stream: None,
+                recipients: vec![ann()],
+                now_ms: 1,
+                once: None,
+            });
+            delivered.await.unwrap();
+        }
+        assert_eq!(partition.notices().await, [7, 8]);
+        partition
+            .append(&ann(), append(sent, vec![message("b")]))
+            .await
+            .unwrap();
+        drop(other);
+        assert_eq!(partition.notices().await, [8]);
+        drop(inbox);
+        partition.expunge(&ann(), &[1], 3).await.unwrap();
+        assert_eq!(partition.notices().await, [8]);
+        partition.close().await.unwrap();
+        assert!(partition.notices().await.is_empty());
+    });
+}
+
+#[test]
+fn what_is_kept_beside_a_body_is_there_as_long_as_that() {
+    let disk = new_disk();
+    live(&disk, |partition| async move {
+        partition
+            .append(&ann(), append(INBOX, vec![message("a")]))
+            .await
+            .unwrap();
+        let sent = partition.mailbox(&ann(), "Sent").unwrap().id;
+        partition
+            .copy(&ann(), (INBOX, sent), &[1], 5)
+            .await
+            .unwrap();
+        let body = partition.message(&ann(), INBOX, 1).unwrap().body_seq;
+        assert_eq!(partition.message(&ann(), sent, 1).unwrap().body_seq, body);
+        assert!(partition.cache(body).await.is_none());
+        let kept = vec![
+            (body, b"envelope".to_vec()),
+            (body + 1, b"nothing's".to_vec()),
+        ];
+        partition.put_caches(kept).await.unwrap();
+        assert_eq!(&*partition.cache(body).await.unwrap(), b"envelope");
+        partition.expunge(&ann(), &[1], 6).await.unwrap();
+        partition.close().await.unwrap();
+    });
+    let disk = disk.crash(Crash::Process);
+    live(&disk, |partition| async move {
+        let sent = partition.mailbox(&ann(), "Sent").unwrap().id;
+        let body = partition.message(&ann(), sent, 1).unwrap().body_seq;
+        assert!(partition.recent_cache(body).is_none());
+        assert_eq!(&*partition.cache(body).await.unwrap(), b"envelope");
+        assert!(partition.cache(body + 1).await.is_none());
+        assert!(partition.recent_cache(body).is_some());
+    });
+}
+
+#[test]
+fn values_end_with_their_account_and_mailbox() {
+    live(&new_disk(), |partition| async move {
+        let made = partition.create_mailbox(&ann(), "a/b", None).await.unwrap();
+        let id = Some(made.id);
+        let value = Some(b"lr".to_vec());
+        partition
+            .put_value(&ann(), id, b"acl/bob", value.clone())
+            .await
+            .unwrap();
+        partition
+            .put_value(&ann(), None, b"x", value.clone())
+            .await
+            .unwrap();
+        partition.set_subscribed(&ann(), "a/b", true).await.unwrap();
+        assert_eq!(partition.value(&ann(), id, b"acl/bob"), value);
+        assert_eq!(partition.subscriptions(&ann()), ["a/b"]);
+        assert_eq!(partition.values(&ann(), id, b"acl/").len(), 1);
+        partition.delete_mailbox(&ann(), made.id).await.unwrap();
+        assert_eq!(partition.subscriptions(&ann()), ["a/b"]);
+        let again = partition.create_mailbox(&ann(), "a/b", None).await.unwrap();
+        assert_ne!(again.id, made.id);
+        assert!(partition.values(&ann(), Some(again.id), b"").is_empty());
+        let account = partition.account(&ann()).unwrap();
+        partition.remove_account(&ann()).await.unwrap();
+        partition.create_account(account).await.unwrap();
+        assert!(partition.value(&ann(), None, b"x").is_none());
+        assert!(partition.subscriptions(&ann()).is_empty());
+        assert!(partition.mailbox(&ann(), "a/b").is_err());
+        assert_eq!(partition.mailboxes(&ann()).unwrap().len(), 6);
+    });
+}

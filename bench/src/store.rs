@@ -8,7 +8,7 @@ use ringpost::store::batch::{self, Head};
 use ringpost::store::index::{Change, Index, Location};
 use ringpost::store::record::encode;
 use ringpost::store::segment::{self, Position};
-use ringpost::store::{Account, Identity};
+use ringpost::store::{Account, Flags, Identity, MailboxId};
 
 /// Messages of one run of [`insert`].
 pub(crate) const INSERTS: u32 = 256;
@@ -37,15 +37,18 @@ pub(crate) fn encode_batch(message: Vec<u8>) -> Box<dyn FnMut()> {
         encode::body(&mut bytes, 1000, &trace, &[], black_box(&message));
         let message_bytes = (trace.len() + message.len()) as u64;
         let date_ms = 1_795_351_035_000;
-        encode::append(
-            &mut bytes,
-            1001,
-            "u123@bench.test",
-            17,
-            1000,
-            message_bytes,
+        let append = encode::Append {
+            address: "u123@bench.test",
+            mailbox: MailboxId::INBOX,
+            uid: 17,
+            body_seq: 1000,
+            bytes: message_bytes,
             date_ms,
-        );
+            saved_ms: date_ms,
+            flags: Flags::NONE,
+            keywords: &[],
+        };
+        encode::append(&mut bytes, 1001, &append);
         let head = Head {
             len: bytes.len() as u32,
             records: 2,
@@ -100,10 +103,14 @@ pub(crate) fn insert() -> Box<dyn FnMut()> {
             let account = &accounts[(number % ACCOUNTS) as usize];
             let append = Change::Append {
                 address: &account.address,
+                mailbox: MailboxId::INBOX,
                 uid: 1 + number / ACCOUNTS,
                 body_seq,
                 bytes: 4300,
                 date_ms: 1_795_351_035_000,
+                saved_ms: 1_795_351_035_000,
+                flags: Flags::NONE,
+                keywords: &[],
             };
             index.apply(next(), at(number, 128), black_box(append));
         }

@@ -29,6 +29,8 @@ use crate::message::{content, identify};
 
 /// Names that are drawn: some are below others.
 const NAMES: [&str; 6] = ["a", "a/b", "a/b/c", "d", "d/b", "Sent"];
+/// Stands for a message whose bytes have rotted: it says so instead of giving others.
+const UNREADABLE: u64 = u64::MAX;
 const WORDS: [&str; 3] = ["$Forwarded", "later", "Work"];
 /// States of one life that a loss of power may bring back where nothing was synced.
 const HISTORY_MAX: usize = 400;
@@ -186,6 +188,7 @@ impl State {
         let same_mail = |a: &Mail, b: &Mail| {
             let known = Mail {
                 uid: b.uid,
+                id: if b.id == UNREADABLE { b.id } else { a.id },
                 ..a.clone()
             };
             known == *b && (renumbered || a.uid.is_none_or(|uid| b.uid == Some(uid)))
@@ -379,11 +382,11 @@ async fn show(
             match read.await {
                 Ok(bytes) => break identify(&bytes).unwrap_or_else(|reason| panic!("{reason}")),
                 Err(StoreError::Read(_)) if fails => {}
-                Err(StoreError::Read(_) | StoreError::Damaged(_)) if rots => break u64::MAX,
+                Err(StoreError::Read(_) | StoreError::Damaged(_)) if rots => break UNREADABLE,
                 Err(error) => panic!("{address} {name} UID {}: {error}", message.uid),
             }
         };
-        if id != u64::MAX {
+        if id != UNREADABLE {
             boxes.bodies.insert(message.body_seq, id);
         }
         if let Some(folder) = shown.folders.get_mut(&name) {
@@ -392,7 +395,7 @@ async fn show(
     }
     for info in &infos {
         let mail = shown.folders[&info.name].mail.clone();
-        if mail.iter().all(|mail| mail.id != u64::MAX) {
+        if mail.iter().all(|mail| mail.id != UNREADABLE) {
             boxes.check_numbers(info, &mail, loose);
         }
     }
@@ -404,7 +407,7 @@ async fn show(
 pub async fn check_recovered(
     partition: &Partition<SimDisk>,
     boxes: &mut Boxes,
-    (fails, told, loose): (bool, bool, bool),
+    (fails, rots, told, loose): (bool, bool, bool, bool),
 ) {
     boxes.bodies.clear();
     if told {
@@ -412,7 +415,7 @@ pub async fn check_recovered(
         // lost mailboxes are not looked after any more.
         boxes.modseqs.clear();
     }
-    let Some(shown) = show(partition, boxes, fails, told, loose).await else {
+    let Some(shown) = show(partition, boxes, fails, rots, loose).await else {
         assert!(loose || told || boxes.is_over, "{} is gone", boxes.address);
         boxes.is_over = true;
         return;

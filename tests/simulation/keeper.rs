@@ -220,7 +220,8 @@ impl Keeper {
             let Some(mut known) = known else { continue };
             let kept = known.clone();
             self.place.boxes.borrow_mut().insert(number, kept);
-            let how = (self.plan.fails, told, self.plan.is_loose());
+            let (fails, rots) = (self.plan.fails, self.plan.rots);
+            let how = (fails, rots, told, self.plan.is_loose());
             boxes::check_recovered(partition, &mut known, how).await;
             self.place.boxes.borrow_mut().insert(number, known);
         }

@@ -148,6 +148,7 @@ impl Conn {
 
     /// Speaks first.
     pub(crate) fn greet(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
+        self.borrow_buffer(shard);
         let now = shard.now();
         let step = guarded(|| self.session.greet(now, &mut self.out));
         self.take_step(step, key, shard, now);
@@ -166,6 +167,7 @@ impl Conn {
             self.receiving = false;
             self.cancelling = false;
         }
+        self.borrow_buffer(shard);
         match result {
             Ok(bytes) if bytes.is_empty() => self.ended = true,
             Ok(bytes) => self.run(bytes, key, shard),
@@ -192,6 +194,7 @@ impl Conn {
         }
         buffer.clear();
         shard.spare(buffer);
+        self.borrow_buffer(shard);
         if self.draining && self.out.is_empty() {
             self.draining = false;
             let now = shard.now();
@@ -206,6 +209,7 @@ impl Conn {
 
     /// The answer to the ask that is out.
     pub(crate) fn answer(&mut self, answer: AnyAnswer, key: ConnKey, shard: &Rc<Shard>) -> Fate {
+        self.borrow_buffer(shard);
         let now = shard.now();
         self.asking = false;
         let (kind, since) = self.asked;
@@ -219,6 +223,7 @@ impl Conn {
     /// Shutdown, or a time-out.
     pub(crate) fn notify(&mut self, event: Event, key: ConnKey, shard: &Rc<Shard>) -> Fate {
         if !self.closing {
+            self.borrow_buffer(shard);
             let now = shard.now();
             let step = guarded(|| self.session.notify(event, now, &mut self.out));
             self.take_step(step, key, shard, now);
@@ -241,6 +246,14 @@ impl Conn {
     /// The session's deadline, unless the shard itself keeps it waiting.
     pub(crate) fn overdue(&self, now: Instant) -> bool {
         !self.asking && self.session.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// A place for what the session writes, used before if there is one. It goes back when nothing
+    /// is written: a connection that waits for its client holds none.
+    fn borrow_buffer(&mut self, shard: &Shard) {
+        if self.out.capacity() == 0 {
+            self.out = shard.fresh_buffer();
+        }
     }
 
     fn may_feed(&self) -> bool {
@@ -356,10 +369,13 @@ impl Conn {
             self.closing = true;
         }
         if !self.sending && !self.out.is_empty() {
-            let bytes = std::mem::replace(&mut self.out, shard.fresh_buffer());
+            let bytes = std::mem::take(&mut self.out);
             self.sending = true;
             self.sending_bytes = bytes.capacity() as u32;
             shard.ring.send(key.token(), self.socket.as_raw_fd(), bytes);
+        }
+        if self.out.is_empty() && self.out.capacity() > 0 {
+            shard.spare(std::mem::take(&mut self.out));
         }
         self.count_memory(shard);
         let quiet = !self.sending && self.out.is_empty() && !self.asking;

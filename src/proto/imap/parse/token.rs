@@ -318,7 +318,7 @@ impl<'a> Tokens<'a> {
             // Written by clients that know no better: a name in UTF-8 without quotes.
             Some(byte) if wanted(byte) || !byte.is_ascii() => {
                 let rest = self.rest();
-                let ends = |byte: &u8| !(wanted(*byte) || !byte.is_ascii());
+                let ends = |byte: &u8| !wanted(*byte) && byte.is_ascii();
                 let length = rest.iter().position(ends).unwrap_or(rest.len());
                 self.at += length;
                 Ok(Cow::Borrowed(&rest[..length]))

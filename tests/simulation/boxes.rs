@@ -586,8 +586,8 @@ impl Client {
         let address = &boxes.address;
         for folder in shown.folders.values() {
             let before = boxes.state.folders.values();
-            let same = before.filter(|old| old.number == folder.number);
-            let Some(old) = same.last() else { continue };
+            let mut same = before.filter(|old| old.number == folder.number);
+            let Some(old) = same.next() else { continue };
             let info = folder
                 .number
                 .map(|n| self.partition.mailbox_info(address, n));
@@ -707,9 +707,7 @@ impl Client {
                     keywords: words.iter().map(|word| (*word).to_owned()).collect(),
                     unchanged_since: None,
                 };
-                let stored = partition
-                    .store_flags(address, mailbox, &uids, &change)
-                    .await;
+                let stored = partition.store_flags(address, mailbox, uids, &change).await;
                 stored.map(drop)
             }
             Wish::Expunge(name, uids) => {

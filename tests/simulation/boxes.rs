@@ -595,6 +595,10 @@ impl Client {
             let Some(since) = modseqs.get(&(info.id, info.validity)) else {
                 continue;
             };
+            assert!(
+                folder.mail == old.mail || info.highest_modseq > *since,
+                "{address}: {info:?} has changed, and had HIGHESTMODSEQ {since} before"
+            );
             let changed = self.partition.changed_since(address, info.id, *since);
             let changed: BTreeSet<Uid> = changed
                 .unwrap_or_else(|error| panic!("{error}"))

@@ -1,6 +1,6 @@
 """Servers under test, each in a scratch folder of its own, pinned, on free loopback ports.
 
-A server has a `name`, the ports that it serves (`smtp`, `lmtp`, `pop3`), `cpu()` in seconds of its
+A server has a `name`, the ports that it serves (`smtp`, `lmtp`, `pop3`, `imap`), `cpu()` in seconds of its
 whole family of processes, and `stop()`. Starting ends the program if the server does not come up.
 """
 
@@ -85,15 +85,15 @@ class Ringpost(Server):
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        self.smtp, self.lmtp, self.pop3, self.http = (free_port() for _ in range(4))
+        self.smtp, self.lmtp, self.pop3, self.imap, self.http = (free_port() for _ in range(5))
         self.data = folder / "data"
         super().__init__(
             name,
             [BIN / "ringpost", "serve", "--data", self.data]
             + ["--smtp", f"127.0.0.1:{self.smtp}", "--lmtp", f"127.0.0.1:{self.lmtp}"]
-            + ["--pop3", f"127.0.0.1:{self.pop3}", "--http", f"127.0.0.1:{self.http}"]
+            + ["--pop3", f"127.0.0.1:{self.pop3}", "--imap", f"127.0.0.1:{self.imap}", "--http", f"127.0.0.1:{self.http}"]
             + ["--processors", ",".join(map(str, cpus)), "--smtp-sessions-max", "100000"]
-            + ["--pop3-sessions-max", "100000", "--lmtp-sessions-max", "100000",
+            + ["--pop3-sessions-max", "100000", "--imap-sessions-max", "100000", "--lmtp-sessions-max", "100000",
                "--messages-max", "1000000", *flags],
             self.smtp,
             cpus,

@@ -24,6 +24,11 @@
 //! (`read`) verify what they return. Beside that (`background`) segments are made ahead,
 //! indexes written (`checkpoint`), expunged space reclaimed (`compact`) and used again (`spare`).
 //!
+//! Every account has an INBOX and mailboxes beside it (`mailboxes`), whose messages come, are marked,
+//! copied, moved and expunged by sessions (`messages`). A change sees those before it that still
+//! wait (`waiting`); sessions that idle are told of what is durable (`notice`). What is made of a
+//! body once is kept beside it (`cache`).
+//!
 //! An empty partition takes about 9 MiB at most: a first segment of 1 MiB, the next one and the
 //! reserve of 4 MiB each (less with smaller segments). Where much mail was expunged, up to two
 //! segments' files are kept for later ones, until space is short.

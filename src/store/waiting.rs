@@ -23,7 +23,7 @@ pub(super) struct WaitingAccount {
     /// It will be there, or not; `None`: as the index says.
     pub exists: Option<bool>,
     /// What only sessions change: none for mail that is just delivered.
-    mailboxes: Option<Box<BTreeMap<MailboxId, WaitingMailbox>>>,
+    mailboxes: BTreeMap<MailboxId, WaitingMailbox>,
 }
 
 /// The same of a mailbox.
@@ -58,13 +58,12 @@ impl WaitingAccount {
 
     /// What waits in a mailbox.
     pub fn mailbox(&self, mailbox: MailboxId) -> Option<&WaitingMailbox> {
-        self.mailboxes.as_ref()?.get(&mailbox)
+        self.mailboxes.get(&mailbox)
     }
 
     /// The same, to be changed.
     pub fn mailbox_mut(&mut self, mailbox: MailboxId) -> &mut WaitingMailbox {
-        let mailboxes = self.mailboxes.get_or_insert_default();
-        mailboxes.entry(mailbox).or_default()
+        self.mailboxes.entry(mailbox).or_default()
     }
 
     /// The next UID of a mailbox; 0: as the index says.
@@ -82,7 +81,7 @@ impl WaitingAccount {
         match change {
             Pended::Append { bytes, .. } => self.bytes = self.bytes.saturating_sub(*bytes),
             Pended::Flags { mailbox, marks, .. } => {
-                let Some(own) = self.mailboxes.as_mut().and_then(|m| m.get_mut(mailbox)) else {
+                let Some(own) = self.mailboxes.get_mut(mailbox) else {
                     return;
                 };
                 for mark in marks {
@@ -92,7 +91,7 @@ impl WaitingAccount {
                 }
             }
             Pended::Expunge { mailbox, uids, .. } => {
-                let Some(own) = self.mailboxes.as_mut().and_then(|m| m.get_mut(mailbox)) else {
+                let Some(own) = self.mailboxes.get_mut(mailbox) else {
                     return;
                 };
                 for uid in uids {

@@ -586,8 +586,8 @@ impl Client {
         let address = &boxes.address;
         for folder in shown.folders.values() {
             let before = boxes.state.folders.values();
-            let same = before.filter(|old| old.number == folder.number);
-            let Some(old) = same.last() else { continue };
+            let mut same = before.filter(|old| old.number == folder.number);
+            let Some(old) = same.next() else { continue };
             let info = folder
                 .number
                 .map(|n| self.partition.mailbox_info(address, n));
@@ -595,6 +595,10 @@ impl Client {
             let Some(since) = modseqs.get(&(info.id, info.validity)) else {
                 continue;
             };
+            assert!(
+                folder.mail == old.mail || info.highest_modseq > *since,
+                "{address}: {info:?} has changed, and had HIGHESTMODSEQ {since} before"
+            );
             let changed = self.partition.changed_since(address, info.id, *since);
             let changed: BTreeSet<Uid> = changed
                 .unwrap_or_else(|error| panic!("{error}"))
@@ -707,9 +711,7 @@ impl Client {
                     keywords: words.iter().map(|word| (*word).to_owned()).collect(),
                     unchanged_since: None,
                 };
-                let stored = partition
-                    .store_flags(address, mailbox, &uids, &change)
-                    .await;
+                let stored = partition.store_flags(address, mailbox, uids, &change).await;
                 stored.map(drop)
             }
             Wish::Expunge(name, uids) => {

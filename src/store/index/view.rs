@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::lookup::Stack;
+use super::mailbox::BoxFields;
 use super::message::Message;
 use super::{Found, Index, Location, runs};
 use crate::mail::Address;
@@ -19,6 +20,16 @@ use crate::store::{
 /// What a mailbox without a record of its name is called.
 fn name_of_lost(id: MailboxId) -> String {
     format!("Recovered {}", id.0)
+}
+
+/// UIDVALIDITY: of a mailbox whose own record was lost, what its number makes it, as that did.
+fn validity_of(id: MailboxId, fields: &BoxFields) -> UidValidity {
+    let first = if id.is_inbox() {
+        1
+    } else {
+        id.0 as UidValidity
+    };
+    fields.validity().max(first).max(1)
 }
 
 impl Stack<'_> {
@@ -173,7 +184,7 @@ impl Index {
             id,
             name,
             special_use: SpecialUse::from_byte(fields.special_use),
-            validity: fields.validity().max(1),
+            validity: validity_of(id, &fields),
             object_id: match id {
                 MailboxId::INBOX => u64::from(fields.put_validity),
                 MailboxId(made_seq) => made_seq,
@@ -190,10 +201,9 @@ impl Index {
     /// UIDVALIDITY and special use as a record must say them that gives a mailbox another name.
     pub fn put_again(&self, address: &Address, id: MailboxId) -> Option<(UidValidity, u8)> {
         let fields = self.shown(address, id)?.fields()?;
-        // What had a record of its own said; of one that was lost, what its number makes it.
-        let validity = match fields.put_validity {
-            0 => (id.0 as UidValidity).max(1),
-            validity => validity,
+        let validity = match id {
+            MailboxId::INBOX => fields.put_validity,
+            MailboxId(made_seq) => (made_seq as UidValidity).max(1),
         };
         Some((validity, fields.special_use))
     }
@@ -303,7 +313,7 @@ impl Index {
         let account = self.fields(address)?;
         Some((
             fields.uid_next,
-            fields.validity().max(1),
+            validity_of(id, &fields),
             account.bytes,
             account.quota_bytes,
         ))
@@ -327,7 +337,7 @@ impl Index {
         let fields = self.shown(address, id)?.fields()?;
         Some(Reserved {
             uid_next: fields.uid_next,
-            validity: fields.validity(),
+            validity: validity_of(id, &fields),
             modseq: fields.modseq,
             forgets: false,
         })

@@ -89,7 +89,7 @@ fn ask(index: &mut Index) {
             index.messages_in(&address, id);
         }
         index.messages_in(&address, INBOX);
-        inbox_state(&index, &address);
+        inbox_state(index, &address);
         for uid in 0..4 {
             index.find(&address, INBOX, uid);
         }

@@ -16,7 +16,7 @@ fn a_first_start_prints_all_that_one_needs_to_try_it() {
     let accounts = server.demo_accounts();
     assert_eq!(accounts.len(), 2, "{}", server.printed);
     let try_lines = server.printed.lines().filter(|line| line.contains("curl "));
-    assert_eq!(try_lines.count(), 3, "{}", server.printed);
+    assert_eq!(try_lines.count(), 4, "{}", server.printed);
 
     let (address, password) = &accounts[0];
     let body = "Subject: one\r\n\r\nHello.\r\n.leading dot\r\n..two\r\nlast";

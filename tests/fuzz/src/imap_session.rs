@@ -67,7 +67,7 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
     let mut asks = 0u32;
     let answer = |ask| {
         asks += 1;
-        let fails = faults & 0x80 != 0 && asks % (u32::from(faults & 7) + 2) == 0;
+        let fails = faults & 0x80 != 0 && asks.is_multiple_of(u32::from(faults & 7) + 2);
         let refusal = || Refusal::Unavailable("disk\r\n".to_owned());
         match ask {
             Ask::Login(_) if fails => Answer::Login(Err(LoginError::Temporary("busy".to_owned()))),

@@ -208,6 +208,9 @@ impl State {
     }
 }
 
+/// HIGHESTMODSEQ of mailboxes.
+type Modseqs = BTreeMap<(MailboxId, UidValidity), Sequence>;
+
 /// What is known of one account.
 #[derive(Debug, Clone)]
 pub struct Boxes {
@@ -224,7 +227,10 @@ pub struct Boxes {
     bodies: BTreeMap<Sequence, u64>,
     uids: BTreeMap<(MailboxId, UidValidity, Uid), u64>,
     validities: BTreeMap<UidValidity, MailboxId>,
-    modseqs: BTreeMap<(MailboxId, UidValidity), Sequence>,
+    modseqs: Modseqs,
+    /// What it showed at the beginning of the life before, and the numbers of then: a client that
+    /// was away asks what has changed since.
+    earlier: Option<(State, Modseqs)>,
     /// An answer was not waited for: nothing is asked for until the next life.
     is_left: bool,
     /// It is gone, as accounts at level 0 can be.
@@ -243,6 +249,7 @@ impl Boxes {
             uids: BTreeMap::new(),
             validities: BTreeMap::new(),
             modseqs: BTreeMap::new(),
+            earlier: None,
             is_left: false,
             is_over: false,
         }
@@ -253,6 +260,7 @@ impl Boxes {
         self.modseqs.clear();
         self.uids.clear();
         self.validities.clear();
+        self.earlier = None;
     }
 
     /// States that it may be in: as it was, and with any of what had no answer, in any order.
@@ -414,6 +422,7 @@ pub async fn check_recovered(
         // What was seen and is lost may be seen to stand for something else nowhere, but numbers of
         // lost mailboxes are not looked after any more.
         boxes.modseqs.clear();
+        boxes.earlier = None;
     }
     let Some(shown) = show(partition, boxes, fails, rots, loose).await else {
         assert!(loose || told || boxes.is_over, "{} is gone", boxes.address);
@@ -429,9 +438,73 @@ pub async fn check_recovered(
         "{} shows\n{shown:?}\nand should show one of\n{possible:#?}",
         boxes.address
     );
+    let mut mail = shown.folders.values().flat_map(|folder| &folder.mail);
+    if loose || mail.any(|mail| mail.id == UNREADABLE) {
+        boxes.earlier = None;
+    } else {
+        let now = (shown.clone(), boxes.modseqs.clone());
+        if let Some((old, modseqs)) = boxes.earlier.replace(now) {
+            check_told(partition, &boxes.address, &old, &shown, &modseqs);
+        }
+    }
     boxes.adopt(shown);
     boxes.is_left = false;
     boxes.history.clear();
+}
+
+/// Who asks what has changed since is told of every difference.
+fn check_told(
+    partition: &Partition<SimDisk>,
+    address: &Address,
+    old: &State,
+    shown: &State,
+    modseqs: &Modseqs,
+) {
+    for folder in shown.folders.values() {
+        let before = old.folders.values();
+        let mut same = before.filter(|old| old.number == folder.number);
+        let Some(old) = same.next() else { continue };
+        let info = folder.number.map(|n| partition.mailbox_info(address, n));
+        let Some(Ok(info)) = info else { continue };
+        let Some(since) = modseqs.get(&(info.id, info.validity)) else {
+            continue;
+        };
+        assert!(
+            folder.mail == old.mail || info.highest_modseq > *since,
+            "{address}: {info:?} has changed, and had HIGHESTMODSEQ {since} before"
+        );
+        let changed = partition.changed_since(address, info.id, *since);
+        let changed: BTreeSet<Uid> = changed
+            .unwrap_or_else(|error| panic!("{error}"))
+            .iter()
+            .map(|message| message.uid)
+            .collect();
+        let vanished = partition.vanished_since(address, info.id, *since);
+        let vanished: BTreeSet<Uid> = vanished
+            .unwrap_or_else(|error| panic!("{error}"))
+            .iter()
+            .flat_map(|run| run.first..=run.last)
+            .collect();
+        for mail in &folder.mail {
+            let uid = mail.uid.expect("it is shown");
+            assert!(!vanished.contains(&uid), "{address}: {uid} is told gone");
+            let is_new = !old.mail.iter().any(|old| old == mail);
+            assert!(
+                !is_new || changed.contains(&uid),
+                "{address} {}: UID {uid} has changed since {since}, which is not told",
+                info.name
+            );
+        }
+        for mail in &old.mail {
+            let is_gone = !folder.mail.iter().any(|now| now.uid == mail.uid);
+            let uid = mail.uid.expect("it was shown");
+            assert!(
+                !is_gone || vanished.contains(&uid),
+                "{address} {}: UID {uid} has vanished since {since}, which is not told",
+                info.name
+            );
+        }
+    }
 }
 
 /// Polls both until both are done.
@@ -566,7 +639,13 @@ impl Client {
             "{} shows\n{shown:?}\nand should show one of\n{possible:#?}",
             boxes.address
         );
-        self.check_told(&boxes, &shown, &before);
+        check_told(
+            &self.partition,
+            &boxes.address,
+            &boxes.state,
+            &shown,
+            &before,
+        );
         if made.len() > 1 {
             // Either may have come first, and a loss of power take back the other alone.
             let between: Vec<State> = made.iter().map(|wish| boxes.state.with(wish)).collect();
@@ -574,63 +653,6 @@ impl Client {
         }
         boxes.adopt(shown);
         self.boxes.borrow_mut().insert(number, boxes);
-    }
-
-    /// Who asks what has changed since is told of every difference.
-    fn check_told(
-        &self,
-        boxes: &Boxes,
-        shown: &State,
-        modseqs: &BTreeMap<(MailboxId, UidValidity), Sequence>,
-    ) {
-        let address = &boxes.address;
-        for folder in shown.folders.values() {
-            let before = boxes.state.folders.values();
-            let mut same = before.filter(|old| old.number == folder.number);
-            let Some(old) = same.next() else { continue };
-            let info = folder
-                .number
-                .map(|n| self.partition.mailbox_info(address, n));
-            let Some(Ok(info)) = info else { continue };
-            let Some(since) = modseqs.get(&(info.id, info.validity)) else {
-                continue;
-            };
-            assert!(
-                folder.mail == old.mail || info.highest_modseq > *since,
-                "{address}: {info:?} has changed, and had HIGHESTMODSEQ {since} before"
-            );
-            let changed = self.partition.changed_since(address, info.id, *since);
-            let changed: BTreeSet<Uid> = changed
-                .unwrap_or_else(|error| panic!("{error}"))
-                .iter()
-                .map(|message| message.uid)
-                .collect();
-            let vanished = self.partition.vanished_since(address, info.id, *since);
-            let vanished: BTreeSet<Uid> = vanished
-                .unwrap_or_else(|error| panic!("{error}"))
-                .iter()
-                .flat_map(|run| run.first..=run.last)
-                .collect();
-            for mail in &folder.mail {
-                let uid = mail.uid.expect("it is shown");
-                assert!(!vanished.contains(&uid), "{address}: {uid} is told gone");
-                let is_new = !old.mail.iter().any(|old| old == mail);
-                assert!(
-                    !is_new || changed.contains(&uid),
-                    "{address} {}: UID {uid} has changed since {since}, which is not told",
-                    info.name
-                );
-            }
-            for mail in &old.mail {
-                let is_gone = !folder.mail.iter().any(|now| now.uid == mail.uid);
-                let uid = mail.uid.expect("it was shown");
-                assert!(
-                    !is_gone || vanished.contains(&uid),
-                    "{address} {}: UID {uid} has vanished since {since}, which is not told",
-                    info.name
-                );
-            }
-        }
     }
 
     fn draw_wish(&self, random: &mut Random, state: &State) -> Option<Wish> {

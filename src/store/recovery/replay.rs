@@ -357,6 +357,16 @@ impl<D: Disk> Recovery<'_, D> {
         let serial = replay.serial;
         let mut is_cut = false;
         let segments: Vec<u64> = waiting.iter().map(|w| w.position.segment).collect();
+        // Does the batch after each stretch say of everything before it that it is durable?
+        let vouched: Vec<bool> = (1..=waiting.len())
+            .map(|after| {
+                let mut later = waiting.iter().skip(after).filter_map(|w| match &w.what {
+                    What::Batch { head, .. } | What::Broken { head, .. } => Some(head.level),
+                    _ => None,
+                });
+                later.next().is_none_or(|level| level > SyncLevel::None)
+            })
+            .collect();
         for (index, waiting) in waiting.into_iter().enumerate() {
             let position = waiting.position;
             let is_last = segments.get(index + 1) != Some(&position.segment);
@@ -388,14 +398,15 @@ impl<D: Disk> Recovery<'_, D> {
                         .await;
                 }
                 // Everything up to here is known to be durable, and what came next went to the
-                // next segment, whose header says that nothing was ever written here.
+                // next segment, whose header says that nothing was ever written here; or its
+                // header is lost, and its first batch was synced, and knew of nothing here.
                 What::Gap { used: 0, .. }
                     if is_last
                         && position == replay.durable
-                        && replay
-                            .ends
-                            .get(&position.segment)
-                            .is_none_or(|end| *end <= position.offset) => {}
+                        && match replay.ends.get(&position.segment) {
+                            Some(end) => *end <= position.offset,
+                            None => vouched[index],
+                        } => {}
                 What::Missing { is_reported } => {
                     if last_batch.is_some_and(|last| index < last) {
                         is_cut = true;

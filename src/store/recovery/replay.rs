@@ -44,6 +44,8 @@ pub(super) struct Replay {
     pub seq_max: Sequence,
     /// The epoch in which that number was written, as far as known.
     pub seq_epoch: u64,
+    /// The number that comes after all that were seen.
+    follows: Sequence,
     /// The last place that anything calls durable.
     pub durable: Position,
     pub waiting: VecDeque<Waiting>,
@@ -73,6 +75,7 @@ impl Replay {
             from,
             seq_max: covers,
             seq_epoch: 0,
+            follows: 0,
             durable: from,
             waiting: VecDeque::new(),
             end: from,
@@ -90,6 +93,7 @@ impl Replay {
     /// The numbers of a batch that is not taken in are used all the same.
     fn skip_numbers(&mut self, head: &Head) {
         let last = head.first_seq.saturating_add(u64::from(head.records));
+        self.follows = self.follows.max(last);
         if last >= self.seq_max {
             (self.seq_max, self.seq_epoch) = (last, head.epoch);
         }
@@ -111,6 +115,7 @@ impl Replay {
     }
 
     fn take(&mut self, position: Position, offset: usize, record: &Record<'_>, epoch: u64) {
+        self.follows = self.follows.max(record.seq.saturating_add(1));
         if record.seq >= self.seq_max {
             (self.seq_max, self.seq_epoch) = (record.seq, epoch);
         }
@@ -214,6 +219,7 @@ impl<D: Disk> Recovery<'_, D> {
         match header {
             Some(header) => {
                 replay.durable = replay.durable.max(header.durable);
+                replay.follows = replay.follows.max(header.seq_next);
                 if header.seq_next >= replay.seq_max {
                     (replay.seq_max, replay.seq_epoch) = (header.seq_next, header.epoch);
                 }
@@ -357,14 +363,16 @@ impl<D: Disk> Recovery<'_, D> {
         let serial = replay.serial;
         let mut is_cut = false;
         let segments: Vec<u64> = waiting.iter().map(|w| w.position.segment).collect();
-        // Does the batch after each stretch say of everything before it that it is durable?
-        let vouched: Vec<bool> = (1..=waiting.len())
+        // The first number and the level of the batch after each stretch.
+        let next_batches: Vec<Option<(Sequence, SyncLevel)>> = (1..=waiting.len())
             .map(|after| {
                 let mut later = waiting.iter().skip(after).filter_map(|w| match &w.what {
-                    What::Batch { head, .. } | What::Broken { head, .. } => Some(head.level),
+                    What::Batch { head, .. } | What::Broken { head, .. } => {
+                        Some((head.first_seq, head.level))
+                    }
                     _ => None,
                 });
-                later.next().is_none_or(|level| level > SyncLevel::None)
+                later.next()
             })
             .collect();
         for (index, waiting) in waiting.into_iter().enumerate() {
@@ -398,14 +406,17 @@ impl<D: Disk> Recovery<'_, D> {
                         .await;
                 }
                 // Everything up to here is known to be durable, and what came next went to the
-                // next segment, whose header says that nothing was ever written here; or its
-                // header is lost, and its first batch was synced, and knew of nothing here.
+                // next segment, whose header says that nothing was ever written here. Or its
+                // header is lost: then its first batch was synced, and knew of nothing here, or
+                // its numbers follow those that were seen.
                 What::Gap { used: 0, .. }
                     if is_last
                         && position == replay.durable
                         && match replay.ends.get(&position.segment) {
                             Some(end) => *end <= position.offset,
-                            None => vouched[index],
+                            None => next_batches[index].is_none_or(|(first, level)| {
+                                level > SyncLevel::None || first <= replay.follows
+                            }),
                         } => {}
                 What::Missing { is_reported } => {
                     if last_batch.is_some_and(|last| index < last) {

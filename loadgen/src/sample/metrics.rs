@@ -78,12 +78,12 @@ impl Endpoint {
             .set_write_timeout(Some(ANSWER_TIME_MAX))
             .map_err(explain)?;
         // In HTTP/1.0 the answer ends with the connection and is never chunked (RFC 9112 §7.1).
-        write!(
-            stream,
+        let request = format!(
             "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: loadgen\r\n\r\n",
             self.path, self.host
-        )
-        .map_err(explain)?;
+        );
+        // In one piece: a server that answers the first line and closes would reset the rest.
+        stream.write_all(request.as_bytes()).map_err(explain)?;
         let mut answer = Vec::new();
         let mut buffer = [0; 16 << 10];
         loop {
@@ -221,8 +221,14 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
-            let mut request = [0; 1000];
-            let _ = stream.read(&mut request);
+            let mut request = Vec::new();
+            let mut buffer = [0; 1000];
+            // What is not read would reset the connection when it is closed.
+            while !request.ends_with(b"\r\n\r\n")
+                && let Ok(count @ 1..) = stream.read(&mut buffer)
+            {
+                request.extend_from_slice(&buffer[..count]);
+            }
             let _ = stream.write_all(answer.as_bytes());
         });
         format!("http://{address}").parse().expect("an endpoint")

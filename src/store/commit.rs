@@ -1,8 +1,8 @@
 //! Group commit: one batch in flight, what arrives meanwhile forms the next. No timers.
 //!
 //! Guarantees: batches are written one after the other; changes become visible, and their callers
-//! hear of them, only when the batch is at its level. A batch that fails makes the partition
-//! read-only, except for lack of space, which it survives.
+//! hear of them, only when the batch is at its level. A batch that fails, or is larger than any
+//! start would believe, makes the partition read-only, except for lack of space, which it survives.
 //! Does not know: what the changes mean, besides applying them.
 
 use std::io;
@@ -190,6 +190,13 @@ impl<D: Disk> Partition<D> {
 
     async fn write(&self, taken: &mut Pending) -> Result<Position, StoreError> {
         self.check_writable()?;
+        if taken.bytes.len() > BATCH_BYTES_MAX {
+            // No start would recognise it, nor what comes behind it: better that nobody was told
+            // that it is there.
+            let bytes = taken.bytes.len();
+            let reason = format!("a batch of {bytes} bytes: at most {BATCH_BYTES_MAX} are read");
+            return Err(self.turn_read_only(&reason));
+        }
         let started = Instant::now();
         let mut must_switch = false;
         loop {

@@ -58,8 +58,9 @@ impl<D: Disk> Partition<D> {
         Ok(())
     }
 
-    /// Waits for room, then encodes. Returns what `encode` does, and the end of the batch if it
-    /// added anything to it.
+    /// Waits for room, then encodes at most so many `bytes`: what is more could make a batch that
+    /// cannot be written. Returns what `encode` does, and the end of the batch if it added anything
+    /// to it; with an error it must not have.
     pub(super) async fn queue<T>(
         &self,
         bytes: usize,
@@ -80,9 +81,12 @@ impl<D: Disk> Partition<D> {
                 return None;
             }
             let encode = encode.take()?;
-            let before = pending.records;
+            let (before, bytes_before) = (pending.records, pending.bytes.len());
             let result = encode(self, &mut pending);
             let added = pending.records > before;
+            let encoded = pending.bytes.len() - bytes_before;
+            debug_assert!(encoded <= bytes, "{encoded} bytes for {bytes}");
+            debug_assert!(!added || result.is_ok(), "refused, and in the batch");
             if added {
                 pending.level = pending.level.max(level);
                 self.probe.queued.add(1);
@@ -205,6 +209,7 @@ impl<D: Disk> Partition<D> {
         let _ = self.settle().await;
         let hash_bytes = wanted.password_hash.as_ref().map_or(0, String::len);
         let stored_bytes = self.account(address).map_or(0, |a| a.password_hash.len());
+        let asked_of = self.index.borrow().account_validity(address);
         let bytes = SMALL_BYTES + address.as_str().len() + hash_bytes.max(stored_bytes);
         let level = self.settings.sync.database;
         self.mutate(bytes, level, Space::Gives, |this, pending| {
@@ -218,6 +223,10 @@ impl<D: Disk> Partition<D> {
             let (None, Some(validity), Some(mut account)) = (is_changing, state, account) else {
                 return Err(StoreError::Missing);
             };
+            // While room was waited for, another account may have come in place of this one.
+            if asked_of != Some(validity) {
+                return Err(StoreError::Missing);
+            }
             wanted.apply_to(&mut account);
             let change = Pended::PutAccount {
                 account: account.clone(),

@@ -33,8 +33,8 @@ impl<D: Disk> Partition<D> {
         check_keywords(&change.keywords)?;
         let mut stored = Stored::default();
         for part in sorted(uids).chunks(FLAGS_MAX) {
-            let words = KEYWORDS_MAX * (KEYWORD_BYTES_MAX + 2);
-            let bytes = SMALL_BYTES + address.as_str().len() + words + part.len() * MARK_BYTES;
+            let marks = part.len() * MARK_BYTES;
+            let bytes = SMALL_BYTES + address.as_str().len() + WORDS_BYTES_MAX + marks;
             let level = self.settings.sync.store;
             let done = self.mutate(bytes, level, Space::Gives, |this, pending| {
                 this.add_flags(pending, address, mailbox, (part, change))

@@ -23,11 +23,15 @@ use super::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, MailboxId, MessageInfo, NewMessage,
     Sequence, StoreError, Stored, StreamId, Uid, UidValidity, same_keyword,
 };
-use crate::limits::{BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX};
+use crate::limits::{
+    ADDRESS_BYTES_MAX, BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX,
+};
 use crate::mail::Address;
 
 /// UIDs that one expunge or flags record holds at most.
 pub(super) const UIDS_MAX: usize = 65_536;
+/// Bytes that the keywords of one record take at most.
+const WORDS_BYTES_MAX: usize = KEYWORDS_MAX * (KEYWORD_BYTES_MAX + 2);
 
 /// What an append record needs besides its mailbox.
 struct Arrival {

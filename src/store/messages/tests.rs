@@ -1,10 +1,15 @@
 //! What sessions do, each thing once, on the simulated disk.
 
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use super::*;
 use crate::config::SyncLevels;
+use crate::limits::BATCH_BYTES_MAX;
+use crate::store::commit::Pending;
 use crate::store::disk::Disk as _;
 use crate::store::sim::{Crash, Executor, Outcome, Random, SimDisk, block_on};
 use crate::store::{Account, Delivery, Identity, Settings, UidRun};
@@ -95,6 +100,35 @@ fn seen(mode: FlagMode) -> FlagChange {
     }
 }
 
+/// Asks for both at once, for `a` first.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut of_a, mut of_b) = (None, None);
+    poll_fn(move |context| {
+        if of_a.is_none()
+            && let Poll::Ready(value) = a.as_mut().poll(context)
+        {
+            of_a = Some(value);
+        }
+        if of_b.is_none()
+            && let Poll::Ready(value) = b.as_mut().poll(context)
+        {
+            of_b = Some(value);
+        }
+        if of_a.is_none() || of_b.is_none() {
+            return Poll::Pending;
+        }
+        Poll::Ready(of_a.take().zip(of_b.take()).unwrap())
+    })
+    .await
+}
+
+/// As many keywords as a mailbox has, as long as they can be.
+fn longest_keywords() -> Vec<String> {
+    let word = |n| format!("{n:0width$}", width = KEYWORD_BYTES_MAX);
+    (0..KEYWORDS_MAX).map(word).collect()
+}
+
 #[test]
 fn many_messages_come_in_one_batch_and_stay() {
     let disk = new_disk();
@@ -120,6 +154,61 @@ fn many_messages_come_in_one_batch_and_stay() {
         );
         let bytes = partition.read_from(&ann(), INBOX, 2345, 0, 7).await;
         assert_eq!(bytes.unwrap(), b"2344 xx");
+    });
+}
+
+#[test]
+fn copies_fit_into_batches_whatever_keywords_are_on_their_way() {
+    let disk = new_disk();
+    live(&disk, |partition| async move {
+        let messages = (0..400).map(|n| message(&format!("{n}"))).collect();
+        let appended = partition.append(&ann(), append(INBOX, messages)).await;
+        let uids = appended.unwrap().uids;
+        let archive = partition.mailbox(&ann(), "Archive").unwrap().id;
+        let marked = FlagChange {
+            keywords: longest_keywords(),
+            ..seen(FlagMode::Add)
+        };
+        let address = ann();
+        let (stored, copied) = both(
+            partition.store_flags(&address, INBOX, &uids, &marked),
+            partition.copy(&address, (INBOX, archive), &uids, 3),
+        )
+        .await;
+        assert_eq!(stored.unwrap().changed.len(), 400);
+        assert_eq!(copied.unwrap().pairs.len(), 400);
+    });
+    let disk = disk.crash(Crash::Power);
+    live(&disk, |partition| async move {
+        let archive = partition.mailbox(&ann(), "Archive").unwrap();
+        assert_eq!((archive.exists, archive.unseen), (400, 0));
+        let last = partition.message(&ann(), archive.id, 400).unwrap();
+        assert_eq!(last.keywords, u64::MAX);
+    });
+}
+
+#[test]
+fn what_no_start_would_read_is_not_acknowledged() {
+    let disk = new_disk();
+    live(&disk, |partition| async move {
+        partition.put(b"one".to_vec(), Some(vec![1])).await.unwrap();
+        let mut batch = Pending::new();
+        let (key, value) = (b"two".to_vec(), Some(vec![2; BATCH_BYTES_MAX]));
+        let (seq, offset) = (partition.next_seq(), batch.bytes.len());
+        encode::key(&mut batch.bytes, seq, &key, value.as_deref());
+        batch.push(seq, offset, Pended::Key { key, value });
+        let refused = partition.commit(&mut batch).await;
+        assert!(
+            matches!(refused, Err(StoreError::ReadOnly(_))),
+            "{refused:?}"
+        );
+        let after = partition.put(b"one".to_vec(), None).await;
+        assert!(matches!(after, Err(StoreError::ReadOnly(_))), "{after:?}");
+    });
+    let disk = disk.crash(Crash::Power);
+    live(&disk, |partition| async move {
+        assert_eq!(partition.get(b"one"), Some(vec![1]));
+        assert_eq!(partition.get(b"two"), None);
     });
 }
 

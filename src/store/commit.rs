@@ -46,7 +46,7 @@ pub(super) struct Pending {
     pub changes: Vec<Entry>,
     /// Mutations that wait for it.
     pub waiting: i64,
-    /// Something in it was made from what the batch in flight says: it goes where that one goes.
+    /// Something in it was decided by what the batch in flight says: it goes where that one goes.
     pub builds_on_flight: bool,
     /// When the first record came; `None`: it is empty.
     pub since: Option<Instant>,
@@ -81,13 +81,10 @@ impl Pending {
         (self.bytes.len() + bytes) as u64 <= most || self.records == 0
     }
 
-    /// Records below this number are in flight, or were.
-    pub fn first_waiting(&self) -> Sequence {
-        if self.records > 0 {
-            self.first_seq
-        } else {
-            Sequence::MAX
-        }
+    /// What comes next was decided on the word of this record, which is in this batch or the one in
+    /// flight.
+    pub fn rests_on(&mut self, seq: Sequence) {
+        self.builds_on_flight |= self.records == 0 || seq < self.first_seq;
     }
 
     /// Takes in the record that was encoded from `offset` on.

@@ -82,6 +82,7 @@ impl<D: Disk> Partition<D> {
             }
             let encode = encode.take()?;
             let (before, bytes_before) = (pending.records, pending.bytes.len());
+            let builds_on_flight = pending.builds_on_flight;
             let result = encode(self, &mut pending);
             let added = pending.records > before;
             let encoded = pending.bytes.len() - bytes_before;
@@ -93,12 +94,17 @@ impl<D: Disk> Partition<D> {
                 pending.waiting += 1;
                 self.probe.queued_bytes.set(pending.bytes.len() as i64);
                 self.work.notify();
+            } else {
+                pending.builds_on_flight = builds_on_flight;
             }
             Some(result.map(|value| (value, added.then(|| pending.done.clone()))))
         };
         self.line.pass(attempt).await
     }
 
+    /// As [`Partition::queue`], and resolves when that is durable. So it is when nothing was added:
+    /// that something is there already, gone, or as wanted may be the word of a batch that waits, and
+    /// is not said before that is durable.
     pub(super) async fn mutate<T>(
         &self,
         bytes: usize,
@@ -106,11 +112,17 @@ impl<D: Disk> Partition<D> {
         space: Space,
         encode: impl FnOnce(&Self, &mut Pending) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let (value, done) = self.queue(bytes, level, space, encode).await?;
-        if let Some(done) = done {
-            done.wait().await?;
+        match self.queue(bytes, level, space, encode).await {
+            Ok((value, Some(done))) => done.wait().await.map(|()| value),
+            Ok((value, None)) => self.settled(Ok(value)).await,
+            Err(error) => self.settled(Err(error)).await,
         }
-        Ok(value)
+    }
+
+    /// An answer that changes nothing, once everything that it may rest on is durable.
+    pub(super) async fn settled<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.settle().await?;
+        answer
     }
 
     /// Adds a record that `write` encodes, with its change.
@@ -419,14 +431,8 @@ impl<D: Disk> Partition<D> {
         let added = self.mutate(bytes, level, Space::Takes, |this, pending| {
             Ok(this.add_delivery(pending, delivery, chunks))
         });
-        match added.await? {
-            Some(results) => Ok(results),
-            None => {
-                // The first attempt may be in flight still; only what is durable is repeated.
-                self.settle().await?;
-                Ok((0..recipients).map(|_| Ok(0)).collect())
-            }
-        }
+        let results = added.await?;
+        Ok(results.unwrap_or_else(|| (0..recipients).map(|_| Ok(0)).collect()))
     }
 
     /// The chunks of a stream, all written.

@@ -33,8 +33,8 @@ pub(super) struct WaitingMailbox {
     uid_next: Uid,
     /// Its end waits.
     pub is_removed: bool,
-    /// Messages whose expunge waits, and how often.
-    pub expunged: FxHashMap<Uid, u32>,
+    /// Messages whose expunge waits, and the number of the latest record that has it.
+    pub expunged: FxHashMap<Uid, Sequence>,
     /// Flags that wait, the latest of each message.
     pub marks: FxHashMap<Uid, WaitingMark>,
     /// Keywords that the mailbox may not have yet.
@@ -95,11 +95,8 @@ impl WaitingAccount {
                     return;
                 };
                 for uid in uids {
-                    if let Some(count) = own.expunged.get_mut(uid) {
-                        *count -= 1;
-                        if *count == 0 {
-                            own.expunged.remove(uid);
-                        }
+                    if own.expunged.get(uid) == Some(&seq) {
+                        own.expunged.remove(uid);
                     }
                 }
             }

@@ -61,8 +61,13 @@ impl<D: Disk> Partition<D> {
         } else {
             self.bytes_of(address, from, &uids)
         };
+        let room = self.check_room(address, to, total, 0);
+        if room.is_err() {
+            // Perhaps for what waits.
+            self.settle().await?;
+        }
         let mut copied = Copied {
-            validity: self.check_room(address, to, total, 0)?,
+            validity: room?,
             pairs: Vec::with_capacity(uids.len()),
         };
         let level = self.settings.sync.message.max(self.settings.sync.store);
@@ -112,7 +117,7 @@ impl<D: Disk> Partition<D> {
         let mut found: Vec<Current> = Vec::new();
         let mut taken = 0;
         for uid in uids {
-            if let Some(message) = self.current(address, from, *uid, &names) {
+            if let Some(message) = self.current(pending, address, (from, *uid), &names) {
                 let words = message.keywords.iter().map(|word| word.len() + 2);
                 bytes += SMALL_BYTES + address.as_str().len() + words.sum::<usize>() + 4;
                 // The first fits: room for one with all keywords was asked for.
@@ -130,12 +135,8 @@ impl<D: Disk> Partition<D> {
         }
         let words = found.iter().flat_map(|m| &m.keywords).map(|word| &**word);
         self.check_words(address, to, words)?;
-        let in_flight_below = pending.first_waiting();
         let mut pairs = Vec::with_capacity(found.len());
         for message in found {
-            if message.waits_since.is_some_and(|seq| seq < in_flight_below) {
-                pending.builds_on_flight = true;
-            }
             let arrival = Arrival {
                 body_seq: message.info.body_seq,
                 bytes: message.info.bytes,

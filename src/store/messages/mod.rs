@@ -2,7 +2,8 @@
 //!
 //! What waits in the log for its batch is taken into account (`waiting`): a message whose expunge
 //! waits is neither copied nor moved, so that none is doubled and no body outlives its last name;
-//! flags are added to those that wait. Only durable messages are seen otherwise.
+//! flags are added to those that wait. Only durable messages are seen otherwise. An answer that rests
+//! on what waits is given when that is durable, even if it changes nothing.
 //!
 //! On failure: a batch that could not be written takes those with it that were built on it.
 
@@ -118,7 +119,7 @@ impl<D: Disk> Partition<D> {
                 .sum();
             let freed = match replaces {
                 Some((from, uid)) => {
-                    let old = this.copyable(address, from, uid);
+                    let old = this.copyable(pending, address, from, uid);
                     old.ok_or(StoreError::Missing)?.bytes
                 }
                 None => 0,
@@ -298,16 +299,24 @@ impl<D: Disk> Partition<D> {
         uid
     }
 
-    /// A message that is there and will be, as far as what waits says.
-    fn copyable(&self, address: &Address, mailbox: MailboxId, uid: Uid) -> Option<MessageInfo> {
-        let accounts = self.accounts.borrow();
-        if let Some(account) = accounts.get(address)
-            && (!account.keeps(mailbox)
-                || account
-                    .mailbox(mailbox)
-                    .is_some_and(|waiting| waiting.expunged.contains_key(&uid)))
-        {
-            return None;
+    /// A message that is there and will be, as far as what waits says. What is done in `pending`
+    /// with the answer rests on that.
+    fn copyable(
+        &self,
+        pending: &mut Pending,
+        address: &Address,
+        mailbox: MailboxId,
+        uid: Uid,
+    ) -> Option<MessageInfo> {
+        if let Some(account) = self.accounts.borrow().get(address) {
+            if !account.keeps(mailbox) {
+                return None;
+            }
+            let waiting = account.mailbox(mailbox);
+            if let Some(seq) = waiting.and_then(|waiting| waiting.expunged.get(&uid)) {
+                pending.rests_on(*seq);
+                return None;
+            }
         }
         let found = self.index.borrow().find(address, mailbox, uid)?;
         Some(found.info)
@@ -321,23 +330,20 @@ impl<D: Disk> Partition<D> {
         uids: Vec<Uid>,
         now_ms: u64,
     ) -> Sequence {
-        {
-            let mut accounts = self.accounts.borrow_mut();
-            let account = accounts.entry(address.clone()).or_default();
-            let waiting = account.mailbox_mut(mailbox);
-            for uid in &uids {
-                *waiting.expunged.entry(*uid).or_default() += 1;
-            }
-        }
         let change = Pended::Expunge {
             address: address.clone(),
             mailbox,
             uids: uids.clone(),
             now_ms,
         };
-        self.add(pending, change, |out, seq| {
+        let seq = self.add(pending, change, |out, seq| {
             encode::expunge(out, seq, address.as_str(), mailbox, &uids, now_ms);
-        })
+        });
+        let mut accounts = self.accounts.borrow_mut();
+        let account = accounts.entry(address.clone()).or_default();
+        let waiting = account.mailbox_mut(mailbox);
+        waiting.expunged.extend(uids.iter().map(|uid| (*uid, seq)));
+        seq
     }
 
     /// Expunges messages, in one record (more for very many); the number of the last one. UIDs that

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -11,7 +11,9 @@ use crate::config::SyncLevels;
 use crate::limits::BATCH_BYTES_MAX;
 use crate::store::commit::Pending;
 use crate::store::disk::Disk as _;
-use crate::store::sim::{Crash, Executor, Outcome, Random, SimDisk, block_on};
+use crate::store::sim::{
+    Crash, Executor, Operation, Outcome, Random, SimDisk, block_on, yield_now,
+};
 use crate::store::{Account, Delivery, Identity, Settings, UidRun};
 
 const IDENTITY: Identity = Identity {
@@ -123,6 +125,19 @@ async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (
     .await
 }
 
+/// Lets it run until it waits; it must.
+async fn begin<F: Future>(mut future: Pin<&mut F>) {
+    let is_ready = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await;
+    assert!(!is_ready, "there is nothing that it waits for");
+}
+
+/// Waits until a batch is in flight, and nothing behind it.
+async fn in_flight(partition: &Partition<SimDisk>) {
+    while partition.in_flight.borrow().is_none() || partition.pending.borrow().records > 0 {
+        yield_now().await;
+    }
+}
+
 /// As many keywords as a mailbox has, as long as they can be.
 fn longest_keywords() -> Vec<String> {
     let word = |n| format!("{n:0width$}", width = KEYWORD_BYTES_MAX);
@@ -161,7 +176,7 @@ fn many_messages_come_in_one_batch_and_stay() {
 fn copies_fit_into_batches_whatever_keywords_are_on_their_way() {
     let disk = new_disk();
     live(&disk, |partition| async move {
-        let messages = (0..400).map(|n| message(&format!("{n}"))).collect();
+        let messages = (0..300).map(|n| message(&format!("{n}"))).collect();
         let appended = partition.append(&ann(), append(INBOX, messages)).await;
         let uids = appended.unwrap().uids;
         let archive = partition.mailbox(&ann(), "Archive").unwrap().id;
@@ -175,14 +190,14 @@ fn copies_fit_into_batches_whatever_keywords_are_on_their_way() {
             partition.copy(&address, (INBOX, archive), &uids, 3),
         )
         .await;
-        assert_eq!(stored.unwrap().changed.len(), 400);
-        assert_eq!(copied.unwrap().pairs.len(), 400);
+        assert_eq!(stored.unwrap().changed.len(), 300);
+        assert_eq!(copied.unwrap().pairs.len(), 300);
     });
     let disk = disk.crash(Crash::Power);
     live(&disk, |partition| async move {
         let archive = partition.mailbox(&ann(), "Archive").unwrap();
-        assert_eq!((archive.exists, archive.unseen), (400, 0));
-        let last = partition.message(&ann(), archive.id, 400).unwrap();
+        assert_eq!((archive.exists, archive.unseen), (300, 0));
+        let last = partition.message(&ann(), archive.id, 300).unwrap();
         assert_eq!(last.keywords, u64::MAX);
     });
 }
@@ -209,6 +224,133 @@ fn what_no_start_would_read_is_not_acknowledged() {
     live(&disk, |partition| async move {
         assert_eq!(partition.get(b"one"), Some(vec![1]));
         assert_eq!(partition.get(b"two"), None);
+    });
+}
+
+/// Every second change finds what it wants on its way, and must not say so before it is durable.
+#[test]
+fn what_changes_nothing_is_answered_when_it_is_durable() {
+    live(&new_disk(), |partition| async move {
+        let (partition, address) = (&partition, &ann());
+        let messages = (1..=6).map(|n| message(&format!("{n}"))).collect();
+        let all = append(INBOX, messages);
+        partition.append(address, all).await.unwrap();
+        let archive = partition.mailbox(address, "Archive").unwrap().id;
+        let find = |uid| partition.message(address, INBOX, uid);
+
+        let stored = seen(FlagMode::Add);
+        let again = async {
+            let again = partition.store_flags(address, INBOX, &[1], &stored).await;
+            assert!(find(1).unwrap().flags.has(Flags::SEEN), "{again:?}");
+            assert_eq!(again.unwrap(), Stored::default());
+        };
+        let one = partition.store_flags(address, INBOX, &[1], &stored);
+        both(one, again).await.0.unwrap();
+
+        let since = find(2).unwrap().modseq;
+        let condition = FlagChange {
+            unchanged_since: Some(since),
+            ..seen(FlagMode::Replace)
+        };
+        let again = async {
+            let again = partition.store_flags(address, INBOX, &[2], &condition);
+            assert_eq!(again.await.unwrap().modified, [2]);
+            assert!(find(2).unwrap().modseq > since);
+        };
+        let one = partition.store_flags(address, INBOX, &[2], &condition);
+        both(one, again).await.0.unwrap();
+
+        let again = async {
+            let again = partition.copy(address, (INBOX, archive), &[3], 5).await;
+            assert!(find(3).is_err(), "{again:?}");
+            assert!(again.unwrap().pairs.is_empty());
+        };
+        both(partition.expunge(address, &[3], 5), again)
+            .await
+            .0
+            .unwrap();
+
+        let again = async {
+            let again = partition.move_to(address, (INBOX, archive), &[4], 5).await;
+            assert!(find(4).is_err(), "{again:?}");
+            assert!(again.unwrap().pairs.is_empty());
+        };
+        let one = partition.move_to(address, (INBOX, archive), &[4], 5);
+        both(one, again).await.0.unwrap();
+
+        let mut replacing = append(INBOX, vec![message("new")]);
+        replacing.replaces = Some((INBOX, 5));
+        let again = async {
+            let again = partition.append(address, replacing).await;
+            assert!(find(5).is_err(), "{again:?}");
+            assert!(matches!(again, Err(StoreError::Missing)), "{again:?}");
+        };
+        both(partition.expunge(address, &[5], 5), again)
+            .await
+            .0
+            .unwrap();
+
+        let bob = Account {
+            address: Address::parse("bob@example.org").unwrap(),
+            ..partition.account(address).unwrap()
+        };
+        let again = async {
+            let again = partition.create_account(bob.clone()).await;
+            assert!(partition.has_account(&bob.address), "{again:?}");
+            assert!(matches!(again, Err(StoreError::Exists)), "{again:?}");
+        };
+        both(partition.create_account(bob.clone()), again)
+            .await
+            .0
+            .unwrap();
+
+        let again = async {
+            let again = partition.set_subscribed(address, "x", true).await;
+            assert_eq!(partition.subscriptions(address), ["x"], "{again:?}");
+        };
+        both(partition.set_subscribed(address, "x", true), again)
+            .await
+            .0
+            .unwrap();
+    });
+}
+
+#[test]
+fn what_rests_on_a_batch_fails_with_it() {
+    let disk = new_disk();
+    let own = disk.clone();
+    live(&disk, |partition| async move {
+        let messages = (1..=3).map(|n| message(&format!("{n}"))).collect();
+        let all = append(INBOX, messages);
+        partition.append(&ann(), all).await.unwrap();
+        let archive = partition.mailbox(&ann(), "Archive").unwrap().id;
+        let (address, stored) = (ann(), seen(FlagMode::Add));
+        // What is made on the word of a batch in flight says so, and nothing else does.
+        let mut expunge = pin!(partition.expunge(&address, &[1], 5));
+        begin(expunge.as_mut()).await;
+        in_flight(&partition).await;
+        let mut nothing = pin!(partition.copy(&address, (INBOX, archive), &[1], 5));
+        begin(nothing.as_mut()).await;
+        assert!(!partition.pending.borrow().builds_on_flight);
+        let mut other = pin!(partition.store_flags(&address, INBOX, &[2], &stored));
+        begin(other.as_mut()).await;
+        assert!(!partition.pending.borrow().builds_on_flight);
+        let mut copy = pin!(partition.copy(&address, (INBOX, archive), &[1, 3], 5));
+        begin(copy.as_mut()).await;
+        assert!(partition.pending.borrow().builds_on_flight);
+        expunge.await.unwrap();
+        assert!(nothing.await.unwrap().pairs.is_empty());
+        assert_eq!(other.await.unwrap().changed, [2]);
+        assert_eq!(copy.await.unwrap().pairs, [(3, 1)]);
+        // And so does the answer that nothing is to be done.
+        own.fail_at(Operation::Write, 0);
+        let (one, again) = both(
+            partition.store_flags(&address, INBOX, &[3], &stored),
+            partition.store_flags(&address, INBOX, &[3], &stored),
+        )
+        .await;
+        assert!(matches!(one, Err(StoreError::ReadOnly(_))), "{one:?}");
+        assert!(matches!(again, Err(StoreError::ReadOnly(_))), "{again:?}");
     });
 }
 

@@ -318,12 +318,12 @@ impl<D: Disk> Partition<D> {
                 address: address.clone(),
                 mailbox,
             };
-            this.add(pending, change, |out, seq| {
+            let seq = this.add(pending, change, |out, seq| {
                 encode::remove_mailbox(out, seq, address.as_str(), mailbox);
             });
             let mut accounts = this.accounts.borrow_mut();
             let account = accounts.entry(address.clone()).or_default();
-            account.mailbox_mut(mailbox).is_removed = true;
+            account.mailbox_mut(mailbox).remove(seq);
             Ok(())
         })
         .await?;

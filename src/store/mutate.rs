@@ -150,16 +150,22 @@ impl<D: Disk> Partition<D> {
         seq
     }
 
-    /// The account will be there once everything that waits is durable.
-    fn will_exist(&self, address: &Address) -> bool {
-        let pending = self.accounts.borrow().get(address).and_then(|a| a.exists);
-        pending.unwrap_or_else(|| self.index.borrow().has_account(address))
+    /// The account will be there once everything that waits is durable. What is done in `pending`
+    /// with the answer rests on that.
+    fn will_exist(&self, pending: &mut Pending, address: &Address) -> bool {
+        let waiting = self.accounts.borrow().get(address).and_then(|a| a.exists());
+        match waiting {
+            Some(waiting) => {
+                pending.rests_on(waiting.seq);
+                waiting.exists
+            }
+            None => self.index.borrow().has_account(address),
+        }
     }
 
-    fn set_exists(&self, address: &Address, exists: bool) {
+    fn set_exists(&self, address: &Address, seq: Sequence, exists: bool) {
         if let Some(entry) = self.accounts.borrow_mut().get_mut(address) {
-            entry.exists = Some(exists);
-            entry.uid_next = u32::from(exists);
+            entry.set_exists(seq, exists);
         }
     }
 
@@ -176,7 +182,7 @@ impl<D: Disk> Partition<D> {
             + account.password_hash.len();
         let level = self.settings.sync.database;
         self.mutate(bytes, level, Space::Takes, |this, pending| {
-            if this.will_exist(&account.address) {
+            if this.will_exist(pending, &account.address) {
                 return Err(StoreError::Exists);
             }
             // Numbers of records never repeat, so an account that was removed and made again
@@ -187,10 +193,10 @@ impl<D: Disk> Partition<D> {
                 account: account.clone(),
                 validity,
             };
-            this.add(pending, change, |out, seq| {
+            let seq = this.add(pending, change, |out, seq| {
                 encode::put_account(out, seq, validity, &account);
             });
-            this.set_exists(&address, true);
+            this.set_exists(&address, seq, true);
             for special_use in special_uses {
                 let name = special_use.name();
                 // Damage may have taken an account away, and left its mailboxes.
@@ -231,7 +237,7 @@ impl<D: Disk> Partition<D> {
             };
             // An account that is not durable yet is not visible yet; and what is visible is not the
             // one that will be there while its end, and perhaps another one, are on their way.
-            let is_changing = this.accounts.borrow().get(address).and_then(|a| a.exists);
+            let is_changing = this.accounts.borrow().get(address).and_then(|a| a.exists());
             let (None, Some(validity), Some(mut account)) = (is_changing, state, account) else {
                 return Err(StoreError::Missing);
             };
@@ -261,16 +267,16 @@ impl<D: Disk> Partition<D> {
         let level = self.settings.sync.database;
         let keys = self.account_keys(address);
         self.mutate(bytes, level, Space::Gives, |this, pending| {
-            if !this.will_exist(address) || !this.has_account(address) {
+            if !this.will_exist(pending, address) || !this.has_account(address) {
                 return Err(StoreError::Missing);
             }
             let change = Pended::RemoveAccount {
                 address: address.clone(),
             };
-            this.add(pending, change, |out, seq| {
+            let seq = this.add(pending, change, |out, seq| {
                 encode::remove_account(out, seq, address.as_str());
             });
-            this.set_exists(address, false);
+            this.set_exists(address, seq, false);
             Ok(())
         })
         .await?;
@@ -476,7 +482,7 @@ impl<D: Disk> Partition<D> {
         let results: Vec<RecipientResult> = delivery
             .recipients
             .iter()
-            .map(|address| self.assign_uid(address, bytes))
+            .map(|address| self.assign_uid(pending, address, bytes))
             .collect();
         if results.iter().any(Result::is_ok) {
             let change = Pended::Body {
@@ -524,16 +530,18 @@ impl<D: Disk> Partition<D> {
     }
 
     /// Gives the next UID of an INBOX to a message of so many bytes; counts as a waiting change.
-    fn assign_uid(&self, address: &Address, bytes: u64) -> RecipientResult {
+    fn assign_uid(&self, pending: &mut Pending, address: &Address, bytes: u64) -> RecipientResult {
         let index = self.index.borrow();
         let mut accounts = self.accounts.borrow_mut();
         let waiting = accounts.get(address);
+        if let Some(waiting) = waiting.and_then(|entry| entry.exists()) {
+            pending.rests_on(waiting.seq);
+            if !waiting.exists {
+                return Err(StoreError::Missing);
+            }
+        }
         let room = index.inbox_room(address);
-        let (Some((uid_next, used, quota_bytes)), None | Some(true)) =
-            (room, waiting.and_then(|entry| entry.exists))
-        else {
-            return Err(StoreError::Missing);
-        };
+        let (uid_next, used, quota_bytes) = room.ok_or(StoreError::Missing)?;
         let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
         let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
         if quota_bytes != 0 && used > quota_bytes {

@@ -111,6 +111,7 @@ impl<D: Disk> Partition<D> {
             .entry(address.clone())
             .or_default()
             .mailbox_mut(mailbox);
+        waiting.note_keywords(seq, &words);
         for (uid, (flags, keywords)) in waiting_marks {
             let mark = WaitingMark {
                 seq,

@@ -202,8 +202,8 @@ impl<D: Disk> Partition<D> {
         Ok(validity)
     }
 
-    /// These keywords have a bit in the mailbox, or can get one. The record that has them must
-    /// follow at once.
+    /// These keywords have a bit in the mailbox, or can get one. Who adds a record that has them notes
+    /// them ([`super::waiting::WaitingMailbox::note_keywords`]).
     fn check_words<'a>(
         &self,
         address: &Address,
@@ -215,29 +215,21 @@ impl<D: Disk> Partition<D> {
             return Ok(());
         }
         let mut known = self.index.borrow().keywords(address, mailbox);
-        let mut accounts = self.accounts.borrow_mut();
-        let mut fresh: Vec<Box<str>> = Vec::new();
+        let accounts = self.accounts.borrow();
         let waiting = accounts.get(address).and_then(|a| a.mailbox(mailbox));
-        for word in waiting.iter().flat_map(|waiting| &waiting.keywords) {
+        for word in waiting.iter().flat_map(|waiting| waiting.keywords()) {
             if !known.iter().any(|own| same_keyword(own, word)) {
                 known.push(word.clone());
             }
         }
         for word in words {
-            let is_known = known
-                .iter()
-                .chain(&fresh)
-                .any(|own| same_keyword(own, word));
-            if !is_known {
-                fresh.push(word.into());
+            if known.iter().any(|own| same_keyword(own, word)) {
+                continue;
             }
-        }
-        if known.len() + fresh.len() > KEYWORDS_MAX {
-            return Err(StoreError::TooMany("keywords"));
-        }
-        if !fresh.is_empty() {
-            let account = accounts.entry(address.clone()).or_default();
-            account.mailbox_mut(mailbox).keywords.extend(fresh);
+            if known.len() >= KEYWORDS_MAX {
+                return Err(StoreError::TooMany("keywords"));
+            }
+            known.push(word.into());
         }
         Ok(())
     }
@@ -252,13 +244,9 @@ impl<D: Disk> Partition<D> {
     ) -> Uid {
         let durable = self.index.borrow().room(address, mailbox);
         let uid = {
-            let mut accounts = self.accounts.borrow_mut();
-            let account = accounts.entry(address.clone()).or_default();
-            account.bytes += arrival.bytes;
-            let next = account.uid_next_mut(mailbox);
-            let uid = durable.map_or(1, |(uid_next, ..)| uid_next).max(*next);
-            *next = uid.saturating_add(1);
-            uid
+            let accounts = self.accounts.borrow();
+            let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
+            durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting)
         };
         let Arrival {
             body_seq,
@@ -282,7 +270,7 @@ impl<D: Disk> Partition<D> {
                 keywords,
             })),
         };
-        self.add(pending, change, |out, seq| {
+        let seq = self.add(pending, change, |out, seq| {
             let message = encode::Append {
                 address: address.as_str(),
                 mailbox,
@@ -296,6 +284,13 @@ impl<D: Disk> Partition<D> {
             };
             encode::append(out, seq, &message);
         });
+        let mut accounts = self.accounts.borrow_mut();
+        let account = accounts.entry(address.clone()).or_default();
+        account.bytes += bytes;
+        account.give_uid(mailbox, uid, seq);
+        if !words.is_empty() {
+            account.mailbox_mut(mailbox).note_keywords(seq, &words);
+        }
         uid
     }
 

@@ -355,6 +355,50 @@ fn what_rests_on_a_batch_fails_with_it() {
 }
 
 #[test]
+fn an_account_made_anew_under_steady_deliveries_is_used() {
+    live(&new_disk(), |partition| async move {
+        let (address, account) = (ann(), partition.account(&ann()).unwrap());
+        let deliver = || {
+            partition.deliver(Delivery {
+                trace: Vec::new(),
+                body: b"x".to_vec(),
+                stream: None,
+                recipients: vec![ann()],
+                now_ms: 1,
+                once: None,
+            })
+        };
+        let mut earlier = pin!(deliver());
+        begin(earlier.as_mut()).await;
+        in_flight(&partition).await;
+        let mut remove = pin!(partition.remove_account(&address));
+        let mut create = pin!(partition.create_account(account.clone()));
+        begin(remove.as_mut()).await;
+        begin(create.as_mut()).await;
+        earlier.await.unwrap();
+        in_flight(&partition).await;
+        let mut later = pin!(deliver());
+        begin(later.as_mut()).await;
+        remove.await.unwrap();
+        create.await.unwrap();
+        assert!(partition.in_flight.borrow().is_some());
+        let expunged = partition.expunge(&address, &[1], 5).await;
+        assert!(expunged.is_ok(), "{expunged:?}");
+        assert!(later.await.unwrap()[0].is_ok());
+        // One that is made while the end of the other is in flight comes only if that does.
+        let mut remove = pin!(partition.remove_account(&address));
+        begin(remove.as_mut()).await;
+        in_flight(&partition).await;
+        let mut create = pin!(partition.create_account(account.clone()));
+        begin(create.as_mut()).await;
+        assert!(partition.pending.borrow().builds_on_flight);
+        remove.await.unwrap();
+        create.await.unwrap();
+        assert!(partition.has_account(&address));
+    });
+}
+
+#[test]
 fn a_replaced_message_goes_as_the_other_comes() {
     live(&new_disk(), |partition| async move {
         let first = append(INBOX, vec![message("old")]);

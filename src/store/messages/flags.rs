@@ -82,8 +82,9 @@ impl<D: Disk> Partition<D> {
                     words.push(word.clone());
                     words.len() - 1
                 });
-                // Every word has, or gets, a bit of the mailbox: there are no more than it has.
-                bits |= 1u64.checked_shl(place as u32).unwrap_or(0);
+                // A mailbox has no more bits than that, and each of them gets one.
+                let bit = 1u64.checked_shl(place as u32);
+                bits |= bit.ok_or(StoreError::TooMany("keywords"))?;
             }
             marks.push(NewMark {
                 uid,

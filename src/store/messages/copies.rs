@@ -15,12 +15,16 @@ const _: () =
 
 impl<D: Disk> Partition<D> {
     /// Copies messages into another mailbox, or the same: each shares its body with the original.
-    /// What is gone already is passed over. Resolves when that is durable; very many are copied in
-    /// several steps.
+    /// What is gone already is passed over. Resolves when that is durable.
+    ///
+    /// More than about 4000 are copied in several steps, which others see one after the other, and of
+    /// which a crash may leave the first ones. After an error nothing of them stays (RFC 9051
+    /// §6.4.7): room for all is asked for before the first step, and what was copied before a later
+    /// one failed is expunged again, unless the partition cannot be written any more.
     ///
     /// # Errors
-    /// `Missing`: no such account or mailbox; `OverQuota`, `TooMany` keywords: nothing was copied;
-    /// `Full`, `ReadOnly`, `Closing`.
+    /// `Missing`: no such account or mailbox; `OverQuota`, `TooMany` keywords; `Full`, `ReadOnly`,
+    /// `Closing`.
     pub async fn copy(
         &self,
         address: &Address,
@@ -33,10 +37,11 @@ impl<D: Disk> Partition<D> {
     }
 
     /// As [`Partition::copy`], and each message leaves the mailbox where it was in the batch in
-    /// which it comes to the other: at no time is it in both, or in none.
+    /// which it comes to the other: at no time is it in both, or in none. Of several steps, those
+    /// before an error stay: what has moved has moved.
     ///
     /// # Errors
-    /// The same.
+    /// The same; quota does not matter.
     pub async fn move_to(
         &self,
         address: &Address,
@@ -56,18 +61,14 @@ impl<D: Disk> Partition<D> {
         moves: bool,
     ) -> Result<Copied, StoreError> {
         let uids = sorted(uids);
-        let total = if moves {
-            0
-        } else {
-            self.bytes_of(address, from, &uids)
-        };
-        let room = self.check_room(address, to, total, 0);
+        let room = self.check_transfer(address, (from, to), &uids, moves).await;
         if room.is_err() {
             // Perhaps for what waits.
             self.settle().await?;
         }
+        let (validity, words) = room?;
         let mut copied = Copied {
-            validity: room?,
+            validity,
             pairs: Vec::with_capacity(uids.len()),
         };
         let level = self.settings.sync.message.max(self.settings.sync.store);
@@ -79,24 +80,63 @@ impl<D: Disk> Partition<D> {
             // what is promised is a guess, and a step takes as many as fit into that.
             let part = &rest[..rest.len().min(COPIES_MAX)];
             let plain = SMALL_BYTES + address.as_str().len() + 4;
-            let bytes = 2 * plain + WORDS_BYTES_MAX + part.len() * plain;
+            let bytes = 2 * plain + WORDS_BYTES_MAX + part.len() * (plain + words);
             let bytes = bytes.min(COPIES_BYTES_MAX);
             let step = self.mutate(bytes, level, space, |this, pending| {
                 this.add_copies(pending, address, (from, to), (part, bytes, now_ms, moves))
             });
-            let (pairs, taken) = step.await?;
-            copied.pairs.extend(pairs);
-            rest = &rest[taken..];
+            match step.await {
+                Ok((pairs, taken)) => {
+                    copied.pairs.extend(pairs);
+                    rest = &rest[taken..];
+                }
+                Err(error) => {
+                    if !moves && !copied.pairs.is_empty() {
+                        let made: Vec<Uid> = copied.pairs.iter().map(|(_, uid)| *uid).collect();
+                        // Why the copy failed is what counts, not whether this does, too.
+                        let _ = self.expunge_from(address, to, &made, now_ms).await;
+                    }
+                    return Err(error);
+                }
+            }
         }
         Ok(copied)
     }
 
-    fn bytes_of(&self, address: &Address, mailbox: MailboxId, uids: &[Uid]) -> u64 {
-        let index = self.index.borrow();
-        let found = uids
-            .iter()
-            .filter_map(|uid| index.find(address, mailbox, *uid));
-        found.map(|found| found.info.bytes).sum()
+    /// There is room for all of them, as far as what is durable says: UIDVALIDITY of the mailbox they
+    /// go to, and the bytes that the keywords of each need, on the average. Each step looks again.
+    async fn check_transfer(
+        &self,
+        address: &Address,
+        (from, to): (MailboxId, MailboxId),
+        uids: &[Uid],
+        moves: bool,
+    ) -> Result<(UidValidity, usize), StoreError> {
+        let (mut total, mut found) = (0, 0);
+        let mut counts = [0; KEYWORDS_MAX];
+        for (number, part) in uids.chunks(COPIES_MAX).enumerate() {
+            if number > 0 {
+                yield_now().await;
+            }
+            let index = self.index.borrow();
+            for uid in part {
+                let Some(message) = index.find(address, from, *uid) else {
+                    continue;
+                };
+                (total, found) = (total + message.info.bytes, found + 1);
+                let mut bits = message.info.keywords;
+                while bits != 0 {
+                    counts[bits.trailing_zeros() as usize] += 1;
+                    bits &= bits - 1;
+                }
+            }
+        }
+        let validity = self.check_room(address, to, total, if moves { total } else { 0 })?;
+        let names = self.index.borrow().keywords(address, from);
+        let used = names.iter().zip(counts).filter(|(_, count)| *count > 0);
+        self.check_words(address, to, used.clone().map(|(word, _)| &**word))?;
+        let bytes: usize = used.map(|(word, count)| (word.len() + 2) * count).sum();
+        Ok((validity, bytes.div_ceil(found.max(1))))
     }
 
     /// As many of them, from the first on, as fit into so many bytes of the batch: their pairs, and

@@ -19,6 +19,7 @@ use super::disk::Disk;
 use super::mutate::{SMALL_BYTES, Space};
 use super::partition::Partition;
 use super::record::{self, MARK_BYTES, NewMark, encode};
+use super::wait::yield_now;
 use super::waiting::WaitingMark;
 use super::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, MailboxId, MessageInfo, NewMessage,

@@ -14,7 +14,7 @@ use crate::store::disk::Disk as _;
 use crate::store::sim::{
     Crash, Executor, Operation, Outcome, Random, SimDisk, block_on, yield_now,
 };
-use crate::store::{Account, Delivery, Identity, Settings, UidRun};
+use crate::store::{Account, AccountChange, Delivery, Identity, Settings, UidRun};
 
 const IDENTITY: Identity = Identity {
     store_id: 5,
@@ -395,6 +395,63 @@ fn an_account_made_anew_under_steady_deliveries_is_used() {
         remove.await.unwrap();
         create.await.unwrap();
         assert!(partition.has_account(&address));
+    });
+}
+
+#[test]
+fn a_copy_in_several_steps_is_whole_or_undone() {
+    live(&new_disk(), |partition| async move {
+        let messages = (0..5000).map(|_| message("x")).collect();
+        let appended = partition.append(&ann(), append(INBOX, messages)).await;
+        let uids = appended.unwrap().uids;
+        let ids = ["Archive", "Sent"].map(|name| partition.mailbox(&ann(), name).unwrap().id);
+        let [archive, sent] = ids;
+        // What the last one needs is known before the first is copied.
+        let with = |keywords: Vec<String>| FlagChange {
+            keywords,
+            ..seen(FlagMode::Add)
+        };
+        let one = NewMessage {
+            keywords: longest_keywords(),
+            ..message("y")
+        };
+        let many = append(archive, vec![one]);
+        partition.append(&ann(), many).await.unwrap();
+        let other = with(vec!["other".to_owned()]);
+        let stored = partition.store_flags(&ann(), INBOX, &[5000], &other).await;
+        stored.unwrap();
+        let refused = partition.copy(&ann(), (INBOX, archive), &uids, 3).await;
+        assert!(
+            matches!(refused, Err(StoreError::TooMany(_))),
+            "{refused:?}"
+        );
+        let info = partition.mailbox_info(&ann(), archive).unwrap();
+        assert_eq!((info.exists, info.uid_next), (1, 2));
+        let refused = partition.move_to(&ann(), (INBOX, archive), &uids, 3).await;
+        assert!(
+            matches!(refused, Err(StoreError::TooMany(_))),
+            "{refused:?}"
+        );
+        assert_eq!(partition.mailbox_info(&ann(), INBOX).unwrap().exists, 5000);
+        // What comes between two steps takes the room of the second.
+        let quota = AccountChange {
+            quota_bytes: Some(10_001),
+            ..AccountChange::default()
+        };
+        partition.update_account(&ann(), quota).await.unwrap();
+        let large = append(INBOX, vec![message(&"z".repeat(500))]);
+        let address = ann();
+        let (copied, appended) = both(partition.copy(&address, (INBOX, sent), &uids, 3), async {
+            yield_now().await;
+            partition.append(&address, large).await
+        })
+        .await;
+        assert!(matches!(copied, Err(StoreError::OverQuota)), "{copied:?}");
+        assert_eq!(appended.unwrap().uids, [5001]);
+        let info = partition.mailbox_info(&ann(), sent).unwrap();
+        assert_eq!((info.exists, info.bytes), (0, 0));
+        assert!(info.uid_next > 4000, "{info:?}");
+        assert_eq!(partition.used_bytes(&ann()), 5501);
     });
 }
 

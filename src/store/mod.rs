@@ -84,6 +84,8 @@ pub use probe::Probe;
 
 /// A message's number in its mailbox, never given twice under one [`UidValidity`].
 pub type Uid = u32;
+/// No message gets this number or a higher one: UIDNEXT, too, is a number (RFC 9051 §2.3.1.1).
+pub(crate) const UID_END: Uid = Uid::MAX;
 /// Changes when the UIDs of a mailbox had to start anew.
 pub type UidValidity = u32;
 /// Number of a record in its partition's log; also its MODSEQ.
@@ -137,6 +139,9 @@ pub enum StoreError {
     /// More mailboxes or keywords than there may be.
     #[error("too many {0}")]
     TooMany(&'static str),
+    /// All UIDs of the mailbox were given: what it holds can be moved to another one.
+    #[error("the mailbox has no UID left: move its messages to another mailbox")]
+    NoUid,
     /// A mailbox cannot be named so.
     #[error("{0}")]
     Name(#[from] NameError),

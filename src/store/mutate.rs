@@ -10,7 +10,7 @@ use super::record::{self, encode};
 use super::wait::Done;
 use super::{
     Account, AccountChange, Delivery, Flags, MailboxId, QUEUE_PARTITION, RecipientResult,
-    SITE_PARTITION, Sequence, SpecialUse, StoreError, StreamId, Uid, UidValidity,
+    SITE_PARTITION, Sequence, SpecialUse, StoreError, StreamId, UID_END, Uid, UidValidity,
 };
 use crate::config::SyncLevel;
 use crate::mail::Address;
@@ -520,6 +520,9 @@ impl<D: Disk> Partition<D> {
             return Err(StoreError::Missing);
         };
         let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
+        if uid == UID_END {
+            return Err(StoreError::NoUid);
+        }
         let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
         if quota_bytes != 0 && used > quota_bytes {
             return Err(StoreError::OverQuota);

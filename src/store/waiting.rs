@@ -67,6 +67,14 @@ impl WaitingAccount {
     }
 
     /// The next UID of a mailbox; 0: as the index says.
+    pub fn uid_next(&self, mailbox: MailboxId) -> Uid {
+        if mailbox.is_inbox() {
+            return self.uid_next;
+        }
+        self.mailbox(mailbox).map_or(0, |own| own.uid_next)
+    }
+
+    /// The same, to be changed.
     pub fn uid_next_mut(&mut self, mailbox: MailboxId) -> &mut Uid {
         if mailbox.is_inbox() {
             &mut self.uid_next

@@ -339,7 +339,7 @@ impl Index {
             uid_next: fields.uid_next,
             validity: validity_of(id, &fields),
             modseq: fields.modseq,
-            forgets: false,
+            changed_floor: fields.changed_floor,
         })
     }
 

@@ -103,6 +103,7 @@ impl<D: Disk> Partition<D> {
         if found.is_empty() {
             return Ok(Vec::new());
         }
+        self.check_uids(address, to, found.len())?;
         let words = found.iter().flat_map(|m| &m.keywords).map(|word| &**word);
         self.check_words(address, to, words)?;
         let in_flight_below = pending.first_waiting();

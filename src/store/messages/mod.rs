@@ -21,7 +21,7 @@ use super::record::{self, MARK_BYTES, NewMark, encode};
 use super::waiting::WaitingMark;
 use super::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, MailboxId, MessageInfo, NewMessage,
-    Sequence, StoreError, Stored, StreamId, Uid, UidValidity, same_keyword,
+    Sequence, StoreError, Stored, StreamId, UID_END, Uid, UidValidity, same_keyword,
 };
 use crate::limits::{BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX};
 use crate::mail::Address;
@@ -58,7 +58,7 @@ impl<D: Disk> Partition<D> {
     /// that it names are gone afterwards, whatever the outcome.
     ///
     /// # Errors
-    /// `Missing`: no such account, mailbox, stream, or message to be replaced; `OverQuota`,
+    /// `Missing`: no such account, mailbox, stream, or message to be replaced; `OverQuota`, `NoUid`,
     /// `TooMany` keywords; `TooLarge` when the entries of all messages, about 170 bytes each, do
     /// not fit into one batch of the log; `Full`, `ReadOnly`, `Closing`.
     pub async fn append(
@@ -124,6 +124,7 @@ impl<D: Disk> Partition<D> {
                 .iter()
                 .flat_map(|m| &m.keywords)
                 .map(String::as_str);
+            this.check_uids(address, mailbox, messages.len())?;
             this.check_words(address, mailbox, words)?;
             let mut uids = Vec::with_capacity(messages.len());
             for (message, chunks) in messages.iter().zip(&chunks) {
@@ -197,6 +198,23 @@ impl<D: Disk> Partition<D> {
         Ok(validity)
     }
 
+    /// So many messages more can get a UID.
+    fn check_uids(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        count: usize,
+    ) -> Result<(), StoreError> {
+        let durable = self.index.borrow().room(address, mailbox);
+        let accounts = self.accounts.borrow();
+        let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
+        let next = durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting);
+        match (UID_END - next) as usize {
+            left if left < count => Err(StoreError::NoUid),
+            _ => Ok(()),
+        }
+    }
+
     /// These keywords have a bit in the mailbox, or can get one. The record that has them must
     /// follow at once.
     fn check_words<'a>(
@@ -252,6 +270,7 @@ impl<D: Disk> Partition<D> {
             account.bytes += arrival.bytes;
             let next = account.uid_next_mut(mailbox);
             let uid = durable.map_or(1, |(uid_next, ..)| uid_next).max(*next);
+            debug_assert!(uid < UID_END, "check_uids has seen that there are enough");
             *next = uid.saturating_add(1);
             uid
         };

@@ -361,12 +361,13 @@ impl Index {
         let own = &mut self.active.at_mut(target.slot).fields;
         own.uid_next = own.uid_next.max(reserved.uid_next);
         own.modseq = own.modseq.max(reserved.modseq);
-        if reserved.forgets {
-            own.changed_floor = own.changed_floor.max(seq);
-        }
-        if reserved.forgets || !is_whole {
-            own.vanished_floor = own.vanished_floor.max(seq);
-        }
+        own.changed_floor = own.changed_floor.max(reserved.changed_floor);
+        let vanished_floor = if is_whole {
+            reserved.changed_floor
+        } else {
+            seq
+        };
+        own.vanished_floor = own.vanished_floor.max(vanished_floor);
         if has_reserve && seq < fields.reserve_seq {
             return;
         }

@@ -317,7 +317,7 @@ impl World {
                     uid_next: own.uid_next + random.below(4) as u32,
                     validity: own.validity + random.below(2) as u32,
                     modseq: own.modseq + random.below(2),
-                    forgets: false,
+                    changed_floor: 0,
                 };
                 self.validity = self.validity.max(reserved.validity);
                 let place = self.write(random, Record::Reserve(number, id, reserved));

@@ -1,0 +1,155 @@
+//! What a start makes of mailboxes: MODSEQs and UIDs that clients have seen stay what they were.
+
+use super::*;
+use crate::store::disk::Disk as _;
+use crate::store::record::Reserved;
+use crate::store::recovery::rewrite::moved_on;
+use crate::store::{Append, FlagChange, FlagMode, Flags, MailboxId, NewMessage};
+
+const INBOX: MailboxId = MailboxId::INBOX;
+
+fn message(text: &str) -> NewMessage {
+    NewMessage {
+        body: text.as_bytes().to_vec(),
+        ..NewMessage::default()
+    }
+}
+
+fn append(messages: Vec<NewMessage>) -> Append {
+    Append {
+        mailbox: INBOX,
+        messages,
+        replaces: None,
+        now_ms: 9,
+    }
+}
+
+fn mark(flags: Flags) -> FlagChange {
+    FlagChange {
+        mode: FlagMode::Add,
+        flags,
+        keywords: Vec::new(),
+        unchanged_since: None,
+    }
+}
+
+/// Mailbox changes are not synced.
+fn unsynced() -> Settings {
+    let mut settings = settings();
+    settings.sync.store = SyncLevel::None;
+    settings
+}
+
+#[test]
+fn flags_that_were_shown_and_lost_are_told_of_as_a_change() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let disk = new_disk(seed);
+        let seen = live(&disk, seed, unsynced(), |partition, _| async move {
+            let ann = address("ann");
+            partition.create_account(account("ann")).await.unwrap();
+            let messages = vec![message("a"), message("b")];
+            partition.append(&ann, append(messages)).await.unwrap();
+            let change = mark(Flags::SEEN);
+            let stored = partition.store_flags(&ann, INBOX, &[1], &change);
+            let modseq = stored.await.unwrap().modseq.unwrap();
+            let info = partition.mailbox_info(&ann, INBOX).unwrap();
+            assert_eq!(info.highest_modseq, modseq);
+            (modseq, info.validity)
+        });
+        let (modseq, validity) = seen.unwrap();
+        let disk = disk.crash(Crash::Power);
+        let was_lost = live(
+            &disk,
+            seed,
+            unsynced(),
+            move |partition, report| async move {
+                assert!(!report.clean);
+                let ann = address("ann");
+                let info = partition.mailbox_info(&ann, INBOX).unwrap();
+                assert!(info.highest_modseq >= modseq, "it went back");
+                // The UIDs were synced with their messages: they stay, and are not told anew.
+                assert_eq!((info.validity, info.uid_next), (validity, 3));
+                let is_seen = partition
+                    .message(&ann, INBOX, 1)
+                    .unwrap()
+                    .flags
+                    .has(Flags::SEEN);
+                let changed = partition.changed_since(&ann, INBOX, modseq).unwrap();
+                let is_told = changed.iter().any(|message| message.uid == 1);
+                assert!(is_seen || is_told, "nobody learns that the flag is gone");
+                !is_seen
+            },
+        );
+        lost += u32::from(was_lost.unwrap());
+    }
+    assert!(lost > 0, "no loss of power took the flags away");
+}
+
+#[test]
+fn a_start_skips_no_uid_that_is_not_there() {
+    let known = |uid_next| Reserved {
+        uid_next,
+        validity: 7,
+        modseq: 3,
+        changed_floor: 0,
+    };
+    let of = |reserved: Reserved| (reserved.uid_next, reserved.validity);
+    assert_eq!(of(moved_on(known(5), Some(100), 50)), (105, 7));
+    assert_eq!(of(moved_on(known(5), None, 50)), (5, 50));
+    let last = Uid::MAX - 50;
+    // What is lost may have had any number up to there.
+    assert_eq!(of(moved_on(known(last), Some(100), 50)), (last, 50));
+    assert_eq!(of(moved_on(known(Uid::MAX), Some(0), 50)), (Uid::MAX, 7));
+}
+
+#[test]
+fn what_may_be_lost_is_told_of_by_a_compacted_log_without_its_index() {
+    let disk = new_disk(11);
+    let seen = live(&disk, 11, unsynced(), |partition, _| async move {
+        let ann = address("ann");
+        partition.create_account(account("ann")).await.unwrap();
+        let kept = append(vec![message("kept")]);
+        partition.append(&ann, kept).await.unwrap();
+        partition.mailbox_info(&ann, INBOX).unwrap().highest_modseq
+    });
+    let modseq = seen.unwrap();
+    let disk = disk.crash(Crash::Power);
+    live(&disk, 12, unsynced(), move |partition, report| async move {
+        assert!(!report.clean);
+        let ann = address("ann");
+        let text = "x".repeat(40_000);
+        for _ in 0..40 {
+            let large = append(vec![message(&text)]);
+            let uids = partition.append(&ann, large).await.unwrap().uids;
+            partition.expunge(&ann, &uids, 5).await.unwrap();
+        }
+        let reclaimed = partition.expire_now().await.unwrap();
+        assert!(reclaimed.freed_bytes > 1_000_000, "{reclaimed:?}");
+        let changed = partition.changed_since(&ann, INBOX, modseq).unwrap();
+        assert!(changed.iter().any(|message| message.uid == 1));
+        partition.close().await.unwrap();
+    });
+    block_on(async {
+        let mut removed = 0;
+        for entry in disk.read_dir(&dir()).await.unwrap() {
+            if entry.path.extension().is_some_and(|kind| kind == "idx") {
+                disk.remove(&entry.path).await.unwrap();
+                removed += 1;
+            }
+        }
+        assert_eq!(removed, 1);
+    });
+    live(&disk, 13, unsynced(), move |partition, _| async move {
+        let ann = address("ann");
+        let changed = partition.changed_since(&ann, INBOX, modseq).unwrap();
+        assert!(
+            changed.iter().any(|message| message.uid == 1),
+            "{changed:?}"
+        );
+        // And nothing more than before to those who have heard of it.
+        let info = partition.mailbox_info(&ann, INBOX).unwrap();
+        let changed = partition.changed_since(&ann, INBOX, info.highest_modseq);
+        assert_eq!(changed.unwrap(), []);
+    });
+}

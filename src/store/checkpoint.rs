@@ -22,7 +22,7 @@ const SEGMENTS_MIN: u64 = 4;
 const INDEX_TIMES: u64 = 4;
 
 /// Lets others have their turn.
-async fn yield_now() {
+pub(super) async fn yield_now() {
     let mut yielded = false;
     std::future::poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {

@@ -29,6 +29,8 @@
 //! wait (`waiting`); sessions that idle are told of what is durable (`notice`). What is made of a
 //! body once is kept beside it (`cache`).
 //!
+//! Of what is removed and is large, the rest goes in steps (`removal`).
+//!
 //! An empty partition takes about 9 MiB at most: a first segment of 1 MiB, the next one and the
 //! reserve of 4 MiB each (less with smaller segments). Where much mail was expunged, up to two
 //! segments' files are kept for later ones, until space is short.
@@ -60,6 +62,7 @@ mod read;
 pub mod real;
 pub mod record;
 mod recovery;
+mod removal;
 pub mod segment;
 pub mod sim;
 mod spare;

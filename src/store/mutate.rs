@@ -236,13 +236,13 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// `Missing`, or what the disk says.
     pub async fn remove_account(&self, address: &Address) -> Result<(), StoreError> {
-        let bytes = SMALL_BYTES + address.as_str().len();
+        let bytes = 3 * (SMALL_BYTES + address.as_str().len());
         let level = self.settings.sync.database;
-        let keys = self.account_keys(address);
-        self.mutate(bytes, level, Space::Gives, |this, pending| {
+        let keys = self.mutate(bytes, level, Space::Gives, |this, pending| {
             if !this.will_exist(address) || !this.has_account(address) {
                 return Err(StoreError::Missing);
             }
+            let keys = this.key_prefix(address, None).ok_or(StoreError::Missing)?;
             let change = Pended::RemoveAccount {
                 address: address.clone(),
             };
@@ -250,12 +250,11 @@ impl<D: Disk> Partition<D> {
                 encode::remove_account(out, seq, address.as_str());
             });
             this.set_exists(address, false);
-            Ok(())
-        })
-        .await?;
-        // Nobody finds them any more: they name this account, and not one that comes after it. What
-        // stays of them is garbage, and no reason to say that the account was not removed.
-        let _ = self.drop_keys(keys).await;
+            // Nobody finds them any more: they name this account, and not one that comes after it.
+            this.add_gone(pending, &keys, None);
+            Ok(keys)
+        });
+        self.clear_gone(&keys.await?, false).await;
         Ok(())
     }
 
@@ -276,6 +275,15 @@ impl<D: Disk> Partition<D> {
         &self,
         entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
+        self.put_if(entries, |_| Ok(())).await
+    }
+
+    /// As [`Partition::put_all`], if `may` agrees when its turn comes.
+    pub(super) async fn put_if(
+        &self,
+        entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        may: impl FnOnce(&Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let value_bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         let bytes = entries
             .iter()
@@ -288,6 +296,7 @@ impl<D: Disk> Partition<D> {
             _ => sync.envelope.max(sync.store),
         };
         self.mutate(bytes, level, Space::Gives, |this, pending| {
+            may(this)?;
             for (key, value) in entries {
                 this.add_key(pending, key, value);
             }
@@ -296,7 +305,7 @@ impl<D: Disk> Partition<D> {
         .await
     }
 
-    fn add_key(&self, pending: &mut Pending, key: Vec<u8>, value: Option<Vec<u8>>) {
+    pub(super) fn add_key(&self, pending: &mut Pending, key: Vec<u8>, value: Option<Vec<u8>>) {
         let seq = self.next_seq();
         let offset = pending.bytes.len();
         encode::key(&mut pending.bytes, seq, &key, value.as_deref());

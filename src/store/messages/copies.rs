@@ -53,7 +53,7 @@ impl<D: Disk> Partition<D> {
         let total = if moves {
             0
         } else {
-            self.bytes_of(address, from, &uids)
+            self.bytes_of(address, from, &uids).await
         };
         let mut copied = Copied {
             validity: self.check_room(address, to, total, 0)?,
@@ -75,12 +75,18 @@ impl<D: Disk> Partition<D> {
         Ok(copied)
     }
 
-    fn bytes_of(&self, address: &Address, mailbox: MailboxId, uids: &[Uid]) -> u64 {
-        let index = self.index.borrow();
-        let found = uids
-            .iter()
-            .filter_map(|uid| index.find(address, mailbox, *uid));
-        found.map(|found| found.info.bytes).sum()
+    /// Bytes of messages, a piece at a time: there may be a million.
+    async fn bytes_of(&self, address: &Address, mailbox: MailboxId, uids: &[Uid]) -> u64 {
+        let mut bytes = 0;
+        for part in uids.chunks(UIDS_MAX) {
+            {
+                let index = self.index.borrow();
+                let found = index.live(address, mailbox, part);
+                bytes += found.map(|(_, bytes)| bytes).sum::<u64>();
+            }
+            yield_now().await;
+        }
+        bytes
     }
 
     fn add_copies(

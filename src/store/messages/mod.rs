@@ -13,6 +13,7 @@ mod tests;
 
 use self::flags::Current;
 use super::change::{Extra, Pended};
+use super::checkpoint::yield_now;
 use super::commit::{Pending, RECORDS_BYTES_MAX};
 use super::disk::Disk;
 use super::mutate::{SMALL_BYTES, Space};
@@ -26,8 +27,8 @@ use super::{
 use crate::limits::{BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX};
 use crate::mail::Address;
 
-/// UIDs that one expunge or flags record holds at most.
-pub(super) const UIDS_MAX: usize = 65_536;
+/// UIDs that one expunge record holds, and messages that are looked up in one go.
+pub(super) const UIDS_MAX: usize = 4096;
 
 /// What an append record needs besides its mailbox.
 struct Arrival {
@@ -328,7 +329,7 @@ impl<D: Disk> Partition<D> {
         Some(found.info)
     }
 
-    fn add_expunge(
+    pub(super) fn add_expunge(
         &self,
         pending: &mut Pending,
         address: &Address,
@@ -377,9 +378,8 @@ impl<D: Disk> Partition<D> {
                 }
                 let uids: Vec<Uid> = {
                     let index = this.index.borrow();
-                    let part = part.iter().copied();
-                    part.filter(|uid| index.find(address, mailbox, *uid).is_some())
-                        .collect()
+                    let live = index.live(address, mailbox, part);
+                    live.map(|(uid, _)| uid).collect()
                 };
                 if uids.is_empty() {
                     return Ok(None);

@@ -75,6 +75,9 @@ impl Index {
         mailbox.put_message(message);
         let own = &mut mailbox.fields;
         own.uid_next = own.uid_next.max(uid.saturating_add(1));
+        if own.count == 0 && !own.has_record() && !id.is_inbox() {
+            self.names.get_mut().forget(address);
+        }
         own.count += 1;
         own.bytes = own.bytes.saturating_add(message.bytes());
         own.modseq = own.modseq.max(seq);
@@ -137,6 +140,9 @@ impl Index {
         }
         let fields = &mut self.active.at_mut(target.slot).fields;
         fields.count -= 1;
+        if fields.count == 0 && !fields.has_record() && !target.id.is_inbox() {
+            self.names.get_mut().forget(target.address);
+        }
         fields.bytes = fields.bytes.saturating_sub(message.bytes());
         if let Some(mark) = mark {
             fields.uncount_flags(mark.flags);

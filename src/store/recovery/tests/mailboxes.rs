@@ -1,5 +1,8 @@
 //! What a start makes of mailboxes: MODSEQs and UIDs that clients have seen stay what they were.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use super::*;
 use crate::store::disk::Disk as _;
 use crate::store::record::Reserved;
@@ -151,5 +154,116 @@ fn what_may_be_lost_is_told_of_by_a_compacted_log_without_its_index() {
         let info = partition.mailbox_info(&ann, INBOX).unwrap();
         let changed = partition.changed_since(&ann, INBOX, info.highest_modseq);
         assert_eq!(changed.unwrap(), []);
+    });
+}
+
+fn keys_of(partition: &Log, prefix: &[u8]) -> usize {
+    let mut count = 0;
+    partition.for_each_key(prefix, |_, _| count += 1);
+    count
+}
+
+/// What is removed is gone for who asks at once, and by and by for the disk.
+async fn all_is_gone(partition: &Log) {
+    for _ in 0..1000 {
+        if keys_of(partition, b"\xffgone\0") == 0 {
+            return;
+        }
+        partition.put(b"turn".to_vec(), None).await.unwrap();
+    }
+    panic!("it never goes");
+}
+
+#[test]
+fn a_large_mailbox_goes_in_steps_whatever_comes_between() {
+    for seed in 0..8 {
+        let disk = new_disk(seed);
+        let first = live(&disk, seed, settings(), move |partition, _| async move {
+            let ann = address("ann");
+            partition.create_account(account("ann")).await.unwrap();
+            let big = partition.create_mailbox(&ann, "big", None).await.unwrap();
+            for _ in 0..3 {
+                let messages = (0..900).map(|_| message("text")).collect();
+                let append = Append {
+                    mailbox: big.id,
+                    ..append(messages)
+                };
+                partition.append(&ann, append).await.unwrap();
+            }
+            let put = partition.put_value(&ann, Some(big.id), b"k", Some(vec![1]));
+            put.await.unwrap();
+            let kept = append(vec![message("kept")]);
+            partition.append(&ann, kept).await.unwrap();
+            partition.delete_mailbox(&ann, big.id).await.unwrap();
+            assert_eq!(partition.value(&ann, Some(big.id), b"k"), Some(vec![1]));
+            let late = partition.put_value(&ann, Some(big.id), b"late", Some(vec![1]));
+            assert!(matches!(late.await, Err(StoreError::Missing)));
+            let gone = partition.view(&ann, big.id);
+            assert!(matches!(gone, Err(StoreError::Missing)));
+            let again = partition.create_mailbox(&ann, "big", None).await.unwrap();
+            assert_ne!(again.id, big.id);
+            // Its end may come at any of the steps.
+            for _ in 0..seed {
+                partition.put(b"turn".to_vec(), None).await.unwrap();
+            }
+            big.id
+        });
+        let first = first.unwrap();
+        let disk = disk.crash(Crash::Power);
+        let check = move |partition: &Log| {
+            let ann = address("ann");
+            let names = partition.mailboxes(&ann).unwrap();
+            assert_eq!(names.iter().filter(|own| own.name == "big").count(), 1);
+            assert!(names.iter().all(|own| own.id != first));
+            assert!(partition.message(&ann, first, 1).is_err());
+        };
+        live(&disk, seed, settings(), move |partition, _| async move {
+            check(&partition);
+            all_is_gone(&partition).await;
+            check(&partition);
+            let ann = address("ann");
+            assert_eq!(partition.used_bytes(&ann), 4, "bytes of what is kept");
+            assert_eq!(keys_of(&partition, b"\xff"), 0);
+            partition.close().await.unwrap();
+        });
+        live(
+            &disk,
+            seed,
+            settings(),
+            move |partition, report| async move {
+                assert_eq!(report.messages, 1);
+                check(&partition);
+            },
+        );
+    }
+}
+
+#[test]
+fn small_values_of_an_account_go_after_a_crash_that_kept_them() {
+    let disk = new_disk(4);
+    live(&disk, 4, settings(), |partition, _| async move {
+        let ann = address("ann");
+        partition.create_account(account("ann")).await.unwrap();
+        for number in 0..5u8 {
+            let key = [number];
+            let put = partition.put_value(&ann, None, &key, Some(vec![number; 9]));
+            put.await.unwrap();
+        }
+        let mut removal = Box::pin(partition.remove_account(&ann));
+        poll_fn(|context| {
+            let _ = removal.as_mut().poll(context);
+            match partition.has_account(&address("ann")) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+        assert_eq!(keys_of(&partition, b"\xffaccount\0"), 5);
+    });
+    let disk = disk.crash(Crash::Power);
+    live(&disk, 5, settings(), |partition, _| async move {
+        assert!(!partition.has_account(&address("ann")));
+        all_is_gone(&partition).await;
+        assert_eq!(keys_of(&partition, b"\xff"), 0);
     });
 }

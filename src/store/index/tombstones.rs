@@ -3,7 +3,8 @@
 //!
 //! Does not know: messages, layers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::store::{Sequence, Uid};
 
@@ -20,6 +21,8 @@ pub(super) type Vanished = (Uid, Uid, Sequence);
 pub(super) struct Tombstones {
     /// Last UID and number, by the first UID.
     ranges: BTreeMap<Uid, (Uid, Sequence)>,
+    /// Number and first UID of each.
+    by_seq: BTreeSet<(Sequence, Uid)>,
 }
 
 impl Tombstones {
@@ -31,8 +34,7 @@ impl Tombstones {
 
     /// The highest UID named by a record above `seq`.
     pub(super) fn last_uid(&self, seq: Sequence) -> Option<Uid> {
-        let (last, _) = self.ranges.values().rev().find(|(_, own)| *own > seq)?;
-        Some(*last)
+        self.after(seq).map(|(_, last, _)| last).max()
     }
 
     /// There are none.
@@ -42,13 +44,18 @@ impl Tombstones {
 
     /// The highest number of a record above `seq`.
     pub(super) fn last_seq(&self, seq: Sequence) -> Option<Sequence> {
-        let numbers = self.ranges.values().map(|(_, own)| *own);
-        numbers.filter(|own| *own > seq).max()
+        let (last, _) = self.by_seq.last()?;
+        (*last > seq).then_some(*last)
     }
 
-    /// Those above `seq`, by ascending UID.
+    /// Those above `seq`, by ascending number.
     pub(super) fn after(&self, seq: Sequence) -> impl Iterator<Item = Vanished> {
-        self.from(0).filter(move |(.., own)| *own > seq)
+        let numbers = (Bound::Excluded((seq, Uid::MAX)), Bound::Unbounded);
+        let found = self.by_seq.range(numbers);
+        found.filter_map(|(seq, first)| {
+            let (last, _) = self.ranges.get(first)?;
+            Some((*first, *last, *seq))
+        })
     }
 
     /// Those that begin at a UID or behind it, by ascending UID.
@@ -60,6 +67,7 @@ impl Tombstones {
     /// Forgets the records up to `seq`.
     pub(super) fn drop_to(&mut self, seq: Sequence) {
         self.ranges.retain(|_, (_, own)| *own > seq);
+        self.by_seq.retain(|(own, _)| *own > seq);
     }
 
     /// Takes in ascending UIDs of one record; where ranges overlap, the higher number stays.
@@ -77,13 +85,14 @@ impl Tombstones {
             .map(|(first, (last, seq))| (*first, *last, *seq))
             .collect();
         if overlaps.is_empty() {
-            self.ranges.insert(first, (last, seq));
+            self.put((first, last, seq));
             return;
         }
         let mut pieces: Vec<Vanished> = Vec::with_capacity(2 * overlaps.len() + 1);
         let mut next = Some(first);
         for (old_first, old_last, old_seq) in overlaps {
             self.ranges.remove(&old_first);
+            self.by_seq.remove(&(old_seq, old_first));
             // Before the overlap: only one of the two is there.
             if old_first < first {
                 pieces.push((old_first, first - 1, old_seq));
@@ -112,9 +121,13 @@ impl Tombstones {
             }
             joins
         });
-        let pieces = pieces.into_iter();
-        self.ranges
-            .extend(pieces.map(|(first, last, seq)| (first, (last, seq))));
+        pieces.into_iter().for_each(|piece| self.put(piece));
+    }
+
+    /// One that overlaps with none.
+    fn put(&mut self, (first, last, seq): Vanished) {
+        self.ranges.insert(first, (last, seq));
+        self.by_seq.insert((seq, first));
     }
 
     /// Takes in all of another set.
@@ -130,8 +143,8 @@ impl Tombstones {
 
     /// Approximate bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        // An entry and its share of a node that is two thirds full.
-        self.ranges.len() * (size_of::<(Uid, Uid, Sequence)>() * 3 / 2 + 8)
+        // In both, with its share of nodes that are two thirds full.
+        self.ranges.len() * (2 * size_of::<Vanished>() * 3 / 2 + 16)
     }
 }
 
@@ -171,6 +184,13 @@ mod tests {
             let since = random.below(20);
             let after = wanted.iter().filter(|(_, seq)| **seq > since);
             assert_eq!(found.last_uid(since), after.map(|(uid, _)| *uid).max());
+            let last = wanted.values().max().filter(|last| **last > since);
+            assert_eq!(found.last_seq(since), last.copied());
+            let mut after: Vec<Vanished> = found.after(since).collect();
+            assert!(after.is_sorted_by_key(|range| range.2));
+            after.sort_unstable();
+            let newer = ranges.into_iter().filter(|range| range.2 > since);
+            assert_eq!(after, newer.collect::<Vec<Vanished>>());
         }
     }
 

@@ -54,11 +54,8 @@ impl Stack<'_> {
             let first = own.messages.partition_point(|m| m.seq() <= modseq);
             uids.extend(own.messages[first..].iter().map(|m| m.uid));
             let Some(rare) = &own.rare else { continue };
-            let mut place = rare.marks.place_after(modseq);
-            while let Some(mark) = rare.marks.recent_at(place) {
-                uids.extend(mark.map(|(_, uid)| uid));
-                place += 1;
-            }
+            let marks = rare.marks.after((modseq, Uid::MAX));
+            uids.extend(marks.map(|(_, uid)| uid));
         }
         if let Some((base, row)) = self.base {
             uids.extend(base.uids_appended_since(row, modseq));

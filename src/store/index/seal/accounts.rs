@@ -41,8 +41,10 @@ pub(super) struct BoxOf {
 #[derive(Debug)]
 pub(super) struct BoxWalk {
     of: BoxOf,
-    /// Messages of the frozen layer that are done; or places in its list of marks.
+    /// Messages of the frozen layer that are done.
     own: usize,
+    /// The last of its marks by number that is done.
+    order: (Sequence, Uid),
     /// The UID after which its marks are to come.
     after: Uid,
     base: Range<usize>,
@@ -182,6 +184,7 @@ impl SealWriter {
             self.walk.mailbox = Some(BoxWalk {
                 of,
                 own: 0,
+                order: (0, 0),
                 after: 0,
                 base,
                 rows: 0,
@@ -288,12 +291,11 @@ impl SealWriter {
                     Some(base) if walk.of.base.is_some() => base.covers(),
                     _ => 0,
                 };
-                walk.own = walk.own.max(rare.marks.place_after(covers));
-                let Some(listed) = rare.marks.recent_at(walk.own) else {
+                let after = walk.order.max((covers, Uid::MAX));
+                let Some(listed) = rare.marks.after(after).next() else {
                     return false;
                 };
-                walk.own += 1;
-                let Some(listed) = listed else { return true };
+                walk.order = listed;
                 listed
             }
             _ => return false,

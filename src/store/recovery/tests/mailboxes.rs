@@ -1,6 +1,7 @@
 //! What a start makes of mailboxes: MODSEQs and UIDs that clients have seen stay what they were.
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::task::Poll;
 
 use super::*;
@@ -266,4 +267,64 @@ fn small_values_of_an_account_go_after_a_crash_that_kept_them() {
         all_is_gone(&partition).await;
         assert_eq!(keys_of(&partition, b"\xff"), 0);
     });
+}
+
+#[test]
+fn one_needed_mark_does_not_keep_the_record_of_thousands() {
+    let disk = new_disk(21);
+    let wanted = live(&disk, 21, settings(), |partition, _| async move {
+        let ann = address("ann");
+        partition.create_account(account("ann")).await.unwrap();
+        for _ in 0..4 {
+            let messages = (0..1000).map(|_| message("x")).collect();
+            partition.append(&ann, append(messages)).await.unwrap();
+        }
+        let uids: Vec<Uid> = (1..=4000).collect();
+        // Of each record the first mark stays, and all of the last one.
+        for round in 0..20 {
+            let change = FlagChange {
+                keywords: vec!["every".to_owned(), format!("word{round}")],
+                mode: FlagMode::Replace,
+                ..mark(Flags(round as u8 & Flags::ALL.0))
+            };
+            let stored = partition.store_flags(&ann, INBOX, &uids[round..], &change);
+            stored.await.unwrap();
+        }
+        let before = named_marks(&partition);
+        let reclaimed = partition.expire_now().await.unwrap();
+        assert!(reclaimed.freed_bytes > 600_000, "{reclaimed:?}");
+        assert_eq!(named_marks(&partition), before);
+        partition.close().await.unwrap();
+        before
+    });
+    let wanted = wanted.unwrap();
+    assert_eq!(wanted[2].1, [format!("every"), format!("word2")]);
+    block_on(async {
+        for entry in disk.read_dir(&dir()).await.unwrap() {
+            if entry.path.extension().is_some_and(|kind| kind == "idx") {
+                disk.remove(&entry.path).await.unwrap();
+            }
+        }
+    });
+    live(&disk, 22, settings(), move |partition, _| async move {
+        assert_eq!(named_marks(&partition), wanted);
+    });
+}
+
+/// Flags and keywords of all messages of ann's INBOX, in UID order.
+fn named_marks(partition: &Log) -> Vec<(Flags, Vec<String>)> {
+    let ann = address("ann");
+    let names = partition.view(&ann, INBOX).unwrap().keywords;
+    let mut marks = Vec::new();
+    let visit = |message: &MessageInfo| {
+        let own = names.iter().enumerate();
+        let own = own.filter(|(place, _)| message.keywords >> place & 1 == 1);
+        let mut own: Vec<String> = own.map(|(_, name)| name.clone()).collect();
+        own.sort();
+        marks.push((message.flags, own));
+        ControlFlow::Continue(())
+    };
+    let visited = partition.for_each_message(&ann, INBOX, (0, Uid::MAX), visit);
+    visited.unwrap();
+    marks
 }

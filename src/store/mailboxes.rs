@@ -275,6 +275,10 @@ impl<D: Disk> Partition<D> {
             if moving.is_empty() || moving.len() > count {
                 return Err(StoreError::Missing);
             }
+            if from == to {
+                // RFC 9051 §6.3.6: a name that is taken, be it by itself.
+                return Err(StoreError::Exists);
+            }
             let mut renamed = Vec::with_capacity(moving.len());
             for (mailbox, name) in moving {
                 let name = canonical_name(&format!("{to}{}", &name[from.len()..]))?;

@@ -97,6 +97,8 @@ pub enum Command {
     },
     /// RFC 8437
     Unauthenticate,
+    /// RFC 4978: the mechanism, in upper case.
+    Compress(String),
 }
 
 impl std::fmt::Debug for Command {
@@ -144,6 +146,7 @@ impl Command {
             Command::Copy { moves: false, .. } => "COPY",
             Command::Copy { moves: true, .. } => "MOVE",
             Command::Unauthenticate => "UNAUTHENTICATE",
+            Command::Compress(_) => "COMPRESS",
         }
     }
 }

@@ -1,6 +1,8 @@
 //! IMAP4rev1 and IMAP4rev2 (RFC 3501, RFC 9051), server side.
 //!
 //! ```text
+//! wire      the bytes of a connection: the conversation as it is, or compressed
+//! deflate   unpacking and packing them
 //! session   the conversation: states, commands, which ask is out
 //! frame     commands out of pieces, literals
 //! parse     the grammar; command: what comes of it
@@ -23,6 +25,7 @@
 //! - The session ends with BYE when its mailbox is deleted.
 
 pub mod command;
+mod deflate;
 pub mod frame;
 pub mod names;
 pub mod parse;
@@ -30,6 +33,7 @@ mod program;
 mod session;
 pub mod sets;
 pub mod view;
+mod wire;
 mod write;
 
 use std::net::SocketAddr;
@@ -42,6 +46,7 @@ pub use command::{FlagList, Flags, StoreHow};
 pub use program::compare;
 pub use session::Session;
 pub use view::View;
+pub use wire::Wire;
 
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
@@ -146,6 +151,9 @@ pub enum Ask {
     },
     /// What time is it? Answer: [`Answer::Time`].
     Time,
+    /// This session has had its share of the processor: others come first. Answer:
+    /// [`Answer::Done`].
+    Pause,
     /// Changes flags. Answer: [`Answer::Stored`].
     Store(StoreFlags),
     /// Expunges messages, whatever their flags. Answer: [`Answer::Done`].

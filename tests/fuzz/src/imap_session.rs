@@ -42,6 +42,8 @@ pub const WORDS: &[&[u8]] = &[
     b"DONE\r\n",
     b"a CLOSE\r\n",
     b"a UNAUTHENTICATE\r\n",
+    // Without the layer below it a conversation goes on as it was.
+    b"a COMPRESS DEFLATE\r\n",
     b"a NOOP\r\n",
     b"a LOGOUT\r\n",
     b"{5}\r\n",

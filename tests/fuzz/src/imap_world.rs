@@ -283,6 +283,7 @@ impl World {
                 messages.iter().map(found).collect()
             })),
             Ask::Time => Answer::Time(NOW_MS),
+            Ask::Pause => Answer::Done(Ok(())),
             Ask::Store(change) => {
                 self.modseq += 1;
                 let modseq = self.modseq;

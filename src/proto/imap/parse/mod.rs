@@ -139,11 +139,12 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 16] = [
+const NAMED: [&str; 17] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
     "ENABLE",
+    "COMPRESS",
     "SELECT",
     "EXAMINE",
     "CREATE",
@@ -195,6 +196,8 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             }
             Command::Enable(names)
         }
+        // compress = "COMPRESS" SP algorithm (RFC 4978 §5)
+        "COMPRESS" => Command::Compress(tokens.word()?),
         // Its message is a literal, see `append`: without one it is incomplete.
         "REPLACE" => {
             return Err(

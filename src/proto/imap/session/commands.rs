@@ -120,8 +120,11 @@ impl Session {
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
                 let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                let ends_plain = name == "COMPRESS" && !finish.is_failure();
                 self.start(tagged.tag, name, nothing);
-                self.finish(finish, out)
+                let step = self.finish(finish, out);
+                // Not one byte behind COMPRESS is plain.
+                step.or(ends_plain.then_some(Step::Drain))
             }
         }
     }
@@ -218,7 +221,11 @@ impl Session {
     fn allows(&self, command: &Command) -> Result<(), &'static str> {
         let needs_login = "log in first";
         match command {
-            Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => Ok(()),
+            Command::Capability
+            | Command::Noop
+            | Command::Logout
+            | Command::Id(_)
+            | Command::Compress(_) => Ok(()),
             Command::StartTls => Err("no TLS here"),
             Command::Login { .. } | Command::Authenticate { .. } => match self.phase {
                 Phase::NotAuthenticated => Ok(()),
@@ -238,6 +245,17 @@ impl Session {
             },
             _ => Ok(()),
         }
+    }
+
+    /// RFC 4978 §3.
+    fn compress(&mut self, mechanism: &str) -> Finish {
+        if mechanism != "DEFLATE" {
+            return Finish::no("CANNOT", "no such compression here: only DEFLATE");
+        }
+        if std::mem::replace(&mut self.compressed, true) {
+            return Finish::no("COMPRESSIONACTIVE", "DEFLATE is active already");
+        }
+        Finish::ok()
     }
 
     /// Starts a command: what runs of it, or how it ended already.
@@ -285,6 +303,7 @@ impl Session {
                     Err(Finish::ok())
                 }
             }
+            Command::Compress(mechanism) => Err(self.compress(&mechanism)),
             Command::Enable(names) => {
                 login::enable(&names, &mut context, out);
                 Err(Finish::ok())

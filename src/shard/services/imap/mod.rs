@@ -25,6 +25,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
+use super::super::wait::breathe;
 use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
@@ -151,6 +152,12 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if let Ask::Login(credentials) = ask {
         return log_in(shard, key, credentials);
     }
+    if let Ask::Pause = ask {
+        return later(shard, key, async {
+            breathe().await;
+            Answer::Done(Ok(()))
+        });
+    }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
         return at_once(Answer::Done(Err(Refusal::Unavailable(
@@ -159,6 +166,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     };
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
+        Ask::Pause => at_once(Answer::Done(Ok(()))),
         Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);

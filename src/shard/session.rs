@@ -136,7 +136,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
-        Ask::Read { .. } => AskKind::ImapRead,
+        Ask::Read { .. } | Ask::Source { .. } | Ask::ReadSource { .. } => AskKind::ImapRead,
         Ask::Match { .. } => AskKind::ImapSearch,
         Ask::Store(_) => AskKind::ImapStore,
         Ask::Expunge { .. } => AskKind::ImapExpunge,

@@ -10,6 +10,7 @@
 //! sets      sequence sets
 //! program   a search as it is carried out
 //! names     mailbox names and patterns
+//! url       URLs of messages and their parts
 //! write     the small parts of responses
 //! ```
 //!
@@ -32,6 +33,7 @@ pub mod parse;
 mod program;
 mod session;
 pub mod sets;
+mod url;
 pub mod view;
 mod wire;
 mod write;
@@ -177,6 +179,25 @@ pub enum Ask {
         message: u32,
         /// The next bytes.
         bytes: Vec<u8>,
+    },
+    /// A message of any mailbox of the account, to be read by [`Ask::ReadSource`] from now on. Answer:
+    /// [`Answer::Source`].
+    Source {
+        /// Of its mailbox, decoded; `None`: the one that is open.
+        name: Option<String>,
+        /// Its UIDVALIDITY must be this; else the message is [`Refusal::Gone`].
+        validity: Option<u32>,
+        /// Which.
+        uid: u32,
+        /// Its summary is wanted.
+        inside: bool,
+    },
+    /// Bytes `offset..offset + length` of the source. Answer: [`Answer::Data`].
+    ReadSource {
+        /// Bytes from the start of the message.
+        offset: u64,
+        /// Bytes wanted; fewer only at the end of the message.
+        length: u32,
     },
     /// The APPEND is given up. Answer: [`Answer::Done`]. A connection that ends needs none.
     Abort,
@@ -344,6 +365,15 @@ pub enum TextKey {
     Sent(command::Comparison, i32),
 }
 
+/// A message that is read for CATENATE.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Of the message.
+    pub bytes: u64,
+    /// See [`crate::mail::mime::Summary`]; only if it was wanted.
+    pub summary: Option<Vec<u8>>,
+}
+
 /// What became of a STORE.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -417,6 +447,8 @@ pub enum Answer {
     Summaries(Vec<Result<Vec<u8>, Refusal>>),
     /// The bytes.
     Data(Result<Vec<u8>, Refusal>),
+    /// [`Refusal::Missing`]: no such mailbox; [`Refusal::Gone`]: no such message in it.
+    Source(Result<Source, Refusal>),
     /// For each message the bits of the texts that hold.
     Matched(Result<Vec<u64>, Refusal>),
     /// Milliseconds since 1970.

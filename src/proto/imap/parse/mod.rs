@@ -18,8 +18,11 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
-use super::command::{Command, Modifier, StoreHow, Tagged};
-pub use append::{AppendPrefix, Replaced, parse_append_again, parse_append_prefix};
+use super::command::{Command, Modifier, Section, StoreHow, Tagged};
+pub use append::{
+    AppendPrefix, Piece, Replaced, Segment, SegmentEnd, parse_append_prefix, parse_append_whole,
+    parse_segment,
+};
 use token::{Parsed, Tokens};
 pub use token::{SyntaxError, is_atom, month_name};
 
@@ -62,6 +65,13 @@ pub fn parse_command(text: &[u8]) -> Result<Tagged, BadCommand> {
         tag: tag.into(),
         command,
     })
+}
+
+/// `section-spec` (RFC 9051 §9), by itself; `None`: it is none.
+pub fn parse_section_spec(text: &[u8]) -> Option<Section> {
+    let mut tokens = Tokens::new(text);
+    let section = fetch::section_spec(&mut tokens).ok()?;
+    tokens.is_end().then_some(section)
 }
 
 fn parse_body(tokens: &mut Tokens<'_>) -> Parsed<Command> {

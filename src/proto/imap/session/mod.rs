@@ -10,6 +10,7 @@
 
 mod append;
 mod body;
+mod catenate;
 mod commands;
 mod fetch;
 mod finish;
@@ -82,6 +83,8 @@ struct Enabled {
     utf8: bool,
     /// IMAP4rev2 (RFC 9051).
     rev2: bool,
+    /// UIDONLY (RFC 9586): no message numbers in either direction.
+    uidonly: bool,
 }
 
 /// The open mailbox as the client knows it.

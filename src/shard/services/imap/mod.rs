@@ -17,7 +17,7 @@ mod inside;
 mod mailboxes;
 mod messages;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -46,6 +46,8 @@ struct Desk {
     address: Address,
     partition: u16,
     open: RefCell<Option<Open>>,
+    /// The message that an APPEND reads (CATENATE).
+    source: Cell<Option<(MailboxId, u32)>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
 }
@@ -195,7 +197,20 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             uid,
             offset,
             length,
-        } => messages::read(shard, key, desk, uid, offset, length),
+        } => {
+            let message = desk.open_id().map(|id| (id, uid));
+            messages::read(shard, key, desk, message, offset, length)
+        }
+        Ask::Source {
+            name,
+            validity,
+            uid,
+            inside,
+        } => inside::source(shard, key, desk, name.as_deref(), validity, uid, inside),
+        Ask::ReadSource { offset, length } => {
+            let message = desk.source.get().ok_or(Refusal::Gone);
+            messages::read(shard, key, desk, message, offset, length)
+        }
         Ask::Match {
             messages,
             texts,
@@ -269,6 +284,7 @@ fn enter(
                 address: address.clone(),
                 partition: shard.partition_of(address),
                 open: RefCell::new(None),
+                source: Cell::new(None),
                 streams: RefCell::default(),
             };
             shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));

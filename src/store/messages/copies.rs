@@ -24,8 +24,8 @@ impl<D: Disk> Partition<D> {
     /// more.
     ///
     /// # Errors
-    /// `Missing`: no such account or mailbox; `OverQuota`, `TooMany` keywords; `Full`, `ReadOnly`,
-    /// `Closing`.
+    /// `Missing`: no such account or mailbox; `OverQuota`, `NoUid`, `TooMany` keywords; `Full`,
+    /// `ReadOnly`, `Closing`.
     pub async fn copy(
         &self,
         address: &Address,
@@ -138,6 +138,7 @@ impl<D: Disk> Partition<D> {
             }
         }
         let validity = self.check_room(address, to, total, if moves { total } else { 0 })?;
+        self.check_uids(address, to, found)?;
         let names = self.index.borrow().keywords(address, from);
         let used = names.iter().zip(counts).filter(|(_, count)| *count > 0);
         self.check_words(address, to, used.clone().map(|(word, _)| &**word))?;
@@ -181,6 +182,7 @@ impl<D: Disk> Partition<D> {
         if found.is_empty() {
             return Ok((Vec::new(), taken));
         }
+        self.check_uids(address, to, found.len())?;
         let words = found.iter().flat_map(|m| &m.keywords).map(|word| &**word);
         self.check_words(address, to, words)?;
         let mut pairs = Vec::with_capacity(found.len());

@@ -186,7 +186,7 @@ impl<D: Disk> Partition<D> {
         address: &Address,
         mailbox: MailboxId,
         (validity, special_use, name): (UidValidity, u8, String),
-    ) {
+    ) -> Sequence {
         let change = Pended::PutMailbox {
             address: address.clone(),
             mailbox,
@@ -197,7 +197,7 @@ impl<D: Disk> Partition<D> {
         self.add(pending, change, |out, seq| {
             let what = (validity, special_use, name.as_str());
             encode::put_mailbox(out, seq, address.as_str(), mailbox, what);
-        });
+        })
     }
 
     /// Makes a mailbox; those above it in its name are not made with it.
@@ -315,9 +315,9 @@ impl<D: Disk> Partition<D> {
             let info = this.mailbox_info(address, mailbox)?;
             // More would hold everybody up at once.
             let is_condemned = info.exists as usize > removal::MESSAGES_MAX;
-            if is_condemned {
+            let seq = if is_condemned {
                 let what = (info.validity, CONDEMNED, info.name);
-                this.put_mailbox(pending, address, mailbox, what);
+                this.put_mailbox(pending, address, mailbox, what)
             } else {
                 let change = Pended::RemoveMailbox {
                     address: address.clone(),
@@ -325,13 +325,13 @@ impl<D: Disk> Partition<D> {
                 };
                 this.add(pending, change, |out, seq| {
                     encode::remove_mailbox(out, seq, address.as_str(), mailbox);
-                });
-            }
+                })
+            };
             let condemned = is_condemned.then_some((mailbox, address));
             this.add_gone(pending, &keys, condemned);
             let mut accounts = this.accounts.borrow_mut();
             let account = accounts.entry(address.clone()).or_default();
-            account.mailbox_mut(mailbox).is_removed = true;
+            account.mailbox_mut(mailbox).remove(seq);
             Ok((keys, is_condemned))
         });
         let (keys, is_condemned) = gone.await?;
@@ -393,6 +393,9 @@ impl<D: Disk> Partition<D> {
         subscribed: bool,
     ) -> Result<(), StoreError> {
         let name = canonical_name(name)?;
+        let _turn = self.account_changes.hold().await;
+        // What it is said to be already must be so: another's change may be on its way.
+        let _ = self.settle().await;
         let prefix = self.key_prefix(address, Some(NO_MAILBOX));
         let mut key = prefix.ok_or(StoreError::Missing)?;
         key.extend_from_slice(SUBSCRIBED);
@@ -434,7 +437,7 @@ impl<D: Disk> Partition<D> {
             return Err(StoreError::TooLarge);
         }
         if !self.keeps(address, mailbox.unwrap_or(MailboxId::INBOX)) {
-            return Err(StoreError::Missing);
+            return self.settled(Err(StoreError::Missing)).await;
         }
         let prefix = self.value_prefix(address, mailbox);
         let mut whole = prefix.ok_or(StoreError::Missing)?;

@@ -55,22 +55,10 @@ impl<D: Disk> Partition<D> {
         self.add_key(pending, [GONE_KEYS, prefix].concat(), Some(value));
     }
 
-    /// The removal is durable: small values go at once, messages by and by.
-    pub(super) async fn clear_gone(&self, prefix: &[u8], is_condemned: bool) {
-        let cleared = match is_condemned {
-            true => Ok(false),
-            false => self.drop_all(prefix).await.map(|()| true),
-        };
-        if !matches!(cleared, Ok(true)) {
-            // Nobody finds it any more, so this is no reason to say that it was not removed.
-            self.background.has_gone.set(true);
-            self.chores.notify();
-        }
-    }
-
-    async fn drop_all(&self, prefix: &[u8]) -> Result<(), StoreError> {
-        while self.drop_some(prefix).await? {}
-        self.put([GONE_KEYS, prefix].concat(), None).await
+    /// A removal is durable: the background takes away what stays.
+    pub(super) fn clear_gone(&self) {
+        self.background.has_gone.set(true);
+        self.chores.notify();
     }
 
     /// Removes some keys with this prefix; false: there are none.

@@ -272,6 +272,10 @@ impl<D: Disk> Partition<D> {
                 return Err(StoreError::Missing);
             }
             let staying: BTreeSet<Rc<str>> = staying.into_iter().map(|(_, name)| name).collect();
+            if from == to {
+                // RFC 9051 §6.3.6: a name that is taken, be it by itself.
+                return Err(StoreError::Exists);
+            }
             let mut renamed = Vec::with_capacity(moving.len());
             for (mailbox, name) in moving {
                 let name = canonical_name(&format!("{to}{}", &name[from.len()..]))?;

@@ -72,10 +72,10 @@ enum Asked {
 struct Current {
     row: Row,
     number: u32,
+    /// This command has marked it as seen, which the client is to know.
+    is_marked: bool,
     /// The response is UIDFETCH.
     uidonly: bool,
-    /// Flags are written because this command has changed them.
-    tells_flags: bool,
     summary: Option<Vec<u8>>,
     parts: Option<Parts>,
     /// The next item, and whether something is written already.
@@ -369,18 +369,15 @@ impl Fetch {
                     self.failure = Some(failure);
                 }
             }
-            if current.tells_flags {
+            if current.is_marked && !self.items.contains(&Item::Flags) {
                 current.open(out);
-                write::flags(
-                    current.row.flags,
-                    current.row.keywords,
-                    &selected.keywords,
-                    out,
-                );
-                if enabled.condstore && !self.items.contains(&Item::ModSeq) {
-                    current.open(out);
-                    write_modseq(current.row.modseq, out);
-                }
+                let row = &current.row;
+                write::flags(row.flags, row.keywords, &selected.keywords, out);
+            }
+            // RFC 7162 §3.1: whoever knows of MODSEQs is told the one of every change.
+            if current.is_marked && enabled.condstore && !self.items.contains(&Item::ModSeq) {
+                current.open(out);
+                write_modseq(current.row.modseq, out);
             }
             out.extend_from_slice(b")\r\n");
         }
@@ -398,8 +395,8 @@ impl Fetch {
         Some(Box::new(Current {
             row,
             number,
+            is_marked,
             uidonly,
-            tells_flags: is_marked && !self.items.contains(&Item::Flags),
             summary,
             parts: None,
             item: 0,

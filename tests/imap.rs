@@ -139,6 +139,61 @@ fn what_was_acknowledged_outlives_a_kill() {
 }
 
 #[test]
+fn annotations_are_told_and_kept() {
+    let mut server = server(&[]);
+    let (mut one, mut two) = (Imap::new(&server), Imap::new(&server));
+    two.ok("ENABLE METADATA");
+    one.ok("CREATE a/b");
+    one.0
+        .send(b"t SETMETADATA a/b (/shared/comment ~{4+}\r\na\0\r\n /private/c \"mine\")\r\n");
+    assert_eq!(one.line(), "t OK SETMETADATA completed");
+    // Without a command.
+    let changed = two.line();
+    assert!(changed.starts_with("* METADATA \"a/b\" /"), "{changed}");
+    assert!(changed.contains("/shared/comment") && changed.contains("/private/c"));
+    one.ok("RENAME a c");
+    one.ok("SETMETADATA INBOX (/shared/comment \"in\")");
+    assert_eq!(two.line(), "* METADATA \"INBOX\" /shared/comment");
+    one.ok("RENAME INBOX old");
+    two.0.send(b"t IDLE\r\n");
+    assert_eq!(two.line(), "+ idling");
+    one.ok("SETMETADATA \"\" (/private/vendor/x \"y\")");
+    let mut last = two.line();
+    if last.starts_with("* METADATA \"old\"") {
+        // What INBOX had was copied, and two sees that as a change.
+        last = two.line();
+    }
+    assert_eq!(last, "* METADATA \"\" /private/vendor/x");
+    server.kill();
+    server.restart();
+    let mut one = Imap::new(&server);
+    assert_eq!(
+        one.ok("GETMETADATA c/b (DEPTH infinity) (/shared /private)"),
+        ["* METADATA \"c/b\" (/private/c \"mine\" /shared/comment ~{4}", "a\0", ")"]
+    );
+    assert_eq!(
+        one.ok("LIST \"\" (INBOX old) RETURN (METADATA (/shared/comment))"),
+        [
+            "* LIST (\\HasNoChildren) \"/\" \"INBOX\"",
+            "* METADATA \"INBOX\" (/shared/comment \"in\")",
+            "* LIST (\\HasNoChildren) \"/\" \"old\"",
+            "* METADATA \"old\" (/shared/comment \"in\")"
+        ]
+    );
+    assert_eq!(
+        one.ok("GETMETADATA \"\" (DEPTH infinity) /private"),
+        ["* METADATA \"\" (/private/vendor/x \"y\")"]
+    );
+    one.ok("DELETE c/b");
+    one.ok("CREATE c/b");
+    assert_eq!(
+        one.ok("GETMETADATA c/b (DEPTH infinity) /shared"),
+        ["* METADATA \"c/b\" (/shared NIL)"]
+    );
+    server.stop();
+}
+
+#[test]
 fn hostile_commands_are_answered() {
     let mut server = server(&[]);
     let mut one = Imap::new(&server);

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use super::metadata::{Entry, Wanted};
 use super::sets::Set;
 
 /// A command and its tag.
@@ -97,6 +98,15 @@ pub enum Command {
     },
     /// RFC 8437
     Unauthenticate,
+    /// RFC 5464 §4.2
+    GetMetadata(GetMetadata),
+    /// RFC 5464 §4.3
+    SetMetadata {
+        /// Empty: the server.
+        mailbox: RawName,
+        /// `None` removes one; each entry once.
+        values: Vec<(Entry, Option<Vec<u8>>)>,
+    },
 }
 
 impl std::fmt::Debug for Command {
@@ -144,8 +154,21 @@ impl Command {
             Command::Copy { moves: false, .. } => "COPY",
             Command::Copy { moves: true, .. } => "MOVE",
             Command::Unauthenticate => "UNAUTHENTICATE",
+            Command::GetMetadata(_) => "GETMETADATA",
+            Command::SetMetadata { .. } => "SETMETADATA",
         }
     }
+}
+
+/// GETMETADATA.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct GetMetadata {
+    /// Empty: the server.
+    pub mailbox: RawName,
+    /// Which annotations.
+    pub wanted: Wanted,
+    /// MAXSIZE: only values of at most so many octets.
+    pub size_max: Option<u64>,
 }
 
 /// SELECT or EXAMINE.
@@ -195,6 +218,8 @@ pub struct List {
     pub children: bool,
     /// Return: their STATUS.
     pub status: Option<StatusItems>,
+    /// Return: these annotations (RFC 9590).
+    pub metadata: Option<Wanted>,
 }
 
 /// Items of STATUS.

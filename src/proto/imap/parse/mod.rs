@@ -8,6 +8,7 @@
 mod append;
 mod fetch;
 mod mailbox;
+mod metadata;
 mod search;
 mod token;
 
@@ -37,6 +38,13 @@ pub fn parse_tag(text: &[u8]) -> Option<&[u8]> {
     let mut tokens = Tokens::new(text);
     let tag = tokens.tag().ok()?;
     (tokens.peek() == Some(b' ') || tokens.is_end()).then_some(tag)
+}
+
+/// A command that has begun so is SETMETADATA: for a value that is too long there is a response of its
+/// own (RFC 5464 §4.3).
+pub fn is_setmetadata(text: &[u8]) -> bool {
+    let mut tokens = Tokens::new(text);
+    tokens.tag().is_ok() && tokens.take(b' ') && tokens.take_word("SETMETADATA")
 }
 
 /// Parses a whole command, literals in place, without its line end.
@@ -139,7 +147,7 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 16] = [
+const NAMED: [&str; 18] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
@@ -156,6 +164,8 @@ const NAMED: [&str; 16] = [
     "STATUS",
     "APPEND",
     "REPLACE",
+    "GETMETADATA",
+    "SETMETADATA",
 ];
 
 fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
@@ -202,6 +212,8 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             );
         }
         "APPEND" => return Err("APPEND needs a mailbox, and a literal with the message".into()),
+        "GETMETADATA" => metadata::parse_get(tokens)?,
+        "SETMETADATA" => metadata::parse_set(tokens)?,
         _ => return mailbox::parse(name, tokens),
     }))
 }

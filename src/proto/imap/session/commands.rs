@@ -5,14 +5,16 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, Replaced, parse_append_prefix, parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, is_setmetadata, parse_append_prefix, parse_command,
+    parse_tag,
 };
 use super::super::{Ask, names, write};
 use super::finish::{Finish, SyncMode};
 use super::{
-    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, search,
-    select, store, sync,
+    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, metadata,
+    search, select, store, sync,
 };
+use crate::limits::ANNOTATION_BYTES_MAX;
 use crate::proto::Step;
 
 impl Session {
@@ -183,6 +185,14 @@ impl Session {
                     }
                     return None;
                 }
+                if literal.bytes > ANNOTATION_BYTES_MAX as u64
+                    && is_setmetadata(self.frames.text())
+                    && !matches!(self.phase, Phase::NotAuthenticated)
+                {
+                    self.frames.refuse_literal();
+                    metadata::too_long().write(&tag, "SETMETADATA", out);
+                    return None;
+                }
                 format!("command too long: at most {bytes_max} bytes").into()
             }
             AppendPrefix::Bad { error, .. } => error.0,
@@ -286,7 +296,11 @@ impl Session {
                 }
             }
             Command::Enable(names) => {
+                let knew = context.enabled.metadata;
                 login::enable(&names, &mut context, out);
+                if context.enabled.metadata && !knew {
+                    return Ok(Job::Manage(manage::Manage::watch_account()));
+                }
                 Err(Finish::ok())
             }
             Command::Namespace => {
@@ -294,7 +308,7 @@ impl Session {
                 out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
                 Err(Finish::ok().with_sync(SyncMode::Whole))
             }
-            Command::Idle => Ok(Job::Idle(sync::Idle::new(out))),
+            Command::Idle => Ok(Job::Idle(sync::Idle::new(*context.enabled, out))),
             Command::Select(select) => select::Select::new(select, &mut context).map(Job::Select),
             Command::List(list) => list::List::new(list, context.enabled.utf8).map(Job::List),
             Command::Search(search) => {
@@ -302,6 +316,9 @@ impl Session {
             }
             Command::Fetch(fetch) => fetch::Fetch::new(fetch, &mut context).map(Job::Fetch),
             Command::Store(store) => store::Store::new(store, &mut context).map(Job::Store),
+            command @ (Command::GetMetadata(_) | Command::SetMetadata { .. }) => {
+                metadata::begin(command, &context).map(Job::Metadata)
+            }
             command => manage::begin(command, &mut context).map(Job::Manage),
         }
     }

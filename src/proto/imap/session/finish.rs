@@ -79,6 +79,8 @@ impl Finish {
             Refusal::OverQuota => ("OVERQUOTA", "over quota".into()),
             Refusal::Cannot(text) => ("CANNOT", text.into()),
             Refusal::Limit(text) => ("LIMIT", text.into()),
+            // RFC 5464 §4.3.
+            Refusal::TooManyAnnotations => ("METADATA TOOMANY", "too many annotations".into()),
             Refusal::Unavailable(text) => ("UNAVAILABLE", text.into()),
         };
         Finish::no(code, text)

@@ -16,7 +16,9 @@ mod finish;
 mod list;
 mod login;
 mod manage;
+mod metadata;
 mod order;
+mod report;
 mod search;
 mod select;
 mod store;
@@ -80,6 +82,8 @@ struct Enabled {
     utf8: bool,
     /// IMAP4rev2 (RFC 9051).
     rev2: bool,
+    /// METADATA (RFC 5464 §4.1): the client is told of annotations that others change.
+    metadata: bool,
 }
 
 /// The open mailbox as the client knows it.
@@ -115,7 +119,10 @@ enum Job {
     Store(store::Store),
     Search(search::Search),
     Append(append::Append),
+    Metadata(metadata::Metadata),
     Idle(sync::Idle),
+    /// No command: the client wants to be told what has happened.
+    Report(report::Report),
     /// The command is carried out; before it is answered the client learns what is new.
     Sync(sync::Sync, Finish),
 }
@@ -214,7 +221,7 @@ impl Session {
         let idles = self
             .task
             .as_ref()
-            .is_some_and(|task| matches!(task.job, Job::Idle(_)));
+            .is_some_and(|task| matches!(task.job, Job::Idle(_) | Job::Report(_)));
         if !idles {
             self.reset_deadline(now);
         }
@@ -259,6 +266,9 @@ impl Session {
                 }
             } else if let Some(step) = self.leave(out) {
                 return (used, step);
+            } else if self.wants_report() {
+                self.start_report();
+                continue;
             }
             let (taken, step) = self.take_input(&input[used..], now, out);
             used += taken;
@@ -266,6 +276,21 @@ impl Session {
                 return (used, step);
             }
         }
+    }
+
+    /// Something has happened, and the client wants to be told between commands.
+    fn wants_report(&self) -> bool {
+        self.changed && self.enabled.metadata
+    }
+
+    fn start_report(&mut self) {
+        self.changed = false;
+        let report = report::Report::new(None, true);
+        self.task = Some(Box::new(Task {
+            tag: Box::default(),
+            name: "",
+            job: Job::Report(report),
+        }));
     }
 
     /// Between commands: is it time to go?
@@ -297,7 +322,15 @@ impl Session {
             Job::Store(job) => job.go(&mut context, out),
             Job::Search(job) => job.go(&mut context, out),
             Job::Append(job) => job.go(out),
+            Job::Metadata(job) => job.go(&context, out),
             Job::Idle(job) => job.go(&mut context, out),
+            Job::Report(job) => match job.go(&mut context, out) {
+                Turn::Finish(_) => {
+                    self.task = None;
+                    return None;
+                }
+                turn => turn,
+            },
             Job::Sync(job, finish) => match job.go(&mut context, out) {
                 Turn::Finish(_) => Turn::Finish(std::mem::take(finish).without_sync()),
                 Turn::Bye(_) if task.name == "DELETE" => {
@@ -410,6 +443,8 @@ impl crate::proto::Session for Session {
             Job::Store(job) => job.answer(answer, &mut context, out),
             Job::Search(job) => job.answer(answer),
             Job::Append(job) => job.answer(answer),
+            Job::Metadata(job) => job.answer(answer),
+            Job::Report(job) => job.answer(answer, &mut context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),
         }
@@ -434,6 +469,7 @@ impl crate::proto::Session for Session {
         match event {
             Event::Changed => match &self.task {
                 Some(task) if matches!(task.job, Job::Idle(_)) => self.advance(&[], now, out).1,
+                None if self.wants_report() => self.advance(&[], now, out).1,
                 _ => Step::NeedInput,
             },
             Event::Timeout => {

@@ -102,6 +102,50 @@ fn sessions_see_each_other() {
 }
 
 #[test]
+fn annotations_of_others_are_told() {
+    let world = world();
+    let (mut one, mut two) = (client(&world), client(&world));
+    one.say("b SETMETADATA INBOX (/shared/early \"\")");
+    assert_eq!(two.say("b NOOP"), "b OK NOOP completed\n");
+    assert_eq!(two.woken(), "");
+    two.say("c ENABLE METADATA\r\nd SELECT Sent");
+    one.say("c SETMETADATA INBOX (/shared/comment \"x\")");
+    // Between commands.
+    assert_eq!(two.woken(), "* METADATA \"INBOX\" /shared/comment\n");
+    assert_eq!(two.woken(), "");
+    assert_eq!(two.say("e IDLE"), "+ idling\n");
+    one.say("d SETMETADATA \"\" (/private/a NIL /private/b \"y\")");
+    assert_eq!(two.woken(), "* METADATA \"\" /private/b\n");
+    assert_eq!(two.say("DONE"), "e OK IDLE completed\n");
+    // What happens while a command is half said.
+    two.0.receive(b"f NO", 1);
+    one.say("e SETMETADATA Sent (/shared/z \"1\")");
+    assert_eq!(two.woken(), "* METADATA \"Sent\" /shared/z\n");
+    two.0.receive(b"OP\r\n", 1);
+    assert_eq!(two.heard(), "f OK NOOP completed\n");
+}
+
+#[test]
+fn many_annotations_are_told_in_pieces() {
+    let world = world();
+    let mut one = client(&world);
+    let value = "x".repeat(16_000);
+    for number in 0..9 {
+        let command = format!("b SETMETADATA INBOX (/shared/{number} \"{value}\")");
+        assert_eq!(one.say(&command), "b OK SETMETADATA completed\n");
+    }
+    let said = one.say("c GETMETADATA INBOX (DEPTH 1) /shared");
+    assert_eq!(said.matches(&value).count(), 9);
+    assert_eq!(said.matches("* METADATA \"INBOX\" (").count(), 2);
+    assert!(one.0.drains > 0);
+    let long = format!("d SETMETADATA INBOX (/shared/0 \"{value}{value}\")");
+    assert_eq!(
+        one.say(&long),
+        "d NO [METADATA MAXSIZE 16384] a value is too long\n"
+    );
+}
+
+#[test]
 fn numbers_stay_until_the_client_may_know() {
     let world = world();
     let (mut one, mut two) = (client(&world), client(&world));

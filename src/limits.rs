@@ -159,6 +159,10 @@ pub const WATCHES_MAX: usize = 4 * CONNECTIONS_MAX;
 /// Things that happened in an account and that its watcher has not taken yet; messages count once a
 /// mailbox. Beyond them the watcher learns only that it was too much (RFC 5465 §5.8).
 pub const JOURNAL_EVENTS_MAX: usize = 256;
+/// Groups of events in one NOTIFY (RFC 5465 §3.1).
+pub const IMAP_NOTIFY_GROUPS_MAX: usize = 32;
+/// Names of mailboxes in one NOTIFY.
+pub const IMAP_NOTIFY_NAMES_MAX: usize = 200;
 /// Bytes of an annotation's value (RFC 5464 §4.1 asks for at least 1024).
 pub const ANNOTATION_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an annotation's name.

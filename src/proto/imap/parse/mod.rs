@@ -9,6 +9,7 @@ mod append;
 mod fetch;
 mod mailbox;
 mod metadata;
+mod notify;
 mod search;
 mod token;
 
@@ -147,7 +148,7 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 18] = [
+const NAMED: [&str; 19] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
@@ -166,6 +167,7 @@ const NAMED: [&str; 18] = [
     "REPLACE",
     "GETMETADATA",
     "SETMETADATA",
+    "NOTIFY",
 ];
 
 fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
@@ -214,6 +216,7 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
         "APPEND" => return Err("APPEND needs a mailbox, and a literal with the message".into()),
         "GETMETADATA" => metadata::parse_get(tokens)?,
         "SETMETADATA" => metadata::parse_set(tokens)?,
+        "NOTIFY" => Command::Notify(notify::parse(tokens)?),
         _ => return mailbox::parse(name, tokens),
     }))
 }

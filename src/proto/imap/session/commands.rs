@@ -12,7 +12,7 @@ use super::super::{Ask, names, write};
 use super::finish::{Finish, SyncMode};
 use super::{
     Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, metadata,
-    search, select, store, sync,
+    notify, report, search, select, store, sync,
 };
 use crate::limits::ANNOTATION_BYTES_MAX;
 use crate::proto::Step;
@@ -65,6 +65,7 @@ impl Session {
                     let mut context = Context {
                         settings: &self.settings,
                         enabled: &mut self.enabled,
+                        notify: &mut self.notify,
                         phase: &mut self.phase,
                         changed: &mut self.changed,
                     };
@@ -121,8 +122,8 @@ impl Session {
             }
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
-                let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
-                self.start(tagged.tag, name, nothing);
+                let nothing = report::Report::nothing();
+                self.start(tagged.tag, name, Job::Sync(nothing, Finish::default()));
                 self.finish(finish, out)
             }
         }
@@ -255,6 +256,7 @@ impl Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -288,6 +290,7 @@ impl Session {
                 // RFC 8437 §3: what was enabled and selected is forgotten.
                 let selected = matches!(self.phase, Phase::Selected(_));
                 self.enabled = Enabled::default();
+                self.notify = None;
                 self.phase = Phase::NotAuthenticated;
                 if selected {
                     Ok(Job::Manage(manage::Manage::close_mailbox()))
@@ -308,7 +311,8 @@ impl Session {
                 out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
                 Err(Finish::ok().with_sync(SyncMode::Whole))
             }
-            Command::Idle => Ok(Job::Idle(sync::Idle::new(*context.enabled, out))),
+            Command::Idle => Ok(Job::Idle(sync::Idle::new(&context, out))),
+            Command::Notify(notify) => notify::begin(notify, &context).map(Job::Notify),
             Command::Select(select) => select::Select::new(select, &mut context).map(Job::Select),
             Command::List(list) => list::List::new(list, context.enabled.utf8).map(Job::List),
             Command::Search(search) => {

@@ -117,6 +117,11 @@ impl Finish {
         }
     }
 
+    /// The command may have expunged messages: the client learns which, whatever NOTIFY says.
+    pub(super) fn expunges(&self) -> bool {
+        self.modseq
+    }
+
     pub(super) fn is_bad(&self) -> bool {
         self.status == Status::Bad
     }

@@ -17,6 +17,7 @@ mod list;
 mod login;
 mod manage;
 mod metadata;
+mod notify;
 mod order;
 mod report;
 mod search;
@@ -47,6 +48,8 @@ pub struct Session {
     frames: Frames,
     phase: Phase,
     enabled: Enabled,
+    /// What NOTIFY has set, once it was used.
+    notify: Option<Box<notify::Notify>>,
     task: Option<Box<Task>>,
     /// An ask is out.
     asking: bool,
@@ -84,11 +87,16 @@ struct Enabled {
     rev2: bool,
     /// METADATA (RFC 5464 §4.1): the client is told of annotations that others change.
     metadata: bool,
+    /// NOTIFY without FlagChange (RFC 5465 §5): flags that others change are not told.
+    flags_untold: bool,
+    /// NOTIFY with FlagChange: responses that tell of them have the UID (§5.1).
+    flags_with_uid: bool,
 }
 
 /// The open mailbox as the client knows it.
 struct Selected {
     read_only: bool,
+    validity: u32,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.
@@ -98,6 +106,8 @@ struct Selected {
     modseq: u64,
     /// Changes that this session made and has told its client of.
     own: Vec<u64>,
+    /// Messages that this session has put here, and has not seen come: UIDs.
+    own_new: Vec<(u32, u32)>,
     /// The result of the last SEARCH RETURN (SAVE): UIDs (RFC 5182).
     saved: Vec<(u32, u32)>,
 }
@@ -120,17 +130,19 @@ enum Job {
     Search(search::Search),
     Append(append::Append),
     Metadata(metadata::Metadata),
+    Notify(notify::Job),
     Idle(sync::Idle),
     /// No command: the client wants to be told what has happened.
     Report(report::Report),
     /// The command is carried out; before it is answered the client learns what is new.
-    Sync(sync::Sync, Finish),
+    Sync(report::Report, Finish),
 }
 
 /// What a job needs of its session.
 struct Context<'a> {
     settings: &'a Settings,
     enabled: &'a mut Enabled,
+    notify: &'a mut Option<Box<notify::Notify>>,
     phase: &'a mut Phase,
     changed: &'a mut bool,
 }
@@ -166,6 +178,7 @@ impl Session {
             frames: Frames::default(),
             phase: Phase::NotAuthenticated,
             enabled: Enabled::default(),
+            notify: None,
             task: None,
             asking: false,
             changed: false,
@@ -185,6 +198,7 @@ impl Session {
                     Job::Append(append) => append.held_bytes(),
                     Job::Fetch(fetch) => fetch.held_bytes(),
                     Job::Search(search) => search.held_bytes(),
+                    Job::Report(report) | Job::Sync(report, _) => report.held_bytes(),
                     _ => 0,
                 }
         });
@@ -193,7 +207,8 @@ impl Session {
             Phase::Selected(selected) => size_of::<Selected>() + selected.saved.capacity() * 8,
             _ => 0,
         };
-        self.frames.held_bytes() + task + selected
+        let notify = self.notify.as_ref().map_or(0, |notify| notify.held_bytes());
+        self.frames.held_bytes() + task + selected + notify
     }
 
     /// Memory is short: gives the message up that is coming in. `false`: there is none.
@@ -280,12 +295,39 @@ impl Session {
 
     /// Something has happened, and the client wants to be told between commands.
     fn wants_report(&self) -> bool {
-        self.changed && self.enabled.metadata
+        self.changed
+            && match &self.notify {
+                None => self.enabled.metadata,
+                Some(notify) => {
+                    let selected = matches!(self.phase, Phase::Selected(_));
+                    notify.has_account() || (selected && notify.selected.is_some())
+                }
+            }
+    }
+
+    /// Messages that it puts into the open mailbox itself need not be shown to it (RFC 5465 §5.2).
+    fn note_own(&mut self, answer: &Answer) {
+        let Phase::Selected(selected) = &mut self.phase else {
+            return;
+        };
+        match answer {
+            Answer::Appended(Ok((validity, uids))) if *validity == selected.validity => {
+                for uid in uids {
+                    super::sets::push(&mut selected.own_new, *uid);
+                }
+            }
+            Answer::Copied(Ok(copied)) if copied.validity == selected.validity => {
+                for (_, uid) in &copied.pairs {
+                    super::sets::push(&mut selected.own_new, *uid);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn start_report(&mut self) {
         self.changed = false;
-        let report = report::Report::new(None, true);
+        let report = report::Report::between(self.notify.as_deref());
         self.task = Some(Box::new(Task {
             tag: Box::default(),
             name: "",
@@ -310,6 +352,7 @@ impl Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -323,6 +366,7 @@ impl Session {
             Job::Search(job) => job.go(&mut context, out),
             Job::Append(job) => job.go(out),
             Job::Metadata(job) => job.go(&context, out),
+            Job::Notify(job) => job.go(&mut context, out),
             Job::Idle(job) => job.go(&mut context, out),
             Job::Report(job) => match job.go(&mut context, out) {
                 Turn::Finish(_) => {
@@ -365,9 +409,12 @@ impl Session {
         let selected = matches!(self.phase, Phase::Selected(_));
         let task = self.task.as_mut()?;
         if finish.sync != SyncMode::None && selected {
-            let sync = sync::Sync::new(finish.sync == SyncMode::Whole);
-            task.job = Job::Sync(sync, finish);
-            return None;
+            let whole = finish.sync == SyncMode::Whole;
+            let notify = self.notify.as_deref();
+            if let Some(report) = report::Report::after(whole, finish.expunges(), notify) {
+                task.job = Job::Sync(report, finish);
+                return None;
+            }
         }
         if let Phase::Selected(selected) = &self.phase
             && self.enabled.qresync
@@ -424,6 +471,9 @@ impl crate::proto::Session for Session {
     fn answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
         self.asking = false;
         self.progress(now);
+        if self.notify.is_some() {
+            self.note_own(&answer);
+        }
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
             return self.close();
@@ -431,6 +481,7 @@ impl crate::proto::Session for Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -444,6 +495,7 @@ impl crate::proto::Session for Session {
             Job::Search(job) => job.answer(answer),
             Job::Append(job) => job.answer(answer),
             Job::Metadata(job) => job.answer(answer),
+            Job::Notify(job) => job.answer(answer, &mut context, out),
             Job::Report(job) => job.answer(answer, &mut context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),

@@ -232,7 +232,7 @@ impl Telling {
         }
         for row in self.rows.by_ref() {
             let is_own = selected.own.contains(&row.modseq);
-            if row.uid > self.flags_uid_max || is_own {
+            if row.uid > self.flags_uid_max || is_own || enabled.flags_untold {
                 continue;
             }
             let Some(number) = selected.view.number(row.uid) else {
@@ -272,7 +272,7 @@ pub(super) fn write_flags_of(
 ) {
     write::number(number, out.star());
     out.extend_from_slice(b" FETCH (");
-    if enabled.qresync || enabled.rev2 {
+    if enabled.qresync || enabled.rev2 || enabled.flags_with_uid {
         out.extend_from_slice(b"UID ");
         write::number(row.uid, out);
         out.push(b' ');
@@ -331,10 +331,10 @@ pub(super) struct Idle {
 
 impl Idle {
     /// What happened before is said first.
-    pub(super) fn new(enabled: Enabled, out: &mut Vec<u8>) -> Idle {
+    pub(super) fn new(context: &Context<'_>, out: &mut Vec<u8>) -> Idle {
         out.extend_from_slice(b"+ idling\r\n");
         Idle {
-            report: Some(Report::new(Some(Sync::new(true)), enabled.metadata)),
+            report: Some(Report::in_idle(context)),
             ended: None,
         }
     }
@@ -367,8 +367,7 @@ impl Idle {
             if !std::mem::take(context.changed) {
                 return Turn::Input;
             }
-            let sync = Some(Sync::new(true));
-            self.report = Some(Report::new(sync, context.enabled.metadata));
+            self.report = Some(Report::in_idle(context));
         }
     }
 

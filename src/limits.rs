@@ -142,6 +142,8 @@ pub const MAILBOX_NAME_BYTES_MAX: usize = 512;
 pub const MAILBOX_DEPTH_MAX: usize = 32;
 /// Mailboxes of one account. Those under a name can all be renamed in one batch of the log.
 pub const MAILBOXES_MAX: usize = 1000;
+/// Names of mailboxes that a partition remembers for those who ask again, about 128 bytes each.
+pub const REMEMBERED_NAMES_MAX: usize = 50_000;
 /// Different keywords of one mailbox, over its life.
 pub const KEYWORDS_MAX: usize = 64;
 /// Bytes of one keyword.
@@ -182,6 +184,7 @@ pub const ACCOUNT_VALUE_BYTES_MAX: usize = 64 * 1024;
 const _: () = assert!(BODY_CHUNK_BYTES <= BODY_INLINE_BYTES_MAX);
 const _: () =
     assert!(MAILBOXES_MAX * (MAILBOX_NAME_BYTES_MAX + ADDRESS_BYTES_MAX + 128) < BATCH_BYTES_MAX);
+const _: () = assert!(MAILBOXES_MAX * 4 < REMEMBERED_NAMES_MAX);
 const _: () = assert!(KEYWORDS_MAX <= u64::BITS as usize);
 const _: () = assert!(KEYWORDS_MAX * KEYWORD_BYTES_MAX < u16::MAX as usize);
 const _: () = assert!(CACHE_BYTES_MAX * 4 <= CACHE_MEMORY_BYTES_MAX);

@@ -5,11 +5,13 @@
 //! [`JOURNAL_EVENTS_MAX`] all is forgotten, and the taker learns that.
 //! Does not know: sessions; who made a change, unless [`super::Watch::forget`] says so.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap;
 
 use super::change::Pended;
 use super::commit::Entry;
-use super::index::Index;
+use super::index::{CONDEMNED, Index};
 use super::mailboxes::{AccountKey, read_account_key};
 use super::{MailboxId, SEPARATOR, Uid};
 use crate::limits::JOURNAL_EVENTS_MAX;
@@ -139,7 +141,8 @@ impl NamesBefore {
     /// Looks them up, for accounts that are `watched`.
     pub fn of(index: &Index, changes: &[Entry], watched: impl Fn(&Address) -> bool) -> NamesBefore {
         let mut before = NamesBefore::default();
-        let mut looked_up: FxHashMap<&Address, FxHashMap<MailboxId, String>> = FxHashMap::default();
+        let mut looked_up: FxHashMap<&Address, FxHashMap<MailboxId, Rc<str>>> =
+            FxHashMap::default();
         for entry in changes {
             let (address, mailbox, new) = match &entry.change {
                 Pended::PutMailbox {
@@ -161,12 +164,12 @@ impl NamesBefore {
                 continue;
             };
             if let Some(new) = new {
-                let renamed = (address.clone(), name.clone());
+                let renamed = (address.clone(), name.to_string());
                 before.renamed.insert(renamed, new.clone());
             }
             before
                 .by_mailbox
-                .insert((address.clone(), mailbox), name.clone());
+                .insert((address.clone(), mailbox), name.to_string());
         }
         before
     }
@@ -199,6 +202,17 @@ impl NamesBefore {
             }
             Pended::Expunge { mailbox, .. } => messages(*mailbox, None, true, false),
             Pended::Flags { mailbox, .. } => messages(*mailbox, None, false, true),
+            // Its messages go bit by bit, but nobody sees it any more.
+            Pended::PutMailbox {
+                address,
+                mailbox,
+                special_use: CONDEMNED,
+                ..
+            }
+            | Pended::RemoveMailbox { address, mailbox } => {
+                let name = before(address, *mailbox)?;
+                Some(Happening::Removed { name })
+            }
             Pended::PutMailbox {
                 address,
                 mailbox,
@@ -212,10 +226,6 @@ impl NamesBefore {
                     to: name.clone(),
                 }),
             },
-            Pended::RemoveMailbox { address, mailbox } => {
-                let name = before(address, *mailbox)?;
-                Some(Happening::Removed { name })
-            }
             _ => None,
         }
     }

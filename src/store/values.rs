@@ -97,6 +97,14 @@ impl<D: Disk> Partition<D> {
             whole.extend_from_slice(&key);
             (whole, value)
         });
-        self.put_all(entries.collect()).await
+        let validity = self.index.borrow().account_validity(address);
+        let may = |this: &Self| {
+            let is_same = this.index.borrow().account_validity(address) == validity;
+            match is_same && this.keeps(address, mailbox.unwrap_or(MailboxId::INBOX)) {
+                true => Ok(()),
+                false => Err(StoreError::Missing),
+            }
+        };
+        self.put_if(entries.collect(), may).await
     }
 }

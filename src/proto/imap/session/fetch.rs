@@ -72,8 +72,8 @@ enum Asked {
 struct Current {
     row: Row,
     number: u32,
-    /// Flags are written because this command has changed them.
-    tells_flags: bool,
+    /// This command has marked it as seen, which the client is to know.
+    is_marked: bool,
     summary: Option<Vec<u8>>,
     parts: Option<Parts>,
     /// The next item, and whether something is written already.
@@ -382,18 +382,15 @@ impl Fetch {
                     self.failure = Some(failure);
                 }
             }
-            if current.tells_flags {
+            if current.is_marked && !self.items.contains(&Item::Flags) {
                 current.open(out);
-                write::flags(
-                    current.row.flags,
-                    current.row.keywords,
-                    &selected.keywords,
-                    out,
-                );
-                if enabled.condstore && !self.items.contains(&Item::ModSeq) {
-                    current.open(out);
-                    write_modseq(current.row.modseq, out);
-                }
+                let row = &current.row;
+                write::flags(row.flags, row.keywords, &selected.keywords, out);
+            }
+            // RFC 7162 §3.1: whoever knows of MODSEQs is told the one of every change.
+            if current.is_marked && enabled.condstore && !self.items.contains(&Item::ModSeq) {
+                current.open(out);
+                write_modseq(current.row.modseq, out);
             }
             out.extend_from_slice(b")\r\n");
         }
@@ -411,7 +408,7 @@ impl Fetch {
         Some(Box::new(Current {
             row,
             number,
-            tells_flags: is_marked && !self.items.contains(&Item::Flags),
+            is_marked,
             summary,
             parts: None,
             item: 0,

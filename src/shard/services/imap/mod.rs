@@ -165,7 +165,9 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
         StoreError::Exists => Refusal::Exists,
         StoreError::OverQuota => Refusal::OverQuota,
         StoreError::Name(error) => Refusal::Cannot(error.to_string()),
-        StoreError::TooMany(_) | StoreError::TooLarge => Refusal::Limit(error.to_string()),
+        StoreError::TooMany(_) | StoreError::TooLarge | StoreError::NoUid => {
+            Refusal::Limit(error.to_string())
+        }
         StoreError::Closing => Refusal::Unavailable("shutting down".to_owned()),
         StoreError::Full => Refusal::Unavailable(error.to_string()),
         StoreError::ReadOnly(_) | StoreError::Damaged(_) | StoreError::Read(_) => {

@@ -137,25 +137,6 @@ impl Fetch {
         })
     }
 
-    /// Of messages that have come, for NOTIFY: they are not marked as seen (RFC 5465 §5.2).
-    pub(super) fn of_new(
-        items: Vec<Item>,
-        uids: Vec<(u32, u32)>,
-        context: &mut Context<'_>,
-    ) -> Result<Fetch, Finish> {
-        let command = command::Fetch {
-            set: sets::Set::of_ranges(uids),
-            by_uid: true,
-            items,
-            changed_since: None,
-            vanished: false,
-            partial: None,
-        };
-        let mut fetch = Fetch::new(command, context)?;
-        fetch.marks_seen = false;
-        Ok(fetch)
-    }
-
     /// Bytes of memory held beside itself.
     pub(super) fn held_bytes(&self) -> usize {
         let summaries = self

@@ -411,7 +411,9 @@ impl Session {
         if finish.sync != SyncMode::None && selected {
             let whole = finish.sync == SyncMode::Whole;
             let notify = self.notify.as_deref();
-            if let Some(report) = report::Report::after(whole, finish.expunges(), notify) {
+            // The open mailbox may be the one that was deleted.
+            let removes = finish.expunges() || task.name == "DELETE";
+            if let Some(report) = report::Report::after(whole, removes, notify) {
                 task.job = Job::Sync(report, finish);
                 return None;
             }

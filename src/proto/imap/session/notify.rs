@@ -271,7 +271,7 @@ pub(super) fn begin(command: command::Notify, context: &Context<'_>) -> Result<J
                     notify.selected = Some(Selected {
                         delayed,
                         flags: events.set.has(Event::FlagChange),
-                        items: events.items.take().unwrap_or_default(),
+                        items: events.items.take().map(peeking).unwrap_or_default(),
                     });
                 }
                 continue;
@@ -293,6 +293,16 @@ pub(super) fn begin(command: command::Notify, context: &Context<'_>) -> Result<J
         status,
         stage: Stage::Watch,
     })
+}
+
+/// The same without marking as seen: who has not read a message has not seen it (RFC 5465 §5.2).
+fn peeking(mut items: Vec<Item>) -> Vec<Item> {
+    for item in &mut items {
+        if let Item::Body { peek, .. } | Item::Binary { peek, .. } = item {
+            *peek = true;
+        }
+    }
+    items
 }
 
 impl Job {

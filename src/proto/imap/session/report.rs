@@ -7,7 +7,7 @@
 
 use super::super::metadata::write_changed;
 use super::super::view::View;
-use super::super::{Answer, Ask, Happening};
+use super::super::{Answer, Ask, Happening, command, sets};
 use super::fetch::Fetch;
 use super::finish::Finish;
 use super::notify::Notify;
@@ -57,11 +57,11 @@ impl Report {
         }
     }
 
-    /// At the end of a command; `None`: nothing is to be told. `whole`: messages may go; `expunges`:
-    /// the command itself may have expunged some.
-    pub(super) fn after(whole: bool, expunges: bool, notify: Option<&Notify>) -> Option<Report> {
+    /// At the end of a command; `None`: nothing is to be told. `whole`: messages may go; `removes`:
+    /// the command itself may have removed some.
+    pub(super) fn after(whole: bool, removes: bool, notify: Option<&Notify>) -> Option<Report> {
         let is_silent = notify.is_some_and(|notify| notify.selected.is_none());
-        (!is_silent || expunges).then(|| Report::new(Some(Sync::new(whole)), false))
+        (!is_silent || removes).then(|| Report::new(Some(Sync::new(whole)), false))
     }
 
     /// In IDLE (RFC 5465 §4): the same as NOTIFY asks for, and messages may go.
@@ -161,8 +161,15 @@ impl Report {
         if uids.is_empty() || wanted.items.is_empty() {
             return None;
         }
-        let items = wanted.items.clone();
-        Fetch::of_new(items, uids, context).ok()
+        let command = command::Fetch {
+            set: sets::Set::of_ranges(uids),
+            by_uid: true,
+            items: wanted.items.clone(),
+            changed_since: None,
+            vanished: false,
+            partial: None,
+        };
+        Fetch::new(command, context).ok()
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {

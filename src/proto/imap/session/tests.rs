@@ -288,6 +288,18 @@ fn notify_delays_expunges_where_it_is_asked_to() {
         two.say("h STORE 1 +FLAGS.SILENT (\\Deleted)\r\ni EXPUNGE"),
         "h OK STORE completed\n* 1 EXPUNGE\n* 3 EXISTS\ni OK EXPUNGE completed\n"
     );
+    // That the open mailbox is gone as well.
+    assert_eq!(
+        two.say("j CREATE x\r\nk SELECT x\r\nl DELETE x")
+            .lines()
+            .rev()
+            .take(2)
+            .collect::<Vec<_>>(),
+        [
+            "l OK DELETE completed",
+            "* OK [CLOSED] The mailbox was deleted"
+        ]
+    );
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
     use imap::Ask;
     match ask {
         Ask::Login(_) => AskKind::ImapLogin,
-        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time => AskKind::ImapList,
+        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time | Ask::Breathe => AskKind::ImapList,
         Ask::Manage(_) => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
         Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,

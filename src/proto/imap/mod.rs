@@ -146,6 +146,9 @@ pub enum Ask {
     },
     /// What time is it? Answer: [`Answer::Time`].
     Time,
+    /// Others have their turn: the session has worked for long, and goes on after this. Answer:
+    /// [`Answer::Done`].
+    Breathe,
     /// Changes flags. Answer: [`Answer::Stored`].
     Store(StoreFlags),
     /// Expunges messages, whatever their flags. Answer: [`Answer::Done`].
@@ -341,6 +344,8 @@ pub enum TextKey {
 pub struct Stored {
     /// MODSEQ of the change; `None`: all was as asked for already.
     pub modseq: Option<u64>,
+    /// The highest MODSEQ that a changed message had before; 0: none was changed.
+    pub before: u64,
     /// Left alone, because they have changed since: ascending.
     pub modified: Vec<u32>,
     /// Names of keywords, by bit, where the change has made one.
@@ -365,6 +370,8 @@ pub enum Refusal {
     Exists,
     /// The message is gone: `[EXPUNGEISSUED]`.
     Gone,
+    /// A special use that there is not: `[USEATTR]` (RFC 6154 §3).
+    SpecialUse(String),
     /// Over quota: `[OVERQUOTA]`.
     OverQuota,
     /// A name or a flag that cannot be: `[CANNOT]`.

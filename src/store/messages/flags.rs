@@ -43,6 +43,7 @@ impl<D: Disk> Partition<D> {
             stored.changed.extend(done.changed);
             stored.modified.extend(done.modified);
             stored.modseq = done.modseq.or(stored.modseq);
+            stored.before = done.before.max(stored.before);
         }
         Ok(stored)
     }
@@ -90,6 +91,7 @@ impl<D: Disk> Partition<D> {
                 // Every word has, or gets, a bit of the mailbox: there are no more than it has.
                 bits |= 1u64.checked_shl(place as u32).unwrap_or(0);
             }
+            stored.before = stored.before.max(now.modseq);
             marks.push(NewMark {
                 uid,
                 flags: next.0,

@@ -14,7 +14,10 @@ use super::super::parse::parse_append_again;
 use super::super::{Answer, Ask, Incoming, Refusal, sets};
 use super::Turn;
 use super::finish::{Finish, SyncMode};
-use crate::limits::{BODY_CHUNK_BYTES, IMAP_APPEND_BYTES_MAX, IMAP_APPEND_MESSAGES_MAX};
+use crate::limits::{
+    BODY_CHUNK_BYTES, IMAP_APPEND_BYTES_MAX, IMAP_APPEND_ENTRIES_BYTES_MAX,
+    IMAP_APPEND_ENTRY_BYTES, IMAP_APPEND_MESSAGES_MAX,
+};
 
 /// An APPEND that runs.
 pub(super) struct Append {
@@ -26,6 +29,9 @@ pub(super) struct Append {
     messages: Vec<Incoming>,
     /// Bytes held of all of them.
     held: usize,
+    /// Bytes of their entries in the log, and of their keywords here.
+    entries: usize,
+    keywords: usize,
     literal: Literal,
     /// Octets of the running literal that have not come.
     left: u64,
@@ -78,6 +84,8 @@ impl Append {
             replaces,
             messages: Vec::new(),
             held: 0,
+            entries: 0,
+            keywords: 0,
             literal,
             left: 0,
             closes: false,
@@ -92,13 +100,17 @@ impl Append {
 
     /// Bytes of memory held beside itself.
     pub(super) fn held_bytes(&self) -> usize {
-        self.held + self.messages.capacity() * size_of::<Incoming>()
+        self.held + self.keywords + self.messages.capacity() * size_of::<Incoming>()
     }
 
     fn begin(&mut self, append: command::Append, literal: Literal) {
         self.literal = literal;
         self.left = literal.bytes;
         self.closes = append.utf8;
+        let words = append.flags.keywords.iter();
+        let words_bytes: usize = words.map(|word| word.len() + 2).sum();
+        self.entries += IMAP_APPEND_ENTRY_BYTES + words_bytes;
+        self.keywords += words_bytes + append.flags.keywords.len() * size_of::<String>();
         self.messages.push(Incoming {
             flags: append.flags,
             date_ms: append.date_ms,
@@ -114,13 +126,16 @@ impl Append {
         } else if self.messages.len() > IMAP_APPEND_MESSAGES_MAX {
             let text = format!("at most {IMAP_APPEND_MESSAGES_MAX} messages at once");
             self.fail(Finish::no("LIMIT", text));
+        } else if self.entries > IMAP_APPEND_ENTRIES_BYTES_MAX {
+            let text = "too many keywords of too many messages at once: append fewer";
+            self.fail(Finish::no("LIMIT", text));
         }
     }
 
     fn fail(&mut self, finish: Finish) {
         self.failure.get_or_insert(finish);
         self.messages = Vec::new();
-        self.held = 0;
+        (self.held, self.keywords) = (0, 0);
     }
 
     /// Memory is short: gives up what has come. `false`: nothing has.

@@ -34,6 +34,7 @@ impl Session {
             return (0, Some(Step::NeedInput));
         }
         let bytes_max = self.bytes_max();
+        let logged_in = !matches!(self.phase, Phase::NotAuthenticated);
         let (taken, frame) = self.frames.take(input, bytes_max);
         if !matches!(frame, Frame::Incomplete) {
             self.reset_deadline(now);
@@ -78,6 +79,9 @@ impl Session {
                 None => self.take_command(&text, out),
             },
         };
+        if logged_in && matches!(self.phase, Phase::NotAuthenticated) {
+            self.await_login(now);
+        }
         (taken, step)
     }
 
@@ -113,7 +117,7 @@ impl Session {
                 self.start(tagged.tag, name, job);
                 None
             }
-            Err(finish) if matches!(self.phase, Phase::Closed) => {
+            Err(mut finish) if matches!(self.phase, Phase::Closed) => {
                 finish.write(&tagged.tag, name, out);
                 Some(Step::Close)
             }

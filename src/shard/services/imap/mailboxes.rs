@@ -78,7 +78,7 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                     Some(None) => {
                         let text =
                             "special uses here: Drafts, Sent, Trash, Junk, Archive".to_owned();
-                        return Answer::Mailbox(Err(Refusal::Cannot(text)));
+                        return Answer::Mailbox(Err(Refusal::SpecialUse(text)));
                     }
                 };
                 let made = partition.create_mailbox(address, &name, wanted).await;

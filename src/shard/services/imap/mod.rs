@@ -17,7 +17,7 @@ mod inside;
 mod mailboxes;
 mod messages;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -25,6 +25,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
+use super::super::wait::breathe;
 use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
@@ -47,6 +48,8 @@ struct Desk {
     open: RefCell<Option<Open>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
+    /// Answers in a row that were given at once.
+    at_once: Cell<u32>,
 }
 
 /// An open mailbox.
@@ -54,8 +57,9 @@ struct Open {
     id: MailboxId,
     /// Ends when this is dropped.
     _watch: Watch,
-    /// What has changed since, while a session asks for it slice by slice.
-    changed: Option<(Sequence, Rc<[crate::store::MessageInfo]>)>,
+    /// What has changed since the first of these, up to the second, while a session asks for it slice
+    /// by slice.
+    changed: Option<((Sequence, Sequence), Rc<[crate::store::MessageInfo]>)>,
 }
 
 /// Views that sessions have, so that those who see the same share one.
@@ -64,6 +68,10 @@ struct Views {
     by_mailbox: FxHashMap<(Address, MailboxId), Weak<View>>,
     swept_len: usize,
 }
+
+/// Answers that one connection gets in a row before others have their turn: a client may send a thousand
+/// commands at once.
+const AT_ONCE_MAX: u32 = 32;
 
 /// Views beyond twice as many as were alive at the last look are looked through again.
 const VIEWS_MIN: usize = 64;
@@ -129,6 +137,25 @@ fn later(shard: &Rc<Shard>, key: ConnKey, work: impl Future<Output = Answer> + '
     Asked::Later
 }
 
+/// The same, where the client may ask for it again and again.
+fn soon(shard: &Rc<Shard>, key: ConnKey, desk: &Desk, answer: Answer) -> Asked {
+    let count = desk.at_once.get() + 1;
+    if count < AT_ONCE_MAX {
+        desk.at_once.set(count);
+        return at_once(answer);
+    }
+    desk.at_once.set(0);
+    rest(shard, key, answer)
+}
+
+/// Answers when others have had their turn.
+fn rest(shard: &Rc<Shard>, key: ConnKey, answer: Answer) -> Asked {
+    later(shard, key, async move {
+        breathe().await;
+        answer
+    })
+}
+
 /// Why the store cannot do it, for the client; what is the server's trouble goes to the log.
 fn refusal(error: StoreError, address: &Address) -> Refusal {
     match error {
@@ -146,6 +173,19 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
     }
 }
 
+/// The same for one about a message that the session knows: it may have been expunged meanwhile.
+fn of_message(
+    error: StoreError,
+    partition: &LocalPartition,
+    address: &Address,
+    mailbox: MailboxId,
+) -> Refusal {
+    match error {
+        StoreError::Missing if partition.mailbox_info(address, mailbox).is_ok() => Refusal::Gone,
+        error => refusal(error, address),
+    }
+}
+
 /// Answers an ask.
 pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if let Ask::Login(credentials) = ask {
@@ -159,28 +199,36 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     };
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
-        Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
+        Ask::Mailboxes => {
+            // As long as there are many.
+            let all = mailboxes::list(shard, &desk);
+            rest(shard, key, Answer::Mailboxes(all))
+        }
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);
-            at_once(Answer::Mailbox(mailbox.map(Box::new)))
+            soon(shard, key, &desk, Answer::Mailbox(mailbox.map(Box::new)))
         }
         Ask::Manage(change) => mailboxes::manage(shard, key, desk, change),
         Ask::Open { name } => {
             let opened = mailboxes::open(shard, key, &desk, &name);
-            at_once(Answer::Opened(opened.map(Box::new)))
+            rest(shard, key, Answer::Opened(opened.map(Box::new)))
         }
         Ask::Close => {
             desk.open.replace(None);
-            at_once(Answer::Done(Ok(())))
+            soon(shard, key, &desk, Answer::Done(Ok(())))
         }
-        Ask::Look { since } => at_once(Answer::News(mailboxes::look(shard, &desk, since))),
+        Ask::Look { since } => {
+            let news = mailboxes::look(shard, &desk, since);
+            soon(shard, key, &desk, Answer::News(news))
+        }
         Ask::Rows {
             uids,
             changed_since,
             count_max,
         } => messages::rows(shard, key, &desk, &uids, changed_since, count_max),
         Ask::Vanished { since } => {
-            at_once(Answer::Vanished(messages::vanished(shard, &desk, since)))
+            let vanished = messages::vanished(shard, &desk, since);
+            soon(shard, key, &desk, Answer::Vanished(vanished))
         }
         Ask::Summaries { messages } => inside::summaries(shard, key, desk, messages),
         Ask::Read {
@@ -194,6 +242,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             wanted,
         } => inside::search(shard, key, desk, messages, texts, wanted),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
+        Ask::Breathe => rest(shard, key, Answer::Done(Ok(()))),
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
         Ask::Copy { uids, name, moves } => messages::copy(shard, key, desk, uids, name, moves),
@@ -262,6 +311,7 @@ fn enter(
                 partition: shard.partition_of(address),
                 open: RefCell::new(None),
                 streams: RefCell::default(),
+                at_once: Cell::new(0),
             };
             shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));
             return Answer::Login(Ok(()));

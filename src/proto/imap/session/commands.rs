@@ -139,15 +139,19 @@ impl Session {
         &mut self,
         name: &[u8],
         replaces: Option<Replaced>,
-    ) -> Result<(String, Option<u32>), String> {
-        let name = names::decode(name, self.enabled.utf8).map_err(|error| error.to_string())?;
+    ) -> Result<(String, Option<u32>), Finish> {
+        let name = names::decode(name, self.enabled.utf8)
+            .map_err(|error| Finish::no("CANNOT", error.to_string()))?;
         let Some(replaced) = replaces else {
             return Ok((name, None));
         };
         let selected = match &self.phase {
             Phase::Selected(selected) if !selected.read_only => selected,
-            Phase::Selected(_) => return Err("the mailbox is open for reading only".to_owned()),
-            _ => return Err("select a mailbox first".to_owned()),
+            Phase::Selected(_) => {
+                let text = "the mailbox is open for reading only (EXAMINE)";
+                return Err(Finish::no("", text));
+            }
+            _ => return Err(Finish::bad("select a mailbox first")),
         };
         let view = &selected.view;
         let uid = match replaced.number {
@@ -155,8 +159,12 @@ impl Session {
             Some(uid) if replaced.by_uid => view.number(uid).map(|_| uid),
             Some(number) => view.uid(number),
         };
-        let uid = uid.ok_or_else(|| "no such message".to_owned())?;
-        Ok((name, Some(uid)))
+        // RFC 8508 §3.1: a UID that is not there is no mistake of the client.
+        let missing = || match replaced.by_uid {
+            true => Finish::no("", "no such message"),
+            false => Finish::bad("no such message"),
+        };
+        Ok((name, Some(uid.ok_or_else(missing)?)))
     }
 
     /// A literal is announced: it becomes part of the command, or is a message, or is refused before
@@ -211,7 +219,11 @@ impl Session {
                     self.start(tag, command, Job::Append(append));
                     return None;
                 }
-                Err(error) => error.into(),
+                Err(mut finish) => {
+                    self.frames.refuse_literal();
+                    finish.write(&tag, "APPEND", out);
+                    return finish.is_bad().then(|| self.count_bad(out)).flatten();
+                }
             },
         };
         self.frames.refuse_literal();

@@ -80,6 +80,15 @@ impl Finish {
         }
     }
 
+    /// NO after all; a code that is there stays.
+    pub(super) fn fail(&mut self, code: &str, text: &'static str) {
+        self.status = Status::No;
+        self.text = text.into();
+        if self.code.is_empty() {
+            self.code = code.into();
+        }
+    }
+
     pub(super) fn bad(text: impl Into<Cow<'static, str>>) -> Finish {
         Finish {
             status: Status::Bad,

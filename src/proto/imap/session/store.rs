@@ -13,6 +13,9 @@ pub(super) struct Store {
     command: command::Store,
     uids: Vec<(u32, u32)>,
     stage: Stage,
+    /// Messages named, and those that are there to be shown.
+    wanted: u64,
+    shown: u64,
     /// Messages that were left alone.
     modified: Vec<(u32, u32)>,
     /// MODSEQ of the change.
@@ -43,6 +46,8 @@ impl Store {
         };
         Ok(Store {
             command,
+            wanted: sets::len(&uids),
+            shown: 0,
             uids,
             stage,
             modified: Vec::new(),
@@ -73,10 +78,15 @@ impl Store {
                 unchanged_since: self.command.unchanged_since,
             })),
             Stage::Show(left) if left.is_done() => {
+                let mut finish = self.end();
                 if !self.command.silent {
                     selected.own.extend(self.modseq);
+                    // RFC 2180 §4.2: the client may not know yet that some of them have gone.
+                    if !self.command.by_uid && self.shown < self.wanted {
+                        finish.fail("EXPUNGEISSUED", "some of these messages are gone");
+                    }
                 }
-                Turn::Finish(self.end())
+                Turn::Finish(finish)
             }
             Stage::Unseen => Turn::Finish(self.end()),
             Stage::Show(left) => {
@@ -147,6 +157,7 @@ impl Store {
             (Stage::Showing(mut left), Answer::Rows(Ok(rows))) => {
                 let last = rows.last().filter(|_| rows.len() >= IMAP_SLICE_MESSAGES);
                 left.pass(last.map(|row| row.uid));
+                self.shown += rows.len() as u64;
                 Stage::Rows(rows.into_iter(), left)
             }
             // The change is made; that it cannot be shown is no failure of it.

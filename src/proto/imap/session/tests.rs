@@ -125,6 +125,10 @@ fn numbers_stay_until_the_client_may_know() {
          e NO [EXPUNGEISSUED] some of these messages are gone\n"
     );
     assert_eq!(
+        two.say("f STORE 1 +FLAGS (\\Seen)"),
+        "f NO [EXPUNGEISSUED] some of these messages are gone\n"
+    );
+    assert_eq!(
         two.say("f STORE 3 +FLAGS (\\Seen)\r\ng SEARCH SEEN"),
         "* 3 FETCH (FLAGS (\\Seen))\nf OK STORE completed\n* SEARCH 3\ng OK SEARCH completed\n"
     );

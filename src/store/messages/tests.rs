@@ -190,7 +190,12 @@ fn what_has_changed_since_is_left_alone_and_named() {
             .await
             .unwrap();
         assert_eq!(undone.before, modseq);
-        let modseq = undone.modseq.unwrap();
+        let redone = partition
+            .store_flags(&ann(), INBOX, &[1], &seen(FlagMode::Add))
+            .await
+            .unwrap();
+        assert_eq!(Some(redone.before), undone.modseq);
+        let modseq = redone.modseq.unwrap();
         let change = FlagChange {
             unchanged_since: Some(since),
             ..seen(FlagMode::Replace)

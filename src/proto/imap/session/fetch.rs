@@ -13,6 +13,7 @@ use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, Store
 use super::body::{Body, Piece};
 use super::finish::{Finish, SyncMode};
 use super::manage::resolve;
+use super::section::{write_origin, write_part, write_section};
 use super::sync::{Vanished, write_modseq};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
@@ -688,55 +689,4 @@ fn sets_seen(item: &Item) -> bool {
         item,
         Item::Body { peek: false, .. } | Item::Binary { peek: false, .. }
     )
-}
-
-fn write_part(part: &[u32], out: &mut Vec<u8>) {
-    for (index, number) in part.iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
-        }
-        write::number(*number, out);
-    }
-}
-
-/// `<origin>`
-fn write_origin(origin: u64, out: &mut Vec<u8>) {
-    out.push(b'<');
-    write::number(origin, out);
-    out.push(b'>');
-}
-
-fn write_section(section: &Section, out: &mut Vec<u8>) {
-    out.push(b'[');
-    write_part(&section.part, out);
-    if !section.part.is_empty() && section.text != SectionText::All {
-        out.push(b'.');
-    }
-    match &section.text {
-        SectionText::All => {}
-        SectionText::Header => out.extend_from_slice(b"HEADER"),
-        SectionText::Text => out.extend_from_slice(b"TEXT"),
-        SectionText::Mime => out.extend_from_slice(b"MIME"),
-        SectionText::Fields { names, not } => {
-            out.extend_from_slice(if *not {
-                b"HEADER.FIELDS.NOT ("
-            } else {
-                b"HEADER.FIELDS ("
-            });
-            for (index, name) in names.iter().enumerate() {
-                if index > 0 {
-                    out.push(b' ');
-                }
-                // Graphic characters only: see the parser.
-                let name = String::from_utf8_lossy(name);
-                if name.bytes().all(super::super::parse::is_atom) {
-                    out.extend_from_slice(name.as_bytes());
-                } else {
-                    write::quoted(&name, out);
-                }
-            }
-            out.push(b')');
-        }
-    }
-    out.push(b']');
 }

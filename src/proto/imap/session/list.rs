@@ -109,6 +109,19 @@ impl List {
         })
     }
 
+    /// Bytes of memory held beside itself, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        let shown = match &self.stage {
+            Stage::Choose(choice) | Stage::Breathing(choice) => {
+                choice.nodes.len() * size_of::<(String, Node)>()
+                    + choice.lines.len() * size_of::<Line>()
+            }
+            Stage::Lines(lines) => size_of_val(lines.as_slice()),
+            _ => 0,
+        };
+        shown + self.patterns_bytes
+    }
+
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         match std::mem::replace(&mut self.stage, Stage::Asking) {
             Stage::Ask => Turn::Ask(Ask::Mailboxes),

@@ -18,6 +18,7 @@ mod login;
 mod manage;
 mod order;
 mod search;
+mod section;
 mod select;
 mod store;
 mod sync;
@@ -184,6 +185,7 @@ impl Session {
                     Job::Append(append) => append.held_bytes(),
                     Job::Fetch(fetch) => fetch.held_bytes(),
                     Job::Search(search) => search.held_bytes(),
+                    Job::List(list) => list.held_bytes(),
                     Job::Store(store) => store.held_bytes(),
                     Job::Manage(manage) => manage.held_bytes(),
                     Job::Sync(_, finish) | Job::Answer(finish) => finish.held_bytes(),

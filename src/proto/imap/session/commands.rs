@@ -5,15 +5,20 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, Replaced, parse_append_prefix, parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, Segment, parse_append_prefix, parse_append_whole,
+    parse_command, parse_tag,
 };
 use super::super::{Ask, names, write};
+use super::append::Announced;
 use super::finish::{Finish, SyncMode};
 use super::{
     Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, search,
     select, store, sync,
 };
 use crate::proto::Step;
+
+/// RFC 9586 §3.
+const UID_REQUIRED: &str = "[UIDREQUIRED] UIDONLY is enabled: message numbers mean nothing";
 
 impl Session {
     /// Takes bytes of the client: a command, a literal's announcement, or a part of a message.
@@ -99,10 +104,29 @@ impl Session {
         self.count_bad(out)
     }
 
+    /// An APPEND or REPLACE that does not begin.
+    fn refuse_append(
+        &mut self,
+        tag: &[u8],
+        mut finish: Finish,
+        out: &mut Vec<u8>,
+    ) -> Option<Step<Ask>> {
+        finish.write(tag, "APPEND", out);
+        if finish.is_bad() {
+            return self.count_bad(out);
+        }
+        None
+    }
+
     fn take_command(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Step<Ask>> {
         if text.is_empty() {
             // Some clients send an empty line behind a literal. Many of them are no IMAP client.
             return self.count_bad(out);
+        }
+        match self.take_whole_append(text) {
+            Some(Ok(())) => return None,
+            Some(Err((tag, finish))) => return self.refuse_append(&tag, finish, out),
+            None => {}
         }
         let tagged = match parse_command(text) {
             Ok(tagged) => tagged,
@@ -124,8 +148,11 @@ impl Session {
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
                 let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                let ends_plain = name == "COMPRESS" && !finish.is_failure();
                 self.start(tagged.tag, name, nothing);
-                self.finish(finish, out)
+                let step = self.finish(finish, out);
+                // Not one byte behind COMPRESS is plain.
+                step.or(ends_plain.then_some(Step::Drain))
             }
         }
     }
@@ -145,6 +172,9 @@ impl Session {
         let Some(replaced) = replaces else {
             return Ok((name, None));
         };
+        if self.enabled.uidonly && !replaced.by_uid {
+            return Err(Finish::bad(UID_REQUIRED));
+        }
         let selected = match &self.phase {
             Phase::Selected(selected) if !selected.read_only => selected,
             Phase::Selected(_) => {
@@ -167,20 +197,81 @@ impl Session {
         Ok((name, Some(uid.ok_or_else(missing)?)))
     }
 
+    fn start_append(
+        &mut self,
+        tag: Box<[u8]>,
+        name: String,
+        segment: Segment,
+        literal: Option<Literal>,
+        replaces: Option<u32>,
+    ) {
+        let bytes_max = self.settings.message_bytes_max;
+        let append = append::Append::new(name, segment, literal, bytes_max, replaces);
+        let command = if replaces.is_some() {
+            "REPLACE"
+        } else {
+            "APPEND"
+        };
+        self.start(tag, command, Job::Append(append));
+    }
+
+    /// APPEND and REPLACE with CATENATE and without a literal; `None`: it is another command.
+    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), (Box<[u8]>, Finish)>> {
+        match parse_append_whole(text) {
+            AppendPrefix::Other => None,
+            AppendPrefix::Bad { tag, error } => Some(Err((tag, Finish::bad(error.0)))),
+            AppendPrefix::Message { tag, .. } if matches!(self.phase, Phase::NotAuthenticated) => {
+                Some(Err((tag, Finish::bad("log in first"))))
+            }
+            AppendPrefix::Message {
+                tag,
+                name,
+                segment,
+                replaces,
+            } => Some(match self.append_to(&name, replaces) {
+                Ok((name, replaces)) => {
+                    self.start_append(tag, name, segment, None, replaces);
+                    Ok(())
+                }
+                Err(finish) => Err((tag, finish)),
+            }),
+        }
+    }
+
     /// A literal is announced: it becomes part of the command, or is a message, or is refused before
     /// the client sends it.
     fn take_literal(&mut self, literal: Literal, out: &mut Vec<u8>) -> Option<Step<Ask>> {
         if let Some(task) = &mut self.task {
-            let Job::Append(append) = &mut task.job else {
+            if !matches!(task.job, Job::Append(_)) {
                 // A response to a challenge, or the end of IDLE, has none.
                 self.frames.refuse_literal();
                 return Some(self.bye("A literal makes no sense here", out));
             };
-            if append.take_literal(self.frames.text(), literal) {
-                self.frames.take_message();
-            } else if !self.frames.refuse_literal() {
-                // Read to its end before it is answered: see `Frame::Refused`.
-                append.await_end();
+            let bytes_max = self.bytes_max();
+            let Some(Task {
+                job: Job::Append(append),
+                ..
+            }) = self.task.as_deref_mut()
+            else {
+                return None;
+            };
+            match append.take_literal(self.frames.text(), literal) {
+                Announced::Octets => self.frames.take_message(),
+                Announced::Text if self.frames.keep_literal(bytes_max) => {
+                    if literal.synchronising {
+                        out.extend_from_slice(b"+ Ready for the literal\r\n");
+                    }
+                }
+                announced => {
+                    if announced == Announced::Text {
+                        let text = format!("command too long: at most {bytes_max} bytes");
+                        append.refuse(Finish::bad(text));
+                    }
+                    if !self.frames.refuse_literal() {
+                        // Read to its end before it is answered: see `Frame::Refused`.
+                        append.await_end();
+                    }
+                }
             }
             return None;
         }
@@ -204,25 +295,17 @@ impl Session {
             AppendPrefix::Message {
                 tag,
                 name,
-                append,
+                segment,
                 replaces,
             } => match self.append_to(&name, replaces) {
                 Ok((name, replaces)) => {
                     self.frames.take_message();
-                    let bytes_max = self.settings.message_bytes_max;
-                    let append = append::Append::new(name, append, literal, bytes_max, replaces);
-                    let command = if replaces.is_some() {
-                        "REPLACE"
-                    } else {
-                        "APPEND"
-                    };
-                    self.start(tag, command, Job::Append(append));
+                    self.start_append(tag, name, segment, Some(literal), replaces);
                     return None;
                 }
-                Err(mut finish) => {
+                Err(finish) => {
                     self.frames.refuse_literal();
-                    finish.write(&tag, "APPEND", out);
-                    return finish.is_bad().then(|| self.count_bad(out)).flatten();
+                    return self.refuse_append(&tag, finish, out);
                 }
             },
         };
@@ -234,13 +317,18 @@ impl Session {
     fn allows(&self, command: &Command) -> Result<(), &'static str> {
         let needs_login = "log in first";
         match command {
-            Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => Ok(()),
+            Command::Capability
+            | Command::Noop
+            | Command::Logout
+            | Command::Id(_)
+            | Command::Compress(_) => Ok(()),
             Command::StartTls => Err("no TLS here"),
             Command::Login { .. } | Command::Authenticate { .. } => match self.phase {
                 Phase::NotAuthenticated => Ok(()),
                 _ => Err("logged in already"),
             },
             _ if matches!(self.phase, Phase::NotAuthenticated) => Err(needs_login),
+            command if self.enabled.uidonly && command.needs_numbers() => Err(UID_REQUIRED),
             Command::Check
             | Command::Close
             | Command::Unselect
@@ -254,6 +342,17 @@ impl Session {
             },
             _ => Ok(()),
         }
+    }
+
+    /// RFC 4978 §3.
+    fn compress(&mut self, mechanism: &str) -> Finish {
+        if mechanism != "DEFLATE" {
+            return Finish::no("CANNOT", "no such compression here: only DEFLATE");
+        }
+        if std::mem::replace(&mut self.compressed, true) {
+            return Finish::no("COMPRESSIONACTIVE", "DEFLATE is active already");
+        }
+        Finish::ok()
     }
 
     /// Starts a command: what runs of it, or how it ended already.
@@ -301,6 +400,7 @@ impl Session {
                     Err(Finish::ok())
                 }
             }
+            Command::Compress(mechanism) => Err(self.compress(&mechanism)),
             Command::Enable(names) => {
                 login::enable(&names, &mut context, out);
                 Err(Finish::ok())

@@ -128,7 +128,7 @@ impl List {
             Stage::Choose(mut choice) => {
                 if !self.choose(&mut choice) {
                     self.stage = Stage::Breathing(choice);
-                    return Turn::Ask(Ask::Breathe);
+                    return Turn::Ask(Ask::Pause);
                 }
                 self.stage = Stage::Lines(choice.lines.into_iter());
                 self.go(context, out)

@@ -40,7 +40,7 @@ enum Stage {
 struct Telling {
     /// What is not said yet: ranges of message numbers, from the end.
     gone: Vec<(u32, u32)>,
-    /// The same with QRESYNC: ranges of UIDs.
+    /// The same with QRESYNC or UIDONLY: ranges of UIDs.
     vanished: Vanished,
     /// Then this is the number of messages, if there are new ones.
     exists: Option<u32>,
@@ -109,7 +109,9 @@ impl Sync {
             }
             (Stage::Looking(since), Answer::News(Ok(None))) => {
                 let telling = match selected.newest.take() {
-                    Some(newest) if self.expunge => adopt(selected, newest, enabled.qresync, since),
+                    Some(newest) if self.expunge => {
+                        adopt(selected, newest, enabled.expunges_by_uid(), since)
+                    }
                     newest => {
                         selected.newest = newest;
                         write_floor(selected, enabled, out);
@@ -142,7 +144,7 @@ impl Sync {
         selected.modseq = selected.modseq.max(news.modseq);
         let gone = !selected.view.without(&news.view).is_empty();
         let mut telling = if self.expunge || !gone {
-            adopt(selected, news.view, enabled.qresync, since)
+            adopt(selected, news.view, enabled.expunges_by_uid(), since)
         } else {
             selected.gone_since.get_or_insert(since);
             write_floor(selected, enabled, out);
@@ -165,12 +167,12 @@ impl Sync {
 }
 
 /// The client is about to see what the mailbox holds now.
-fn adopt(selected: &mut Selected, newest: Arc<View>, qresync: bool, since: u64) -> Telling {
+fn adopt(selected: &mut Selected, newest: Arc<View>, by_uid: bool, since: u64) -> Telling {
     let before = std::mem::replace(&mut selected.view, newest);
     (selected.newest, selected.gone_since) = (None, None);
     let uids = before.without(&selected.view);
     let is_shrunk = !uids.is_empty();
-    let (gone, vanished) = if qresync {
+    let (gone, vanished) = if by_uid {
         (Vec::new(), uids)
     } else {
         let numbers = uids
@@ -265,6 +267,30 @@ impl Star for Vec<u8> {
     }
 }
 
+impl Enabled {
+    /// VANISHED in place of EXPUNGE.
+    fn expunges_by_uid(self) -> bool {
+        self.qresync || self.uidonly
+    }
+}
+
+/// The start of an unsolicited FETCH response, or of UIDFETCH, which needs no UID in it (RFC 9586
+/// §3.3).
+pub(super) fn begin_fetch(number: u32, uid: u32, enabled: Enabled, out: &mut Vec<u8>) {
+    if enabled.uidonly {
+        write::number(uid, out.star());
+        out.extend_from_slice(b" UIDFETCH (");
+        return;
+    }
+    write::number(number, out.star());
+    out.extend_from_slice(b" FETCH (");
+    if enabled.qresync || enabled.rev2 {
+        out.extend_from_slice(b"UID ");
+        write::number(uid, out);
+        out.push(b' ');
+    }
+}
+
 /// An unsolicited FETCH response with the flags of a message.
 pub(super) fn write_flags_of(
     number: u32,
@@ -273,13 +299,7 @@ pub(super) fn write_flags_of(
     enabled: Enabled,
     out: &mut Vec<u8>,
 ) {
-    write::number(number, out.star());
-    out.extend_from_slice(b" FETCH (");
-    if enabled.qresync || enabled.rev2 {
-        out.extend_from_slice(b"UID ");
-        write::number(row.uid, out);
-        out.push(b' ');
-    }
+    begin_fetch(number, row.uid, enabled, out);
     if enabled.condstore {
         write_modseq(row.modseq, out);
         out.push(b' ');

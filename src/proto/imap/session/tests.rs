@@ -483,7 +483,7 @@ fn long_lists_give_others_their_turn() {
     let breaths = Rc::new(RefCell::new(0));
     let count = Rc::clone(&breaths);
     let mut one = Client::tampered(move |ask| {
-        if matches!(ask, Ask::Breathe) {
+        if matches!(ask, Ask::Pause) {
             *count.borrow_mut() += 1;
         }
         inner(ask)

@@ -46,6 +46,8 @@ struct Desk {
     address: Address,
     partition: u16,
     open: RefCell<Option<Open>>,
+    /// The message that an APPEND reads (CATENATE).
+    source: Cell<Option<(MailboxId, u32)>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
     /// Answers in a row that were given at once.
@@ -163,7 +165,9 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
         StoreError::Exists => Refusal::Exists,
         StoreError::OverQuota => Refusal::OverQuota,
         StoreError::Name(error) => Refusal::Cannot(error.to_string()),
-        StoreError::TooMany(_) | StoreError::TooLarge => Refusal::Limit(error.to_string()),
+        StoreError::TooMany(_) | StoreError::TooLarge | StoreError::NoUid => {
+            Refusal::Limit(error.to_string())
+        }
         StoreError::Closing => Refusal::Unavailable("shutting down".to_owned()),
         StoreError::Full => Refusal::Unavailable(error.to_string()),
         StoreError::ReadOnly(_) | StoreError::Damaged(_) | StoreError::Read(_) => {
@@ -191,6 +195,9 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if let Ask::Login(credentials) = ask {
         return log_in(shard, key, credentials);
     }
+    if let Ask::Pause = ask {
+        return rest(shard, key, Answer::Done(Ok(())));
+    }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
         return at_once(Answer::Done(Err(Refusal::Unavailable(
@@ -199,6 +206,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     };
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
+        Ask::Pause => rest(shard, key, Answer::Done(Ok(()))),
         Ask::Mailboxes => {
             // As long as there are many.
             let all = mailboxes::list(shard, &desk);
@@ -235,14 +243,26 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             uid,
             offset,
             length,
-        } => messages::read(shard, key, desk, uid, offset, length),
+        } => {
+            let message = desk.open_id().map(|id| (id, uid));
+            messages::read(shard, key, desk, message, offset, length)
+        }
+        Ask::Source {
+            name,
+            validity,
+            uid,
+            inside,
+        } => inside::source(shard, key, desk, name.as_deref(), validity, uid, inside),
+        Ask::ReadSource { offset, length } => {
+            let message = desk.source.get().ok_or(Refusal::Gone);
+            messages::read(shard, key, desk, message, offset, length)
+        }
         Ask::Match {
             messages,
             texts,
             wanted,
         } => inside::search(shard, key, desk, messages, texts, wanted),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
-        Ask::Breathe => rest(shard, key, Answer::Done(Ok(()))),
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
         Ask::Copy { uids, name, moves } => messages::copy(shard, key, desk, uids, name, moves),
@@ -310,6 +330,7 @@ fn enter(
                 address: address.clone(),
                 partition: shard.partition_of(address),
                 open: RefCell::new(None),
+                source: Cell::new(None),
                 streams: RefCell::default(),
                 at_once: Cell::new(0),
             };

@@ -20,6 +20,9 @@ use crate::proto::Step;
 /// RFC 9586 §3.
 const UID_REQUIRED: &str = "[UIDREQUIRED] UIDONLY is enabled: message numbers mean nothing";
 
+/// The tag of a command that does not begin, and its answer.
+type Refused = (Box<[u8]>, Finish);
+
 impl Session {
     /// Takes bytes of the client: a command, a literal's announcement, or a part of a message.
     pub(super) fn take_input(
@@ -216,7 +219,7 @@ impl Session {
     }
 
     /// APPEND and REPLACE with CATENATE and without a literal; `None`: it is another command.
-    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), (Box<[u8]>, Finish)>> {
+    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), Refused>> {
         match parse_append_whole(text) {
             AppendPrefix::Other => None,
             AppendPrefix::Bad { tag, error } => Some(Err((tag, Finish::bad(error.0)))),

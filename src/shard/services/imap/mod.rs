@@ -54,6 +54,9 @@ struct Desk {
     at_once: Cell<u32>,
 }
 
+/// Messages as the store lists them.
+type Messages = Rc<[crate::store::MessageInfo]>;
+
 /// An open mailbox.
 struct Open {
     id: MailboxId,
@@ -61,7 +64,7 @@ struct Open {
     _watch: Watch,
     /// What has changed since the first of these, up to the second, while a session asks for it slice
     /// by slice.
-    changed: Option<((Sequence, Sequence), Rc<[crate::store::MessageInfo]>)>,
+    changed: Option<((Sequence, Sequence), Messages)>,
 }
 
 /// Views that sessions have, so that those who see the same share one.

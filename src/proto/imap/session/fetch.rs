@@ -14,7 +14,7 @@ use super::body::{Body, Piece};
 use super::finish::{Finish, SyncMode};
 use super::manage::resolve;
 use super::section::{write_origin, write_part, write_section};
-use super::sync::{Vanished, write_modseq};
+use super::sync::{Vanished, begin_fetch, write_modseq};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 use crate::mail::mime::{Parts, Strings, Summary};
@@ -449,14 +449,11 @@ impl Current {
             return;
         }
         self.is_open = true;
-        out.extend_from_slice(b"* ");
-        if self.uidonly {
-            write::number(self.row.uid, out);
-            out.extend_from_slice(b" UIDFETCH (");
-        } else {
-            write::number(self.number, out);
-            out.extend_from_slice(b" FETCH (");
-        }
+        let told = Enabled {
+            uidonly: self.uidonly,
+            ..Enabled::default()
+        };
+        begin_fetch(self.number, self.row.uid, told, out);
     }
 
     /// The parts of the message, decoded once.

@@ -7,6 +7,7 @@
 //! apply    what each record changes          layer, mailbox, message, marks, tombstones, bodies:
 //! lookup   the layers seen as one                     the overlay
 //! view     what sessions ask of a mailbox    format   the sealed file, byte by byte
+//! names    of mailboxes, remembered          runs     of UIDs
 //! needs    what compaction has to keep       seal     writes it
 //! usage    live bytes of segments            sealed   reads it
 //! ```

@@ -156,6 +156,7 @@ impl WaitingMailbox {
         if self.uid_seq == seq {
             (self.uid_next, self.uid_seq) = (0, 0);
         }
+        // One that is condemned is put once more, as that.
         if self.removed == Some(seq) {
             self.removed = None;
         }

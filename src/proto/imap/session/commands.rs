@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, Replaced, Segment, parse_append_prefix, parse_append_whole,
-    parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, Segment, SyntaxError, parse_append_prefix,
+    parse_append_whole, parse_command, parse_tag,
 };
 use super::super::{Ask, names, write};
 use super::append::Announced;
@@ -116,7 +116,7 @@ impl Session {
         }
         match self.take_whole_append(text) {
             Some(Ok(())) => return None,
-            Some(Err((tag, error))) => return self.refuse(&tag, &error, out),
+            Some(Err(BadCommand { tag, error })) => return self.refuse(&tag, &error.0, out),
             None => {}
         }
         let tagged = match parse_command(text) {
@@ -199,12 +199,13 @@ impl Session {
     }
 
     /// APPEND and REPLACE with CATENATE and without a literal; `None`: it is another command.
-    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), (Box<[u8]>, String)>> {
+    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), BadCommand>> {
         match parse_append_whole(text) {
             AppendPrefix::Other => None,
-            AppendPrefix::Bad { tag, error } => Some(Err((tag, error.0.into_owned()))),
+            AppendPrefix::Bad { tag, error } => Some(Err(BadCommand { tag, error })),
             AppendPrefix::Message { tag, .. } if matches!(self.phase, Phase::NotAuthenticated) => {
-                Some(Err((tag, "log in first".to_owned())))
+                let error = "log in first".into();
+                Some(Err(BadCommand { tag, error }))
             }
             AppendPrefix::Message {
                 tag,
@@ -216,7 +217,10 @@ impl Session {
                     self.start_append(tag, name, segment, None, replaces);
                     Ok(())
                 }
-                Err(error) => Err((tag, error)),
+                Err(error) => Err(BadCommand {
+                    tag,
+                    error: SyntaxError(error.into()),
+                }),
             }),
         }
     }

@@ -40,6 +40,10 @@ pub mod view;
 mod wire;
 mod write;
 
+#[cfg(test)]
+#[path = "../../../tests/fuzz/src/imap_world.rs"]
+mod imap_world;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,15 +6,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::super::imap_world::{Desk, World, session};
 use super::super::{Answer, Ask, Refusal};
 use super::Session;
 use crate::proto::Event;
 use crate::proto::driver::{Driver, play};
-
-#[path = "../../../../tests/fuzz/src/imap_world.rs"]
-mod imap_world;
-
-use imap_world::{Desk, World, session};
 
 type Shared = Rc<RefCell<World>>;
 

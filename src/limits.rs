@@ -54,6 +54,12 @@ pub const IMAP_READ_BYTES: u32 = 64 * 1024;
 pub const IMAP_APPEND_BYTES_MAX: usize = 256 * 1024;
 /// Messages of one APPEND (RFC 3502).
 pub const IMAP_APPEND_MESSAGES_MAX: usize = 20_000;
+/// Bytes of plain text that a compressed connection gets ready at once for its session (RFC 4978).
+pub const INFLATE_PIECE_BYTES: usize = 16 * 1024;
+/// The same in one turn: 8 KiB that were received may stand for 8 MiB, and others want to be served.
+pub const INFLATE_TURN_BYTES: usize = 256 * 1024;
+/// How far back compressed input may refer (RFC 1951 §2).
+pub const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
 /// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
 pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
@@ -208,6 +214,7 @@ const _: () = assert!(IMAP_LOGIN_BYTES_MAX <= IMAP_COMMAND_BYTES_MAX);
 const _: () = assert!(IMAP_COMMAND_BYTES_MAX < ENDLESS_LINE_BYTES);
 const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
 const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
+const _: () = assert!(INFLATE_PIECE_BYTES <= INFLATE_TURN_BYTES);
 const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
 const _: () = assert!(IMAP_KEYWORD_BYTES_MAX <= KEYWORD_BYTES_MAX);
 const _: () = assert!(IMAP_KEYWORDS_MAX <= KEYWORDS_MAX);

@@ -72,7 +72,7 @@ pub(crate) enum AnySession {
     /// POP3.
     Pop3(Box<pop3::Session>),
     /// IMAP.
-    Imap(Box<imap::Session>),
+    Imap(Box<imap::Wire>),
     /// HTTP.
     Http(Box<http::Session>),
     /// The control socket.
@@ -130,7 +130,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
     use imap::Ask;
     match ask {
         Ask::Login(_) => AskKind::ImapLogin,
-        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time => AskKind::ImapList,
+        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time | Ask::Pause => AskKind::ImapList,
         Ask::Manage(_) => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
         Ask::Look { .. } | Ask::Vanished { .. } | Ask::Happened { .. } => AskKind::ImapNews,
@@ -138,7 +138,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         Ask::Annotate { .. } | Ask::WatchAccount { .. } => AskKind::ImapManage,
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
-        Ask::Read { .. } => AskKind::ImapRead,
+        Ask::Read { .. } | Ask::Source { .. } | Ask::ReadSource { .. } => AskKind::ImapRead,
         Ask::Match { .. } => AskKind::ImapSearch,
         Ask::Store(_) => AskKind::ImapStore,
         Ask::Expunge { .. } => AskKind::ImapExpunge,

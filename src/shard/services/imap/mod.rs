@@ -21,7 +21,7 @@ mod inside;
 mod mailboxes;
 mod messages;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -29,6 +29,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
+use super::super::wait::breathe;
 use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
@@ -53,6 +54,8 @@ struct Desk {
     open: RefCell<Option<Open>>,
     /// The session is told what happens in its account.
     account: RefCell<Option<Watch>>,
+    /// The message that an APPEND reads (CATENATE).
+    source: Cell<Option<(MailboxId, u32)>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
 }
@@ -182,6 +185,12 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if let Ask::Login(credentials) = ask {
         return log_in(shard, key, credentials);
     }
+    if let Ask::Pause = ask {
+        return later(shard, key, async {
+            breathe().await;
+            Answer::Done(Ok(()))
+        });
+    }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
         return at_once(Answer::Done(Err(Refusal::Unavailable(
@@ -190,6 +199,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     };
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
+        Ask::Pause => at_once(Answer::Done(Ok(()))),
         Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);
@@ -218,7 +228,20 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             uid,
             offset,
             length,
-        } => messages::read(shard, key, desk, uid, offset, length),
+        } => {
+            let message = desk.open_id().map(|id| (id, uid));
+            messages::read(shard, key, desk, message, offset, length)
+        }
+        Ask::Source {
+            name,
+            validity,
+            uid,
+            inside,
+        } => inside::source(shard, key, desk, name.as_deref(), validity, uid, inside),
+        Ask::ReadSource { offset, length } => {
+            let message = desk.source.get().ok_or(Refusal::Gone);
+            messages::read(shard, key, desk, message, offset, length)
+        }
         Ask::Match {
             messages,
             texts,
@@ -297,6 +320,7 @@ fn enter(
                 partition: shard.partition_of(address),
                 open: RefCell::new(None),
                 account: RefCell::new(None),
+                source: Cell::new(None),
                 streams: RefCell::default(),
             };
             shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::super::command::{self, StatusItem, StatusItems};
+use super::super::metadata::Values;
 use super::super::names::{self, SEPARATOR};
 use super::super::{Answer, Ask, Mailbox, Mailboxes, Settings, write};
 use super::finish::{Finish, SyncMode};
@@ -25,6 +26,9 @@ enum Stage {
     Asking,
     /// Lines from this one on, and the mailboxes for STATUS.
     Lines(std::vec::IntoIter<Line>),
+    /// Annotations of this mailbox are asked for; then go these lines (RFC 9590 §3).
+    AskingAnnotations(String, std::vec::IntoIter<Line>),
+    Annotations(Values, std::vec::IntoIter<Line>),
     Done(Finish),
 }
 
@@ -34,6 +38,7 @@ struct Line {
     attributes: Vec<&'static str>,
     child_info: bool,
     status: Option<Box<Mailbox>>,
+    exists: bool,
 }
 
 /// What is known of a name.
@@ -67,6 +72,7 @@ impl List {
                     attributes: vec!["\\Noselect"],
                     child_info: false,
                     status: None,
+                    exists: false,
                 }]
                 .into_iter(),
             )
@@ -89,19 +95,43 @@ impl List {
                         return Turn::Finish(Finish::ok().with_sync(SyncMode::Whole));
                     };
                     self.write(&line, context, out);
+                    if let Some(wanted) = self.command.metadata.clone().filter(|_| line.exists) {
+                        let mailbox = Some(line.name.clone());
+                        self.stage = Stage::AskingAnnotations(line.name, lines);
+                        return Turn::Ask(Ask::Annotations { mailbox, wanted });
+                    }
                 }
                 self.stage = Stage::Lines(lines);
                 Turn::Drain
             }
+            Stage::Annotations(mut values, lines) => {
+                if values.write(context.enabled.utf8, out) {
+                    self.stage = Stage::Lines(lines);
+                    return self.go(context, out);
+                }
+                self.stage = Stage::Annotations(values, lines);
+                Turn::Drain
+            }
             Stage::Done(finish) => Turn::Finish(finish),
-            Stage::Asking => Turn::Finish(Finish::confused()),
+            Stage::Asking | Stage::AskingAnnotations(..) => Turn::Finish(Finish::confused()),
         }
     }
 
     pub(super) fn answer(&mut self, answer: Answer) {
-        self.stage = match answer {
-            Answer::Mailboxes(Ok(mailboxes)) => Stage::Lines(self.choose(mailboxes).into_iter()),
-            Answer::Mailboxes(Err(refusal)) => Stage::Done(Finish::refused(refusal, false)),
+        self.stage = match (std::mem::replace(&mut self.stage, Stage::Asking), answer) {
+            (Stage::AskingAnnotations(name, lines), Answer::Annotations(found)) => {
+                match (found, &self.command.metadata) {
+                    (Ok(found), Some(wanted)) => {
+                        Stage::Annotations(Values::new(Some(name), wanted, found, None), lines)
+                    }
+                    // RFC 9590 §3: it is left out where it cannot be told.
+                    _ => Stage::Lines(lines),
+                }
+            }
+            (_, Answer::Mailboxes(Ok(mailboxes))) => {
+                Stage::Lines(self.choose(mailboxes).into_iter())
+            }
+            (_, Answer::Mailboxes(Err(refusal))) => Stage::Done(Finish::refused(refusal, false)),
             _ => Stage::Done(Finish::confused()),
         };
     }
@@ -212,6 +242,7 @@ impl List {
                 && !command.lsub
                 && command.select_subscribed
                 && node.subscribed_below,
+            exists,
             status: node
                 .mailbox
                 .filter(|_| command.status.is_some())

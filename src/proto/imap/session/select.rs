@@ -161,11 +161,13 @@ impl Select {
         let mailbox = opened.mailbox;
         let selected = Selected {
             read_only: self.command.read_only,
+            validity: mailbox.validity,
             view: opened.view,
             newest: None,
             keywords: opened.keywords,
             modseq: mailbox.modseq,
             own: Vec::new(),
+            own_new: Vec::new(),
             saved: Vec::new(),
         };
         write_flags(&selected, out);

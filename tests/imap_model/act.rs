@@ -307,17 +307,23 @@ fn rename(from: &str, to: &str, account: &mut Account) -> Expected {
     if moving.is_empty() {
         return no("NONEXISTENT");
     }
-    if moving
-        .values()
-        .any(|name| account.mailboxes.contains_key(name))
-    {
+    // A name that moves away is free, but for the mailbox that has it.
+    let is_taken = |name: &String| {
+        from == to || account.mailboxes.contains_key(name) && !moving.contains_key(name)
+    };
+    if moving.values().any(is_taken) {
         return no("ALREADYEXISTS");
     }
+    let mut moved = Vec::new();
     for (before, after) in moving {
-        if let Some(mailbox) = account.mailboxes.remove(&before) {
-            account.mailboxes.insert(after, mailbox);
-        }
+        moved.extend(
+            account
+                .mailboxes
+                .remove(&before)
+                .map(|mailbox| (after, mailbox)),
+        );
     }
+    account.mailboxes.extend(moved);
     ok()
 }
 

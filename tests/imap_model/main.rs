@@ -35,9 +35,7 @@ use run::{Plan, Run};
 use support::Server;
 use tamper::{Fault, Tamper};
 
-/// Nothing that is left to the filesystem is lost when a process is killed, and the order of writes
-/// is the same: the store's own simulation takes the power away.
-const FLAGS: &[&str] = &["--processors", "0-1", "--sync-level", "0"];
+const FLAGS: &[&str] = &["--processors", "0-1"];
 
 fn number(name: &str, default: u64) -> u64 {
     let wanted = std::env::var(name).ok();

@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::command::Command;
 use super::frame::Frames;
 use super::view::View;
 use super::{Answer, Ask, Settings, write};
@@ -48,7 +49,7 @@ pub struct Session {
     task: Option<Box<Task>>,
     /// An ask is out.
     asking: bool,
-    /// Something has happened in the mailbox that the running IDLE has not looked at.
+    /// Something has happened in the mailbox that nobody has looked at.
     changed: bool,
     /// From the last command, answer or output that moved.
     deadline: Option<Instant>,
@@ -118,6 +119,8 @@ enum Job {
     Idle(sync::Idle),
     /// The command is carried out; before it is answered the client learns what is new.
     Sync(sync::Sync, Finish),
+    /// Before it is carried out: which keywords others have made meanwhile.
+    Before(sync::Sync, Box<Command>),
 }
 
 /// What a job needs of its session.
@@ -308,6 +311,10 @@ impl Session {
                 }
                 turn => turn,
             },
+            Job::Before(job, _) => match job.go(&mut context, out) {
+                Turn::Finish(_) => return self.begin_waiting(out),
+                turn => turn,
+            },
         };
         match turn {
             Turn::Ask(ask) => {
@@ -411,7 +418,7 @@ impl crate::proto::Session for Session {
             Job::Search(job) => job.answer(answer),
             Job::Append(job) => job.answer(answer),
             Job::Idle(job) => job.answer(answer, &mut context, out),
-            Job::Sync(job, _) => job.answer(answer, &mut context, out),
+            Job::Sync(job, _) | Job::Before(job, _) => job.answer(answer, &mut context, out),
         }
         if self.timed_out {
             return self.close();

@@ -35,6 +35,7 @@ const TESTS: &[Test] = &[
     Test::driving("python_imaplib", &["python3"], imaplib),
     Test::driving("imapclient", &["python3"], imapclient).installed(IMAPCLIENT),
     Test::driving("imapflow", &["node"], imapflow).installed(IMAPFLOW),
+    Test::driving("python_zlib_by_compress", &["python3"], compress),
     Test::driving("swaks_by_smtp_and_lmtp", &["swaks"], swaks),
     Test::driving("curl_sends_and_reads", &["curl"], curl),
     Test::driving("curl_by_imap", &["curl"], curl_by_imap),
@@ -133,6 +134,15 @@ fn imapflow() {
         .arg(server.imap.port().to_string())
         .arg(script("messages"))
         .env("NODE_PATH", installed("node/node_modules")));
+    assert!(output.contains("all well"), "{output}");
+}
+
+fn compress() {
+    let server = server();
+    let output = run(Command::new("python3")
+        .arg(script("compress.py"))
+        .arg(server.smtp.port().to_string())
+        .arg(server.imap.port().to_string()));
     assert!(output.contains("all well"), "{output}");
 }
 

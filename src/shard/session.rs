@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::probe::AskKind;
 use crate::admin;
+use crate::proto::transcript::Said;
 use crate::proto::{Event, Session, Step, http, imap, pop3, smtp};
 
 /// What a listener speaks.
@@ -72,7 +73,7 @@ pub(crate) enum AnySession {
     /// POP3.
     Pop3(Box<pop3::Session>),
     /// IMAP.
-    Imap(Box<imap::Session>),
+    Imap(Box<imap::Wire>),
     /// HTTP.
     Http(Box<http::Session>),
     /// The control socket.
@@ -130,13 +131,13 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
     use imap::Ask;
     match ask {
         Ask::Login(_) => AskKind::ImapLogin,
-        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time => AskKind::ImapList,
+        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time | Ask::Pause => AskKind::ImapList,
         Ask::Manage(_) => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
         Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
-        Ask::Read { .. } => AskKind::ImapRead,
+        Ask::Read { .. } | Ask::Source { .. } | Ask::ReadSource { .. } => AskKind::ImapRead,
         Ask::Match { .. } => AskKind::ImapSearch,
         Ask::Store(_) => AskKind::ImapStore,
         Ask::Expunge { .. } => AskKind::ImapExpunge,
@@ -154,6 +155,25 @@ impl AnySession {
             AnySession::Imap(session) => session.held_bytes(),
             // A request at most, of an operator.
             AnySession::Http(_) | AnySession::Control(_) => 0,
+        }
+    }
+
+    /// From now on what is said is noted, or is not [N35].
+    pub(crate) fn record(&mut self, on: bool) {
+        match self {
+            AnySession::Pop3(session) => session.record(on),
+            AnySession::Imap(session) => session.record(on),
+            // Nobody logs in there.
+            AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => {}
+        }
+    }
+
+    /// What was said since the last call; `None`: it is not noted.
+    pub(crate) fn take_said(&mut self) -> Option<Said> {
+        match self {
+            AnySession::Pop3(session) => session.take_said(),
+            AnySession::Imap(session) => session.take_said(),
+            AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => None,
         }
     }
 

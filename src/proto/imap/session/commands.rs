@@ -5,15 +5,20 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, Replaced, parse_append_prefix, parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, Segment, parse_append_prefix, parse_append_whole,
+    parse_command, parse_tag,
 };
 use super::super::{Ask, names, write};
+use super::append::Announced;
 use super::finish::{Finish, SyncMode};
 use super::{
     Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, search,
     select, store, sync,
 };
 use crate::proto::Step;
+
+/// RFC 9586 §3.
+const UID_REQUIRED: &str = "[UIDREQUIRED] UIDONLY is enabled: message numbers mean nothing";
 
 impl Session {
     /// Takes bytes of the client: a command, a literal's announcement, or a part of a message.
@@ -28,6 +33,9 @@ impl Session {
             && let Some(taken) = append.take_octets(input)
         {
             if taken > 0 {
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.hear_data(&input[..taken], out);
+                }
                 self.reset_deadline(now);
                 return (taken, None);
             }
@@ -38,11 +46,17 @@ impl Session {
         if !matches!(frame, Frame::Incomplete) {
             self.reset_deadline(now);
         }
+        if let (Some(transcript), Frame::Command(line)) = (&mut self.transcript, &frame) {
+            transcript.hear_line(line, out);
+        }
         let step = match frame {
             Frame::Incomplete => return (taken, Some(Step::NeedInput)),
             Frame::Endless => Some(self.bye("Line too long, and no end of it", out)),
             Frame::TooLong(start) => {
                 let tag = parse_tag(&start).unwrap_or_default().to_vec();
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.hear_line(&start, out);
+                }
                 self.refuse(
                     &tag,
                     &format!("command too long: at most {bytes_max} bytes"),
@@ -100,6 +114,11 @@ impl Session {
             // Some clients send an empty line behind a literal. Many of them are no IMAP client.
             return self.count_bad(out);
         }
+        match self.take_whole_append(text) {
+            Some(Ok(())) => return None,
+            Some(Err((tag, error))) => return self.refuse(&tag, &error, out),
+            None => {}
+        }
         let tagged = match parse_command(text) {
             Ok(tagged) => tagged,
             Err(BadCommand { tag, error }) => return self.refuse(&tag, &error.0, out),
@@ -148,8 +167,11 @@ impl Session {
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
                 let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                let ends_plain = name == "COMPRESS" && !finish.is_failure();
                 self.start(tag, name, nothing);
-                self.finish(finish, out)
+                let step = self.finish(finish, out);
+                // Not one byte behind COMPRESS is plain.
+                step.or(ends_plain.then_some(Step::Drain))
             }
         }
     }
@@ -168,6 +190,9 @@ impl Session {
         let Some(replaced) = replaces else {
             return Ok((name, None));
         };
+        if self.enabled.uidonly && !replaced.by_uid {
+            return Err(UID_REQUIRED.to_owned());
+        }
         let selected = match &self.phase {
             Phase::Selected(selected) if !selected.read_only => selected,
             Phase::Selected(_) => return Err("the mailbox is open for reading only".to_owned()),
@@ -183,20 +208,92 @@ impl Session {
         Ok((name, Some(uid)))
     }
 
+    fn start_append(
+        &mut self,
+        tag: Box<[u8]>,
+        name: String,
+        segment: Segment,
+        literal: Option<Literal>,
+        replaces: Option<u32>,
+    ) {
+        let bytes_max = self.settings.message_bytes_max;
+        let append = append::Append::new(name, segment, literal, bytes_max, replaces);
+        let command = if replaces.is_some() {
+            "REPLACE"
+        } else {
+            "APPEND"
+        };
+        self.start(tag, command, Job::Append(append));
+    }
+
+    /// APPEND and REPLACE with CATENATE and without a literal; `None`: it is another command.
+    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), (Box<[u8]>, String)>> {
+        match parse_append_whole(text) {
+            AppendPrefix::Other => None,
+            AppendPrefix::Bad { tag, error } => Some(Err((tag, error.0.into_owned()))),
+            AppendPrefix::Message { tag, .. } if matches!(self.phase, Phase::NotAuthenticated) => {
+                Some(Err((tag, "log in first".to_owned())))
+            }
+            AppendPrefix::Message {
+                tag,
+                name,
+                segment,
+                replaces,
+            } => Some(match self.append_to(&name, replaces) {
+                Ok((name, replaces)) => {
+                    self.start_append(tag, name, segment, None, replaces);
+                    Ok(())
+                }
+                Err(error) => Err((tag, error)),
+            }),
+        }
+    }
+
     /// A literal is announced: it becomes part of the command, or is a message, or is refused before
     /// the client sends it.
     fn take_literal(&mut self, literal: Literal, out: &mut Vec<u8>) -> Option<Step<Ask>> {
         if let Some(task) = &mut self.task {
-            let Job::Append(append) = &mut task.job else {
+            if !matches!(task.job, Job::Append(_)) {
                 // A response to a challenge, or the end of IDLE, has none.
                 self.frames.refuse_literal();
                 return Some(self.bye("A literal makes no sense here", out));
             };
-            if append.take_literal(self.frames.text(), literal) {
-                self.frames.take_message();
-            } else if !self.frames.refuse_literal() {
-                // Read to its end before it is answered: see `Frame::Refused`.
-                append.await_end();
+            let bytes_max = self.bytes_max();
+            let Some(Task {
+                job: Job::Append(append),
+                ..
+            }) = self.task.as_deref_mut()
+            else {
+                return None;
+            };
+            let announced = append.take_literal(self.frames.text(), literal);
+            if announced != Announced::Text {
+                self.hear_text(out);
+            }
+            let Some(Task {
+                job: Job::Append(append),
+                ..
+            }) = self.task.as_deref_mut()
+            else {
+                return None;
+            };
+            match announced {
+                Announced::Octets => self.frames.take_message(),
+                Announced::Text if self.frames.keep_literal(bytes_max) => {
+                    if literal.synchronising {
+                        out.extend_from_slice(b"+ Ready for the literal\r\n");
+                    }
+                }
+                announced => {
+                    if announced == Announced::Text {
+                        let text = format!("command too long: at most {bytes_max} bytes");
+                        append.refuse(Finish::bad(text));
+                    }
+                    if !self.frames.refuse_literal() {
+                        // Read to its end before it is answered: see `Frame::Refused`.
+                        append.await_end();
+                    }
+                }
             }
             return None;
         }
@@ -220,39 +317,46 @@ impl Session {
             AppendPrefix::Message {
                 tag,
                 name,
-                append,
+                segment,
                 replaces,
             } => match self.append_to(&name, replaces) {
                 Ok((name, replaces)) => {
+                    self.hear_text(out);
                     self.frames.take_message();
-                    let bytes_max = self.settings.message_bytes_max;
-                    let append = append::Append::new(name, append, literal, bytes_max, replaces);
-                    let command = if replaces.is_some() {
-                        "REPLACE"
-                    } else {
-                        "APPEND"
-                    };
-                    self.start(tag, command, Job::Append(append));
+                    self.start_append(tag, name, segment, Some(literal), replaces);
                     return None;
                 }
                 Err(error) => error.into(),
             },
         };
+        self.hear_text(out);
         self.frames.refuse_literal();
         self.refuse(&tag, &error, out)
+    }
+
+    /// Notes a command up to its literal, whose bytes are no part of it.
+    fn hear_text(&mut self, out: &[u8]) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.hear_line(self.frames.text().trim_ascii_end(), out);
+        }
     }
 
     /// Is it the time for this command (RFC 9051 §6)?
     fn allows(&self, command: &Command) -> Result<(), &'static str> {
         let needs_login = "log in first";
         match command {
-            Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => Ok(()),
+            Command::Capability
+            | Command::Noop
+            | Command::Logout
+            | Command::Id(_)
+            | Command::Compress(_) => Ok(()),
             Command::StartTls => Err("no TLS here"),
             Command::Login { .. } | Command::Authenticate { .. } => match self.phase {
                 Phase::NotAuthenticated => Ok(()),
                 _ => Err("logged in already"),
             },
             _ if matches!(self.phase, Phase::NotAuthenticated) => Err(needs_login),
+            command if self.enabled.uidonly && command.needs_numbers() => Err(UID_REQUIRED),
             Command::Check
             | Command::Close
             | Command::Unselect
@@ -266,6 +370,17 @@ impl Session {
             },
             _ => Ok(()),
         }
+    }
+
+    /// RFC 4978 §3.
+    fn compress(&mut self, mechanism: &str) -> Finish {
+        if mechanism != "DEFLATE" {
+            return Finish::no("CANNOT", "no such compression here: only DEFLATE");
+        }
+        if std::mem::replace(&mut self.compressed, true) {
+            return Finish::no("COMPRESSIONACTIVE", "DEFLATE is active already");
+        }
+        Finish::ok()
     }
 
     /// Starts a command: what runs of it, or how it ended already.
@@ -305,6 +420,9 @@ impl Session {
             Command::Unauthenticate => {
                 // RFC 8437 §3: what was enabled and selected is forgotten.
                 let selected = matches!(self.phase, Phase::Selected(_));
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.end(out);
+                }
                 self.enabled = Enabled::default();
                 self.phase = Phase::NotAuthenticated;
                 if selected {
@@ -313,6 +431,7 @@ impl Session {
                     Err(Finish::ok())
                 }
             }
+            Command::Compress(mechanism) => Err(self.compress(&mechanism)),
             Command::Enable(names) => {
                 login::enable(&names, &mut context, out);
                 Err(Finish::ok())

@@ -13,7 +13,7 @@ use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, Store
 use super::body::{Body, Piece};
 use super::finish::{Finish, SyncMode};
 use super::manage::{behind, resolve};
-use super::sync::{write_modseq, write_vanished};
+use super::sync::{begin_fetch, write_modseq, write_vanished};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 use crate::mail::mime::{Parts, Strings, Summary};
@@ -74,6 +74,8 @@ struct Current {
     number: u32,
     /// This command has marked it as seen, which the client is to know.
     is_marked: bool,
+    /// The response is UIDFETCH.
+    uidonly: bool,
     summary: Option<Vec<u8>>,
     parts: Option<Parts>,
     /// The next item, and whether something is written already.
@@ -90,6 +92,10 @@ impl Fetch {
             return Err(Finish::bad("ENABLE QRESYNC first"));
         }
         let mut items = command.items;
+        // RFC 9051 §6.4.9: UID FETCH always tells the UID; UIDFETCH begins with it (RFC 9586 §3.3).
+        if command.by_uid && !enabled.uidonly && !items.contains(&Item::Uid) {
+            items.insert(0, Item::Uid);
+        }
         // RFC 7162 §3.1: a client that asks for MODSEQ knows of it.
         if command.changed_since.is_some() && !items.contains(&Item::ModSeq) {
             items.push(Item::ModSeq);
@@ -321,7 +327,7 @@ impl Fetch {
                 Some(current) => current,
                 None => {
                     let row = self.rows.pop_front()?;
-                    match self.begin(row, selected) {
+                    match self.begin(row, selected, enabled.uidonly) {
                         Some(current) => current,
                         None => continue,
                     }
@@ -378,7 +384,7 @@ impl Fetch {
     }
 
     /// Starts the response for a message; `None`: there is nothing to say of it.
-    fn begin(&mut self, row: Row, selected: &Selected) -> Option<Box<Current>> {
+    fn begin(&mut self, row: Row, selected: &Selected, uidonly: bool) -> Option<Box<Current>> {
         let summary = if self.needs_summary {
             Some(self.summaries.pop_front().flatten()?)
         } else {
@@ -390,6 +396,7 @@ impl Fetch {
             row,
             number,
             is_marked,
+            uidonly,
             summary,
             parts: None,
             item: 0,
@@ -407,9 +414,11 @@ impl Current {
             return;
         }
         self.is_open = true;
-        out.extend_from_slice(b"* ");
-        write::number(self.number, out);
-        out.extend_from_slice(b" FETCH (");
+        let told = Enabled {
+            uidonly: self.uidonly,
+            ..Enabled::default()
+        };
+        begin_fetch(self.number, self.row.uid, told, out);
     }
 
     /// The parts of the message, decoded once.

@@ -17,7 +17,7 @@ mod inside;
 mod mailboxes;
 mod messages;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -25,6 +25,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
+use super::super::wait::breathe;
 use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
@@ -45,6 +46,8 @@ struct Desk {
     address: Address,
     partition: u16,
     open: RefCell<Option<Open>>,
+    /// The message that an APPEND reads (CATENATE).
+    source: Cell<Option<(MailboxId, u32)>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
 }
@@ -71,6 +74,18 @@ const VIEWS_MIN: usize = 64;
 impl Desks {
     fn of(&self, key: ConnKey) -> Option<Rc<Desk>> {
         self.by_conn.borrow().get(&key).cloned()
+    }
+
+    /// The account that a connection has logged in as.
+    pub(crate) fn user_of(&self, key: ConnKey) -> Option<Address> {
+        self.of(key).map(|desk| desk.address.clone())
+    }
+
+    /// The connections of an account.
+    pub(crate) fn keys_of(&self, address: &Address) -> Vec<ConnKey> {
+        let desks = self.by_conn.borrow();
+        let own = desks.iter().filter(|(_, desk)| desk.address == *address);
+        own.map(|(key, _)| *key).collect()
     }
 
     /// The connection has ended, moves away, or logs in anew.
@@ -136,7 +151,9 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
         StoreError::Exists => Refusal::Exists,
         StoreError::OverQuota => Refusal::OverQuota,
         StoreError::Name(error) => Refusal::Cannot(error.to_string()),
-        StoreError::TooMany(_) | StoreError::TooLarge => Refusal::Limit(error.to_string()),
+        StoreError::TooMany(_) | StoreError::TooLarge | StoreError::NoUid => {
+            Refusal::Limit(error.to_string())
+        }
         StoreError::Closing => Refusal::Unavailable("shutting down".to_owned()),
         StoreError::Full => Refusal::Unavailable(error.to_string()),
         StoreError::ReadOnly(_) | StoreError::Damaged(_) | StoreError::Read(_) => {
@@ -151,6 +168,12 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if let Ask::Login(credentials) = ask {
         return log_in(shard, key, credentials);
     }
+    if let Ask::Pause = ask {
+        return later(shard, key, async {
+            breathe().await;
+            Answer::Done(Ok(()))
+        });
+    }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
         return at_once(Answer::Done(Err(Refusal::Unavailable(
@@ -159,6 +182,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     };
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
+        Ask::Pause => at_once(Answer::Done(Ok(()))),
         Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);
@@ -187,7 +211,20 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             uid,
             offset,
             length,
-        } => messages::read(shard, key, desk, uid, offset, length),
+        } => {
+            let message = desk.open_id().map(|id| (id, uid));
+            messages::read(shard, key, desk, message, offset, length)
+        }
+        Ask::Source {
+            name,
+            validity,
+            uid,
+            inside,
+        } => inside::source(shard, key, desk, name.as_deref(), validity, uid, inside),
+        Ask::ReadSource { offset, length } => {
+            let message = desk.source.get().ok_or(Refusal::Gone);
+            messages::read(shard, key, desk, message, offset, length)
+        }
         Ask::Match {
             messages,
             texts,
@@ -261,6 +298,7 @@ fn enter(
                 address: address.clone(),
                 partition: shard.partition_of(address),
                 open: RefCell::new(None),
+                source: Cell::new(None),
                 streams: RefCell::default(),
             };
             shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));

@@ -379,6 +379,8 @@ pub struct Source {
 pub struct Stored {
     /// MODSEQ of the change; `None`: all was as asked for already.
     pub modseq: Option<u64>,
+    /// The highest MODSEQ that a changed message had before; 0: none was changed.
+    pub before: u64,
     /// Left alone, because they have changed since: ascending.
     pub modified: Vec<u32>,
     /// Names of keywords, by bit, where the change has made one.
@@ -403,6 +405,8 @@ pub enum Refusal {
     Exists,
     /// The message is gone: `[EXPUNGEISSUED]`.
     Gone,
+    /// A special use that there is not: `[USEATTR]` (RFC 6154 §3).
+    SpecialUse(String),
     /// Over quota: `[OVERQUOTA]`.
     OverQuota,
     /// A name or a flag that cannot be: `[CANNOT]`.

@@ -11,6 +11,7 @@ use ringpost::mail::mime::{Structure, Summary};
 use ringpost::proto::imap::{
     Answer, Ask, Copied, Flags, Incoming, LoginError, Mailbox, Mailboxes, Manage, News, Opened,
     Refusal, Row, Session, Settings, Source, StoreFlags, StoreHow, Stored, TextKey, View, compare,
+    sets,
 };
 
 /// The password of everybody.
@@ -416,7 +417,7 @@ impl World {
             Ok(folder) => folder,
             Err(refusal) => return Answer::Copied(Err(refusal)),
         };
-        let wanted = |uid: u32| uids.iter().any(|(low, high)| (*low..=*high).contains(&uid));
+        let wanted = |uid: u32| sets::contains(uids, uid);
         let chosen: Vec<Message> = source
             .messages
             .iter()
@@ -460,11 +461,11 @@ impl Folder {
         let mut messages = self.messages.iter();
         messages
             .find(|message| message.row.uid == uid)
-            .ok_or(Refusal::Missing)
+            .ok_or(Refusal::Gone)
     }
 
     fn rows(&self, uids: &[(u32, u32)], since: Option<u64>, count_max: usize) -> Vec<Row> {
-        let wanted = |uid: u32| uids.iter().any(|(low, high)| (*low..=*high).contains(&uid));
+        let wanted = |uid: u32| sets::contains(uids, uid);
         self.messages
             .iter()
             .map(|message| message.row)
@@ -493,11 +494,7 @@ impl Folder {
         let mut messages = std::mem::take(&mut self.messages);
         for message in &mut messages {
             let uid = message.row.uid;
-            if !change
-                .uids
-                .iter()
-                .any(|(low, high)| (*low..=*high).contains(&uid))
-            {
+            if !sets::contains(&change.uids, uid) {
                 continue;
             }
             if change
@@ -527,6 +524,7 @@ impl Folder {
             }
             self.note_keywords(message);
             if before != (message.row.flags, message.row.keywords) {
+                stored.before = stored.before.max(message.row.modseq);
                 message.row.modseq = modseq;
                 self.modseq = modseq;
                 stored.modseq = Some(modseq);
@@ -541,7 +539,7 @@ impl Folder {
         assert!(uids.is_sorted());
         let before = self.messages.len();
         self.messages
-            .retain(|message| !uids.contains(&message.row.uid));
+            .retain(|message| uids.binary_search(&message.row.uid).is_err());
         if self.messages.len() < before {
             self.modseq = modseq;
             self.vanished.extend(uids.iter().map(|uid| (modseq, *uid)));

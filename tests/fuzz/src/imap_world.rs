@@ -153,9 +153,11 @@ impl World {
             body: body.to_vec(),
             ..Incoming::default()
         };
-        let before = self.moment();
-        let _ = self.append(name, vec![message], &mut Desk::default());
-        self.note(&before, 0);
+        let appended = self.append(name, vec![message], &mut Desk::default());
+        if let (Ok(_), Some(folder)) = (appended, self.folders.get(name)) {
+            let event = Event::Messages(folder.id, true, false, false);
+            self.events.push((0, event));
+        }
     }
 
     fn moment(&self) -> Moment {

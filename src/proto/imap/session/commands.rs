@@ -149,21 +149,49 @@ impl Session {
         if let Err(text) = self.allows(&tagged.command) {
             return self.refuse(&tagged.tag, text, out);
         }
-        let name = tagged.command.name();
-        match self.begin(&tagged.tag, tagged.command, out) {
+        let names_keywords = matches!(
+            tagged.command,
+            Command::Fetch(_) | Command::Search(_) | Command::Store(_)
+        );
+        if names_keywords && std::mem::take(&mut self.changed) {
+            let name = tagged.command.name();
+            let job = Job::Before(sync::Sync::of_keywords(), Box::new(tagged.command));
+            self.start(tagged.tag, name, job);
+            return None;
+        }
+        self.begin_now(tagged.tag, tagged.command, out)
+    }
+
+    /// What is new has been told: the command that waited for it begins.
+    pub(super) fn begin_waiting(&mut self, out: &mut Vec<u8>) -> Option<Step<Ask>> {
+        let task = self.task.take()?;
+        match task.job {
+            Job::Before(_, command) => self.begin_now(task.tag, *command, out),
+            _ => None,
+        }
+    }
+
+    fn begin_now(
+        &mut self,
+        tag: Box<[u8]>,
+        command: Command,
+        out: &mut Vec<u8>,
+    ) -> Option<Step<Ask>> {
+        let name = command.name();
+        match self.begin(&tag, command, out) {
             Ok(job) => {
-                self.start(tagged.tag, name, job);
+                self.start(tag, name, job);
                 None
             }
             Err(mut finish) if matches!(self.phase, Phase::Closed) => {
-                finish.write(&tagged.tag, name, out);
+                finish.write(&tag, name, out);
                 Some(Step::Close)
             }
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
                 let nothing = Job::Sync(report::Report::nothing(), Finish::default());
                 let ends_plain = name == "COMPRESS" && !finish.is_failure();
-                self.start(tagged.tag, name, nothing);
+                self.start(tag, name, nothing);
                 let step = self.finish(finish, out);
                 // Not one byte behind COMPRESS is plain.
                 step.or(ends_plain.then_some(Step::Drain))

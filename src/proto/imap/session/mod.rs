@@ -34,6 +34,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::command::Command;
 use super::frame::Frames;
 use super::view::View;
 use super::{Answer, Ask, Settings, write};
@@ -57,7 +58,7 @@ pub struct Session {
     task: Option<Box<Task>>,
     /// An ask is out.
     asking: bool,
-    /// Something has happened in the mailbox that the running IDLE has not looked at.
+    /// Something has happened in the mailbox that nobody has looked at.
     changed: bool,
     /// From the last command, answer or output that moved.
     deadline: Option<Instant>,
@@ -149,6 +150,8 @@ enum Job {
     Report(report::Report),
     /// The command is carried out; before it is answered the client learns what is new.
     Sync(report::Report, Finish),
+    /// Before it is carried out: which keywords others have made meanwhile.
+    Before(sync::Sync, Box<Command>),
     /// The answer is longer than what may wait to be sent.
     Answer(Finish),
 }
@@ -450,6 +453,10 @@ impl Session {
                 }
                 turn => turn,
             },
+            Job::Before(job, _) => match job.go(&mut context, out) {
+                Turn::Finish(_) => return self.begin_waiting(out),
+                turn => turn,
+            },
             Job::Answer(finish) => Turn::Finish(std::mem::take(finish)),
         };
         match turn {
@@ -573,6 +580,7 @@ impl crate::proto::Session for Session {
             Job::Report(job) => job.answer(answer, &mut context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),
+            Job::Before(job, _) => job.answer(answer, &mut context, out),
             // It asks for nothing.
             Job::Answer(_) => return self.close(),
         }

@@ -21,6 +21,8 @@ const VANISHED_RANGES_MAX: usize = 1000;
 pub(super) struct Sync {
     /// Messages may go.
     expunge: bool,
+    /// Only which keywords there are is wanted: all else is said at the end of the command.
+    names_only: bool,
     stage: Stage,
 }
 
@@ -35,6 +37,7 @@ enum Stage {
     AskingRows(Box<Telling>),
     /// The shard could not say.
     Failed(Refusal),
+    Done,
 }
 
 /// News on their way to the client.
@@ -57,12 +60,26 @@ impl Sync {
     pub(super) fn new(expunge: bool) -> Sync {
         Sync {
             expunge,
+            names_only: false,
+            stage: Stage::Begin,
+        }
+    }
+
+    /// Before a command that says or asks which messages have a keyword: others may have made some.
+    /// The view stays: what a command is about is what the client knew when it was sent.
+    pub(super) fn of_keywords() -> Sync {
+        Sync {
+            expunge: false,
+            names_only: true,
             stage: Stage::Begin,
         }
     }
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         let enabled = *context.enabled;
+        if matches!(self.stage, Stage::Begin) {
+            *context.changed = false;
+        }
         let Some(selected) = context.selected() else {
             return Turn::Finish(Finish::ok());
         };
@@ -73,6 +90,7 @@ impl Sync {
                 Turn::Ask(Ask::Look { since })
             }
             Stage::Failed(Refusal::Missing) => Turn::Bye("The mailbox was deleted".to_owned()),
+            Stage::Done => Turn::Finish(Finish::ok()),
             Stage::Failed(_) | Stage::Looking(_) | Stage::AskingRows(_) => {
                 // The mailbox is there, but cannot be looked at now: the command was done.
                 Turn::Finish(Finish::ok())
@@ -108,6 +126,7 @@ impl Sync {
             (Stage::Looking(since), Answer::News(Ok(Some(news)))) => {
                 self.take_news(*news, since, selected, enabled, out)
             }
+            (Stage::Looking(_), Answer::News(Ok(None))) if self.names_only => Stage::Done,
             (Stage::Looking(since), Answer::News(Ok(None))) => {
                 let telling = match selected.newest.take() {
                     Some(newest) if self.expunge => {
@@ -141,6 +160,9 @@ impl Sync {
         if *news.keywords != *selected.keywords {
             selected.keywords = news.keywords;
             write_flags(selected, out);
+        }
+        if self.names_only {
+            return Stage::Done;
         }
         selected.modseq = selected.modseq.max(news.modseq);
         let gone = !selected.view.without(&news.view).is_empty();

@@ -556,15 +556,7 @@ fn append_many(imap: &mut Imap, count: usize) {
 
 /// A search in thousands of messages ends soon when its client has gone.
 fn nothing_is_done_for_who_has_gone(server: &Server) {
-    let looks = || {
-        let (_, text) = server.get("/metrics");
-        let mut lines = text.lines();
-        let count = lines.find(|line| {
-            line.starts_with("ringpost_command_seconds_count") && line.contains("\"imap_search\"")
-        });
-        let value = count.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        value.expect("a count of searches")
-    };
+    let looks = || sum_of(server, "ringpost_command_seconds_count{", "\"imap_search\"");
     let mut one = Imap::new(server);
     one.ok("SELECT INBOX");
     let before = looks();
@@ -587,10 +579,14 @@ fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
 }
 
 fn open_sessions(server: &Server) -> u64 {
+    sum_of(server, "ringpost_connections_open{", "\"imap\"")
+}
+
+/// The samples of a metric that have a label, of all shards.
+fn sum_of(server: &Server, name: &str, label: &str) -> u64 {
     let (_, text) = server.get("/metrics");
     let lines = text.lines();
-    let own = lines
-        .filter(|line| line.starts_with("ringpost_connections_open{") && line.contains("\"imap\""));
+    let own = lines.filter(|line| line.starts_with(name) && line.contains(label));
     own.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()
 }

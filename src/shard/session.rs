@@ -136,6 +136,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
+        Ask::Pause | Ask::Thread(_) => AskKind::ImapOrder,
         Ask::Read { .. } => AskKind::ImapRead,
         Ask::Match { .. } => AskKind::ImapSearch,
         Ask::Store(_) => AskKind::ImapStore,
@@ -243,6 +244,12 @@ impl Session for AnySession {
             AnySession::Imap(session) => lift(session.notify(event, now, out), AnyAsk::Imap),
             AnySession::Http(session) => lift(session.notify(event, now, out), AnyAsk::Http),
             AnySession::Control(session) => lift(session.notify(event, now, out), AnyAsk::Control),
+        }
+    }
+
+    fn working(&mut self, now: Instant, out: &mut Vec<u8>) {
+        if let AnySession::Imap(session) = self {
+            session.working(now, out);
         }
     }
 

@@ -7,6 +7,7 @@
 //! view      message numbers and UIDs
 //! sets      sequence sets
 //! program   a search as it is carried out
+//! sorter    messages in the order of their keys
 //! names     mailbox names and patterns
 //! write     the small parts of responses
 //! ```
@@ -29,6 +30,7 @@ pub mod parse;
 mod program;
 mod session;
 pub mod sets;
+mod sorter;
 pub mod view;
 mod write;
 
@@ -38,7 +40,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use command::{FlagList, Flags, StoreHow};
+use crate::mail::mime::{ThreadList, thread_by_references, thread_by_subject};
+
+pub use command::{FlagList, Flags, StoreHow, ThreadBy};
 pub use program::compare;
 pub use session::Session;
 pub use view::View;
@@ -52,6 +56,8 @@ pub struct Settings {
     pub default_domain: String,
     /// Idle time before the session ends (RFC 9051 §5.4: at least 30 min) [I5 N17].
     pub idle_timeout: Duration,
+    /// Between two words about how far a long command is (RFC 9585 §4: 10 to 15 s).
+    pub progress_interval: Duration,
     /// Largest message in bytes, announced by APPENDLIMIT [N19].
     pub message_bytes_max: u64,
 }
@@ -146,6 +152,11 @@ pub enum Ask {
     },
     /// What time is it? Answer: [`Answer::Time`].
     Time,
+    /// The session works for long without the shard: may it go on, when others have had their turn?
+    /// Answer: [`Answer::Done`], or `Unavailable`: memory is short.
+    Pause,
+    /// THREAD. Answer: [`Answer::Threads`].
+    Thread(Box<Threading>),
     /// Changes flags. Answer: [`Answer::Stored`].
     Store(StoreFlags),
     /// Expunges messages, whatever their flags. Answer: [`Answer::Done`].
@@ -182,6 +193,36 @@ pub enum Ask {
         /// already is [`Refusal::Gone`].
         replaces: Option<u32>,
     },
+}
+
+/// Messages to be put into threads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Threading {
+    /// How.
+    pub by: ThreadBy,
+    /// What is known of each message, in the order of UIDs.
+    pub keys: ThreadList,
+    /// What the client knows each of them by.
+    pub numbers: Vec<u32>,
+}
+
+impl Threading {
+    /// Bytes of memory that putting them into threads takes, about.
+    pub fn work_bytes(&self) -> usize {
+        3 * self.keys.held_bytes() + 4 * self.numbers.capacity()
+    }
+
+    /// The threads as THREAD answers them. With 100,000 messages it takes a tenth of a second.
+    pub fn run(&self) -> Vec<u8> {
+        let keys = self.keys.keys();
+        let threads = match self.by {
+            ThreadBy::OrderedSubject => thread_by_subject(&keys),
+            ThreadBy::References => thread_by_references(&keys),
+        };
+        let mut out = Vec::new();
+        threads.write(|index| self.numbers[index], &mut out);
+        out
+    }
 }
 
 /// A change to mailboxes.
@@ -413,6 +454,8 @@ pub enum Answer {
     Matched(Result<Vec<u64>, Refusal>),
     /// Milliseconds since 1970.
     Time(u64),
+    /// As [`Threading::run`] gives them.
+    Threads(Result<Vec<u8>, Refusal>),
     /// Done and durable.
     Stored(Result<Stored, Refusal>),
     /// Done and durable.

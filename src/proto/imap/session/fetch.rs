@@ -16,7 +16,7 @@ use super::manage::{behind, resolve};
 use super::sync::{write_modseq, write_vanished};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
-use crate::mail::mime::{Parts, Strings, Summary};
+use crate::mail::mime::{FieldNames, Parts, Strings, Summary};
 
 /// Messages of one slice whose inside is looked at.
 const SLICE_INSIDE: usize = 16;
@@ -563,7 +563,7 @@ impl Current {
         };
         self.body = Some(match &section.text {
             SectionText::Fields { names, not } => {
-                Body::fields(name, range, names.clone(), *not, partial)
+                Body::fields(name, range, FieldNames::new(names), *not, partial)
             }
             _ => Body::stream(name, range, partial),
         });

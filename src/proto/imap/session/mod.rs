@@ -17,6 +17,7 @@ mod list;
 mod login;
 mod manage;
 mod order;
+mod progress;
 mod search;
 mod select;
 mod store;
@@ -52,6 +53,9 @@ pub struct Session {
     changed: bool,
     /// From the last command, answer or output that moved.
     deadline: Option<Instant>,
+    /// When the client was told last how far the running command is, or when it was first noticed
+    /// that it takes its time.
+    told_at: Option<Instant>,
     /// The server drains: close as soon as the running command is done.
     shutdown: bool,
     /// Time is up while an ask is out: close when the answer comes.
@@ -163,6 +167,7 @@ impl Session {
             asking: false,
             changed: false,
             deadline: None,
+            told_at: None,
             shutdown: false,
             timed_out: false,
             bad_commands: 0,
@@ -342,6 +347,7 @@ impl Session {
             finish.set_modseq(selected.modseq);
         }
         let task = self.task.take()?;
+        self.told_at = None;
         finish.write(&task.tag, task.name, out);
         if finish.is_bad() {
             return self.count_bad(out);
@@ -445,6 +451,10 @@ impl crate::proto::Session for Session {
                 _ => self.leave(out).unwrap_or(Step::NeedInput),
             },
         }
+    }
+
+    fn working(&mut self, now: Instant, out: &mut Vec<u8>) {
+        self.tell_progress(now, out);
     }
 
     fn deadline(&self) -> Option<Instant> {

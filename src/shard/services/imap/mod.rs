@@ -3,6 +3,7 @@
 //! ```text
 //! mailboxes  LIST, STATUS, CREATE and its like, opening, what is new
 //! messages   rows, flags, copies, bytes
+//! changes    what has changed, slice by slice
 //! inside     summaries, searches in messages
 //! append     messages that come in
 //! ```
@@ -13,6 +14,7 @@
 //! fetches the notices and wakes the sessions concerned, nobody polls.
 
 mod append;
+mod changes;
 mod inside;
 mod mailboxes;
 mod messages;
@@ -31,7 +33,7 @@ use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Refusal, View};
 use crate::ring::Token;
-use crate::store::{MailboxId, Sequence, StoreError, StreamId, Watch};
+use crate::store::{MailboxId, StoreError, StreamId, Watch};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -55,7 +57,7 @@ struct Open {
     /// Ends when this is dropped.
     _watch: Watch,
     /// What has changed since, while a session asks for it slice by slice.
-    changed: Option<(Sequence, Rc<[crate::store::MessageInfo]>)>,
+    changes: Option<changes::Changes>,
 }
 
 /// Views that sessions have, so that those who see the same share one.
@@ -173,12 +175,12 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             desk.open.replace(None);
             at_once(Answer::Done(Ok(())))
         }
-        Ask::Look { since } => at_once(Answer::News(mailboxes::look(shard, &desk, since))),
+        Ask::Look { since } => mailboxes::look(shard, key, desk, since),
         Ask::Rows {
             uids,
             changed_since,
             count_max,
-        } => messages::rows(shard, key, &desk, &uids, changed_since, count_max),
+        } => messages::rows(shard, key, desk, uids, changed_since, count_max),
         Ask::Vanished { since } => {
             at_once(Answer::Vanished(messages::vanished(shard, &desk, since)))
         }
@@ -193,6 +195,8 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             texts,
             wanted,
         } => inside::search(shard, key, desk, messages, texts, wanted),
+        Ask::Pause => inside::pause(shard, key),
+        Ask::Thread(work) => inside::thread(shard, key, work),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),

@@ -72,7 +72,7 @@ pub(crate) enum AnySession {
     /// POP3.
     Pop3(Box<pop3::Session>),
     /// IMAP.
-    Imap(Box<imap::Session>),
+    Imap(Box<imap::Wire>),
     /// HTTP.
     Http(Box<http::Session>),
     /// The control socket.
@@ -137,7 +137,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
         Ask::Pause | Ask::Thread(_) => AskKind::ImapOrder,
-        Ask::Read { .. } => AskKind::ImapRead,
+        Ask::Read { .. } | Ask::Source { .. } | Ask::ReadSource { .. } => AskKind::ImapRead,
         Ask::Match { .. } => AskKind::ImapSearch,
         Ask::Store(_) => AskKind::ImapStore,
         Ask::Expunge { .. } => AskKind::ImapExpunge,

@@ -2,7 +2,8 @@
 //!
 //! What waits in the log for its batch is taken into account (`waiting`): a message whose expunge
 //! waits is neither copied nor moved, so that none is doubled and no body outlives its last name;
-//! flags are added to those that wait. Only durable messages are seen otherwise.
+//! flags are added to those that wait. Only durable messages are seen otherwise. An answer that rests
+//! on what waits is given when that is durable, even if it changes nothing.
 //!
 //! On failure: a batch that could not be written takes those with it that were built on it.
 
@@ -18,16 +19,21 @@ use super::disk::Disk;
 use super::mutate::{SMALL_BYTES, Space};
 use super::partition::Partition;
 use super::record::{self, MARK_BYTES, NewMark, encode};
+use super::wait::yield_now;
 use super::waiting::WaitingMark;
 use super::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, MailboxId, MessageInfo, NewMessage,
-    Sequence, StoreError, Stored, StreamId, Uid, UidValidity, same_keyword,
+    Sequence, StoreError, Stored, StreamId, UID_END, Uid, UidValidity, same_keyword,
 };
-use crate::limits::{BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX};
+use crate::limits::{
+    ADDRESS_BYTES_MAX, BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX,
+};
 use crate::mail::Address;
 
-/// UIDs that one expunge or flags record holds at most.
-pub(super) const UIDS_MAX: usize = 65_536;
+/// UIDs that one expunge record holds, and messages that are looked up in one go.
+pub(super) const UIDS_MAX: usize = 4096;
+/// Bytes that the keywords of one record take at most.
+const WORDS_BYTES_MAX: usize = KEYWORDS_MAX * (KEYWORD_BYTES_MAX + 2);
 
 /// What an append record needs besides its mailbox.
 struct Arrival {
@@ -58,7 +64,7 @@ impl<D: Disk> Partition<D> {
     /// that it names are gone afterwards, whatever the outcome.
     ///
     /// # Errors
-    /// `Missing`: no such account, mailbox, stream, or message to be replaced; `OverQuota`,
+    /// `Missing`: no such account, mailbox, stream, or message to be replaced; `OverQuota`, `NoUid`,
     /// `TooMany` keywords; `TooLarge` when the entries of all messages, about 170 bytes each, do
     /// not fit into one batch of the log; `Full`, `ReadOnly`, `Closing`.
     pub async fn append(
@@ -114,7 +120,7 @@ impl<D: Disk> Partition<D> {
                 .sum();
             let freed = match replaces {
                 Some((from, uid)) => {
-                    let old = this.copyable(address, from, uid);
+                    let old = this.copyable(pending, address, from, uid);
                     old.ok_or(StoreError::Missing)?.bytes
                 }
                 None => 0,
@@ -124,6 +130,7 @@ impl<D: Disk> Partition<D> {
                 .iter()
                 .flat_map(|m| &m.keywords)
                 .map(String::as_str);
+            this.check_uids(address, mailbox, messages.len())?;
             this.check_words(address, mailbox, words)?;
             let mut uids = Vec::with_capacity(messages.len());
             for (message, chunks) in messages.iter().zip(&chunks) {
@@ -197,8 +204,25 @@ impl<D: Disk> Partition<D> {
         Ok(validity)
     }
 
-    /// These keywords have a bit in the mailbox, or can get one. The record that has them must
-    /// follow at once.
+    /// So many messages more can get a UID.
+    fn check_uids(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        count: usize,
+    ) -> Result<(), StoreError> {
+        let durable = self.index.borrow().room(address, mailbox);
+        let accounts = self.accounts.borrow();
+        let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
+        let next = durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting);
+        match (UID_END - next) as usize {
+            left if left < count => Err(StoreError::NoUid),
+            _ => Ok(()),
+        }
+    }
+
+    /// These keywords have a bit in the mailbox, or can get one. Who adds a record that has them notes
+    /// them ([`super::waiting::WaitingMailbox::note_keywords`]).
     fn check_words<'a>(
         &self,
         address: &Address,
@@ -210,29 +234,21 @@ impl<D: Disk> Partition<D> {
             return Ok(());
         }
         let mut known = self.index.borrow().keywords(address, mailbox);
-        let mut accounts = self.accounts.borrow_mut();
-        let mut fresh: Vec<Box<str>> = Vec::new();
+        let accounts = self.accounts.borrow();
         let waiting = accounts.get(address).and_then(|a| a.mailbox(mailbox));
-        for word in waiting.iter().flat_map(|waiting| &waiting.keywords) {
+        for word in waiting.iter().flat_map(|waiting| waiting.keywords()) {
             if !known.iter().any(|own| same_keyword(own, word)) {
                 known.push(word.clone());
             }
         }
         for word in words {
-            let is_known = known
-                .iter()
-                .chain(&fresh)
-                .any(|own| same_keyword(own, word));
-            if !is_known {
-                fresh.push(word.into());
+            if known.iter().any(|own| same_keyword(own, word)) {
+                continue;
             }
-        }
-        if known.len() + fresh.len() > KEYWORDS_MAX {
-            return Err(StoreError::TooMany("keywords"));
-        }
-        if !fresh.is_empty() {
-            let account = accounts.entry(address.clone()).or_default();
-            account.mailbox_mut(mailbox).keywords.extend(fresh);
+            if known.len() >= KEYWORDS_MAX {
+                return Err(StoreError::TooMany("keywords"));
+            }
+            known.push(word.into());
         }
         Ok(())
     }
@@ -247,12 +263,10 @@ impl<D: Disk> Partition<D> {
     ) -> Uid {
         let durable = self.index.borrow().room(address, mailbox);
         let uid = {
-            let mut accounts = self.accounts.borrow_mut();
-            let account = accounts.entry(address.clone()).or_default();
-            account.bytes += arrival.bytes;
-            let next = account.uid_next_mut(mailbox);
-            let uid = durable.map_or(1, |(uid_next, ..)| uid_next).max(*next);
-            *next = uid.saturating_add(1);
+            let accounts = self.accounts.borrow();
+            let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
+            let uid = durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting);
+            debug_assert!(uid < UID_END, "check_uids has seen that there are enough");
             uid
         };
         let Arrival {
@@ -277,7 +291,7 @@ impl<D: Disk> Partition<D> {
                 keywords,
             })),
         };
-        self.add(pending, change, |out, seq| {
+        let seq = self.add(pending, change, |out, seq| {
             let message = encode::Append {
                 address: address.as_str(),
                 mailbox,
@@ -291,25 +305,40 @@ impl<D: Disk> Partition<D> {
             };
             encode::append(out, seq, &message);
         });
+        let mut accounts = self.accounts.borrow_mut();
+        let account = accounts.entry(address.clone()).or_default();
+        account.bytes += bytes;
+        account.give_uid(mailbox, uid, seq);
+        if !words.is_empty() {
+            account.mailbox_mut(mailbox).note_keywords(seq, &words);
+        }
         uid
     }
 
-    /// A message that is there and will be, as far as what waits says.
-    fn copyable(&self, address: &Address, mailbox: MailboxId, uid: Uid) -> Option<MessageInfo> {
-        let accounts = self.accounts.borrow();
-        if let Some(account) = accounts.get(address)
-            && (!account.keeps(mailbox)
-                || account
-                    .mailbox(mailbox)
-                    .is_some_and(|waiting| waiting.expunged.contains_key(&uid)))
-        {
-            return None;
+    /// A message that is there and will be, as far as what waits says. What is done in `pending`
+    /// with the answer rests on that.
+    fn copyable(
+        &self,
+        pending: &mut Pending,
+        address: &Address,
+        mailbox: MailboxId,
+        uid: Uid,
+    ) -> Option<MessageInfo> {
+        if let Some(account) = self.accounts.borrow().get(address) {
+            if !account.keeps(mailbox) {
+                return None;
+            }
+            let waiting = account.mailbox(mailbox);
+            if let Some(seq) = waiting.and_then(|waiting| waiting.expunged.get(&uid)) {
+                pending.rests_on(*seq);
+                return None;
+            }
         }
         let found = self.index.borrow().find(address, mailbox, uid)?;
         Some(found.info)
     }
 
-    fn add_expunge(
+    pub(super) fn add_expunge(
         &self,
         pending: &mut Pending,
         address: &Address,
@@ -317,23 +346,20 @@ impl<D: Disk> Partition<D> {
         uids: Vec<Uid>,
         now_ms: u64,
     ) -> Sequence {
-        {
-            let mut accounts = self.accounts.borrow_mut();
-            let account = accounts.entry(address.clone()).or_default();
-            let waiting = account.mailbox_mut(mailbox);
-            for uid in &uids {
-                *waiting.expunged.entry(*uid).or_default() += 1;
-            }
-        }
         let change = Pended::Expunge {
             address: address.clone(),
             mailbox,
             uids: uids.clone(),
             now_ms,
         };
-        self.add(pending, change, |out, seq| {
+        let seq = self.add(pending, change, |out, seq| {
             encode::expunge(out, seq, address.as_str(), mailbox, &uids, now_ms);
-        })
+        });
+        let mut accounts = self.accounts.borrow_mut();
+        let account = accounts.entry(address.clone()).or_default();
+        let waiting = account.mailbox_mut(mailbox);
+        waiting.expunged.extend(uids.iter().map(|uid| (*uid, seq)));
+        seq
     }
 
     /// Expunges messages, in one record (more for very many); the number of the last one. UIDs that
@@ -358,9 +384,8 @@ impl<D: Disk> Partition<D> {
                 }
                 let uids: Vec<Uid> = {
                     let index = this.index.borrow();
-                    let part = part.iter().copied();
-                    part.filter(|uid| index.find(address, mailbox, *uid).is_some())
-                        .collect()
+                    let live = index.live(address, mailbox, part);
+                    live.map(|(uid, _)| uid).collect()
                 };
                 if uids.is_empty() {
                     return Ok(None);

@@ -18,8 +18,11 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
-use super::command::{Command, Modifier, StoreHow, Tagged};
-pub use append::{AppendPrefix, Replaced, parse_append_again, parse_append_prefix};
+use super::command::{Command, Modifier, Section, StoreHow, Tagged};
+pub use append::{
+    AppendPrefix, Piece, Replaced, Segment, SegmentEnd, parse_append_prefix, parse_append_whole,
+    parse_segment,
+};
 use token::{Parsed, Tokens};
 pub use token::{SyntaxError, is_atom, month_name};
 
@@ -62,6 +65,13 @@ pub fn parse_command(text: &[u8]) -> Result<Tagged, BadCommand> {
         tag: tag.into(),
         command,
     })
+}
+
+/// `section-spec` (RFC 9051 §9), by itself; `None`: it is none.
+pub fn parse_section_spec(text: &[u8]) -> Option<Section> {
+    let mut tokens = Tokens::new(text);
+    let section = fetch::section_spec(&mut tokens).ok()?;
+    tokens.is_end().then_some(section)
 }
 
 fn parse_body(tokens: &mut Tokens<'_>) -> Parsed<Command> {
@@ -139,11 +149,12 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 16] = [
+const NAMED: [&str; 17] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
     "ENABLE",
+    "COMPRESS",
     "SELECT",
     "EXAMINE",
     "CREATE",
@@ -195,6 +206,8 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             }
             Command::Enable(names)
         }
+        // compress = "COMPRESS" SP algorithm (RFC 4978 §5)
+        "COMPRESS" => Command::Compress(tokens.word()?),
         // Its message is a literal, see `append`: without one it is incomplete.
         "REPLACE" => {
             return Err(

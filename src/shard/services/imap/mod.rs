@@ -19,7 +19,7 @@ mod inside;
 mod mailboxes;
 mod messages;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -47,6 +47,8 @@ struct Desk {
     address: Address,
     partition: u16,
     open: RefCell<Option<Open>>,
+    /// The message that an APPEND reads (CATENATE).
+    source: Cell<Option<(MailboxId, u32)>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
 }
@@ -138,7 +140,9 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
         StoreError::Exists => Refusal::Exists,
         StoreError::OverQuota => Refusal::OverQuota,
         StoreError::Name(error) => Refusal::Cannot(error.to_string()),
-        StoreError::TooMany(_) | StoreError::TooLarge => Refusal::Limit(error.to_string()),
+        StoreError::TooMany(_) | StoreError::TooLarge | StoreError::NoUid => {
+            Refusal::Limit(error.to_string())
+        }
         StoreError::Closing => Refusal::Unavailable("shutting down".to_owned()),
         StoreError::Full => Refusal::Unavailable(error.to_string()),
         StoreError::ReadOnly(_) | StoreError::Damaged(_) | StoreError::Read(_) => {
@@ -152,6 +156,9 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
 pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if let Ask::Login(credentials) = ask {
         return log_in(shard, key, credentials);
+    }
+    if let Ask::Pause = ask {
+        return inside::pause(shard, key);
     }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
@@ -189,7 +196,20 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             uid,
             offset,
             length,
-        } => messages::read(shard, key, desk, uid, offset, length),
+        } => {
+            let message = desk.open_id().map(|id| (id, uid));
+            messages::read(shard, key, desk, message, offset, length)
+        }
+        Ask::Source {
+            name,
+            validity,
+            uid,
+            inside,
+        } => inside::source(shard, key, desk, name.as_deref(), validity, uid, inside),
+        Ask::ReadSource { offset, length } => {
+            let message = desk.source.get().ok_or(Refusal::Gone);
+            messages::read(shard, key, desk, message, offset, length)
+        }
         Ask::Match {
             messages,
             texts,
@@ -265,6 +285,7 @@ fn enter(
                 address: address.clone(),
                 partition: shard.partition_of(address),
                 open: RefCell::new(None),
+                source: Cell::new(None),
                 streams: RefCell::default(),
             };
             shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));

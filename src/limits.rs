@@ -74,6 +74,14 @@ pub const INFLATE_PIECE_BYTES: usize = 16 * 1024;
 pub const INFLATE_TURN_BYTES: usize = 256 * 1024;
 /// How far back compressed input may refer (RFC 1951 §2).
 pub const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
+/// Bytes of a conversation that a session notes for telemetry between two turns.
+pub const TRANSCRIPT_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of the telemetry of one connection: behind them nothing more is written of it.
+pub const TELEMETRY_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Files of telemetry of one account: for one more, the oldest goes.
+pub const TELEMETRY_FILES_MAX: usize = 100;
+/// Bytes of telemetry that wait to be written, of all connections.
+pub const TELEMETRY_QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
 pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
@@ -208,6 +216,7 @@ const _: () = assert!(IMAP_LOGIN_BYTES_MAX <= IMAP_COMMAND_BYTES_MAX);
 const _: () = assert!(IMAP_COMMAND_BYTES_MAX < ENDLESS_LINE_BYTES);
 const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
 const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
+const _: () = assert!(TRANSCRIPT_BYTES_MAX < TELEMETRY_QUEUED_BYTES_MAX);
 const _: () = assert!(INFLATE_PIECE_BYTES <= INFLATE_TURN_BYTES);
 const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
 const _: () = assert!(IMAP_KEYWORD_BYTES_MAX <= KEYWORD_BYTES_MAX);

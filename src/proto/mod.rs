@@ -16,6 +16,7 @@ pub mod lines;
 pub mod pop3;
 pub mod sasl;
 pub mod smtp;
+pub mod transcript;
 
 /// What a session wants next.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::probe::AskKind;
 use crate::admin;
+use crate::proto::transcript::Said;
 use crate::proto::{Event, Session, Step, http, imap, pop3, smtp};
 
 /// What a listener speaks.
@@ -155,6 +156,25 @@ impl AnySession {
             AnySession::Imap(session) => session.held_bytes(),
             // A request at most, of an operator.
             AnySession::Http(_) | AnySession::Control(_) => 0,
+        }
+    }
+
+    /// From now on what is said is noted, or is not [N35].
+    pub(crate) fn record(&mut self, on: bool) {
+        match self {
+            AnySession::Pop3(session) => session.record(on),
+            AnySession::Imap(session) => session.record(on),
+            // Nobody logs in there.
+            AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => {}
+        }
+    }
+
+    /// What was said since the last call; `None`: it is not noted.
+    pub(crate) fn take_said(&mut self) -> Option<Said> {
+        match self {
+            AnySession::Pop3(session) => session.take_said(),
+            AnySession::Imap(session) => session.take_said(),
+            AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => None,
         }
     }
 

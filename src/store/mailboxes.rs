@@ -338,10 +338,10 @@ impl<D: Disk> Partition<D> {
             let mut accounts = this.accounts.borrow_mut();
             let account = accounts.entry(address.clone()).or_default();
             account.mailbox_mut(mailbox).remove(seq);
-            Ok((keys, is_condemned))
+            Ok(())
         });
-        let (keys, is_condemned) = gone.await?;
-        self.clear_gone(&keys, is_condemned).await;
+        gone.await?;
+        self.clear_gone();
         Ok(())
     }
 

@@ -33,6 +33,9 @@ impl Session {
             && let Some(taken) = append.take_octets(input)
         {
             if taken > 0 {
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.hear_data(&input[..taken], out);
+                }
                 self.reset_deadline(now);
                 return (taken, None);
             }
@@ -43,11 +46,17 @@ impl Session {
         if !matches!(frame, Frame::Incomplete) {
             self.reset_deadline(now);
         }
+        if let (Some(transcript), Frame::Command(line)) = (&mut self.transcript, &frame) {
+            transcript.hear_line(line, out);
+        }
         let step = match frame {
             Frame::Incomplete => return (taken, Some(Step::NeedInput)),
             Frame::Endless => Some(self.bye("Line too long, and no end of it", out)),
             Frame::TooLong(start) => {
                 let tag = parse_tag(&start).unwrap_or_default().to_vec();
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.hear_line(&start, out);
+                }
                 self.refuse(
                     &tag,
                     &format!("command too long: at most {bytes_max} bytes"),
@@ -229,7 +238,18 @@ impl Session {
             else {
                 return None;
             };
-            match append.take_literal(self.frames.text(), literal) {
+            let announced = append.take_literal(self.frames.text(), literal);
+            if announced != Announced::Text {
+                self.hear_text(out);
+            }
+            let Some(Task {
+                job: Job::Append(append),
+                ..
+            }) = self.task.as_deref_mut()
+            else {
+                return None;
+            };
+            match announced {
                 Announced::Octets => self.frames.take_message(),
                 Announced::Text if self.frames.keep_literal(bytes_max) => {
                     if literal.synchronising {
@@ -273,6 +293,7 @@ impl Session {
                 replaces,
             } => match self.append_to(&name, replaces) {
                 Ok((name, replaces)) => {
+                    self.hear_text(out);
                     self.frames.take_message();
                     self.start_append(tag, name, segment, Some(literal), replaces);
                     return None;
@@ -280,8 +301,16 @@ impl Session {
                 Err(error) => error.into(),
             },
         };
+        self.hear_text(out);
         self.frames.refuse_literal();
         self.refuse(&tag, &error, out)
+    }
+
+    /// Notes a command up to its literal, whose bytes are no part of it.
+    fn hear_text(&mut self, out: &[u8]) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.hear_line(self.frames.text().trim_ascii_end(), out);
+        }
     }
 
     /// Is it the time for this command (RFC 9051 §6)?
@@ -363,6 +392,9 @@ impl Session {
             Command::Unauthenticate => {
                 // RFC 8437 §3: what was enabled and selected is forgotten.
                 let selected = matches!(self.phase, Phase::Selected(_));
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.end(out);
+                }
                 self.enabled = Enabled::default();
                 self.phase = Phase::NotAuthenticated;
                 if selected {

@@ -37,6 +37,7 @@ use super::{Answer, Ask, Settings, write};
 use crate::limits::{
     IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, OUTPUT_BYTES_MAX,
 };
+use crate::proto::transcript::{Said, Transcript};
 use crate::proto::{Event, Step};
 use finish::{Finish, SyncMode};
 
@@ -61,6 +62,8 @@ pub struct Session {
     shutdown: bool,
     /// COMPRESS was answered with OK: all that follows is compressed, see [`super::wire`].
     compressed: bool,
+    /// What is said, while somebody wants it [N35].
+    transcript: Option<Box<Transcript>>,
     /// Time is up while an ask is out: close when the answer comes.
     timed_out: bool,
     bad_commands: u8,
@@ -175,6 +178,7 @@ impl Session {
             told_at: None,
             shutdown: false,
             compressed: false,
+            transcript: None,
             timed_out: false,
             bad_commands: 0,
             login_failures: 0,
@@ -197,7 +201,8 @@ impl Session {
             Phase::Selected(selected) => size_of::<Selected>() + selected.saved.capacity() * 8,
             _ => 0,
         };
-        self.frames.held_bytes() + task + selected
+        let transcript = self.transcript.as_ref().map_or(0, |said| said.held_bytes());
+        self.frames.held_bytes() + task + selected + transcript
     }
 
     /// Memory is short: gives the message up that is coming in. `false`: there is none.
@@ -219,6 +224,24 @@ impl Session {
     /// The answer to COMPRESS is in `out`: what comes behind it in either direction is compressed.
     pub(super) fn is_compressed(&self) -> bool {
         self.compressed
+    }
+
+    /// From now on what is said is noted, or is not [N35].
+    pub fn record(&mut self, on: bool) {
+        self.transcript = on.then(Box::default);
+    }
+
+    /// What was said since the last call; `None`: it is not noted.
+    pub fn take_said(&mut self) -> Option<Said> {
+        let said = self.transcript.as_mut()?.take();
+        if said.ended {
+            self.transcript = None;
+        }
+        Some(said)
+    }
+
+    pub(super) fn transcript(&mut self) -> Option<&mut Transcript> {
+        self.transcript.as_deref_mut()
     }
 
     /// The name of the command that runs, for metrics.

@@ -77,6 +77,18 @@ impl Desks {
         self.by_conn.borrow().get(&key).cloned()
     }
 
+    /// The account that a connection has logged in as.
+    pub(crate) fn user_of(&self, key: ConnKey) -> Option<Address> {
+        self.of(key).map(|desk| desk.address.clone())
+    }
+
+    /// The connections of an account.
+    pub(crate) fn keys_of(&self, address: &Address) -> Vec<ConnKey> {
+        let desks = self.by_conn.borrow();
+        let own = desks.iter().filter(|(_, desk)| desk.address == *address);
+        own.map(|(key, _)| *key).collect()
+    }
+
     /// The connection has ended, moves away, or logs in anew.
     pub(crate) fn release(&self, shard: &Rc<Shard>, key: ConnKey) {
         let desk = self.by_conn.borrow_mut().remove(&key);

@@ -41,6 +41,13 @@ pub const IMAP_SEARCH_DEPTH_MAX: usize = 50;
 pub const IMAP_SEARCH_TEXTS_MAX: usize = 64;
 /// Messages that THREAD puts in order at once.
 pub const IMAP_THREAD_MESSAGES_MAX: usize = 200_000;
+/// Bytes of the keys that one SORT or THREAD puts messages in order by: a few million messages by
+/// date, a million by subject.
+pub const IMAP_ORDER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Messages that SORT brings in their order before others have their turn.
+pub const IMAP_MERGE_MESSAGES: usize = 4096;
+/// Seconds between two words to an IMAP client about how far its command is.
+pub const IMAP_PROGRESS_SECONDS: u64 = 10;
 /// Items of one FETCH.
 pub const IMAP_FETCH_ITEMS_MAX: usize = 100;
 /// Patterns of one LIST.
@@ -54,6 +61,13 @@ pub const IMAP_KEYWORD_BYTES_MAX: usize = 64;
 pub const IMAP_KEYWORDS_MAX: usize = 64;
 /// Messages of a mailbox that an IMAP session looks at in one go.
 pub const IMAP_SLICE_MESSAGES: usize = 1024;
+/// Bytes of messages that an IMAP session has looked into at once, but for the last of them.
+pub const IMAP_LOOK_BYTES: u64 = 1024 * 1024;
+/// Bytes of small messages, with what lies between them, that are read for one look into many.
+pub const GATHERED_BYTES_MAX: u64 = 4 * IMAP_LOOK_BYTES;
+/// Messages that have changed in a mailbox, of which an IMAP session keeps a list between two slices;
+/// of more it keeps none.
+pub const IMAP_CHANGED_MESSAGES_MAX: usize = 16 * 1024;
 /// Bytes of a message that an IMAP session asks for at once.
 pub const IMAP_READ_BYTES: u32 = 64 * 1024;
 /// Bytes of the messages of one APPEND that a session holds; what is more streams to the store.

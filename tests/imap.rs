@@ -653,3 +653,69 @@ fn loadgen_works_against_it() {
     run(&[&words[..], &["--ledger", &sent, "--ledger", &appended]].concat());
     server.stop();
 }
+
+/// More than a session keeps a list of, and more than is sorted or threaded at once.
+#[test]
+fn many_messages_change_and_are_put_in_order() {
+    const COUNT: u32 = 17_000;
+    let mut server = server(&[]);
+    let (mut one, mut two) = (Imap::new(&server), Imap::new(&server));
+    for start in (1..=COUNT).step_by(1000) {
+        let mut command = b"t APPEND INBOX".to_vec();
+        for number in start..start + 1000 {
+            let message = format!("Subject: s{}\r\n\r\n", number % 7);
+            command.extend(format!(" {{{}+}}\r\n{message}", message.len()).bytes());
+        }
+        one.0.send(&command);
+        one.0.send(b"\r\n");
+        assert!(one.line().contains("[APPENDUID "));
+    }
+    one.ok("SELECT INBOX");
+    two.ok("SELECT INBOX");
+    two.ok("STORE 1:* +FLAGS.SILENT (\\Flagged)");
+    let fetch = |number: u32, flags| format!("* {number} FETCH (FLAGS ({flags}))");
+    let all: Vec<String> = (1..=COUNT)
+        .map(|number| fetch(number, "\\Flagged"))
+        .collect();
+    assert!(one.ok("NOOP") == all, "news of all of them");
+    let status = one.ok("STATUS INBOX (HIGHESTMODSEQ)").remove(0);
+    let modseq: u64 = status
+        .split(|c: char| !c.is_ascii_digit())
+        .find_map(|it| it.parse().ok())
+        .expect("a number");
+    let said = one.ok("FETCH 1:* (FLAGS) (CHANGEDSINCE 1)");
+    assert_eq!(said.len(), COUNT as usize);
+    assert!(
+        said[COUNT as usize - 1]
+            .starts_with(&format!("* {COUNT} FETCH (FLAGS (\\Flagged) MODSEQ ("))
+    );
+
+    // A few changes are asked for twice, with another one in between.
+    let ask = format!("UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})");
+    two.ok("STORE 5:2000 FLAGS.SILENT (\\Seen)");
+    assert_eq!(one.ok(&ask).len(), 1996 * 2);
+    two.ok("STORE 16000 FLAGS.SILENT (\\Draft)");
+    let again = one.ok(&ask);
+    let draft = again.iter().filter(|line| line.contains("\\Draft"));
+    assert!(draft.count() >= 1, "the change in between is told");
+
+    let by_subject = |reverse: bool| {
+        let mut uids: Vec<u32> = (1..=COUNT).collect();
+        uids.sort_by_key(|uid| if reverse { 7 - uid % 7 } else { uid % 7 });
+        let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
+        format!("* SORT {}", uids.join(" "))
+    };
+    assert!(one.ok("UID SORT (SUBJECT ARRIVAL) UTF-8 ALL") == [by_subject(false)]);
+    assert!(one.ok("UID SORT (REVERSE SUBJECT) UTF-8 ALL") == [by_subject(true)]);
+    let threads = one.ok("UID THREAD ORDEREDSUBJECT UTF-8 UID 1:15").remove(0);
+    assert_eq!(
+        threads,
+        "* THREAD (1 (8)(15))(2 9)(3 10)(4 11)(5 12)(6 13)(7 14)"
+    );
+    let threads = one.ok("THREAD REFERENCES UTF-8 ALL").remove(0);
+    let numbers = threads
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|word| !word.is_empty());
+    assert_eq!(numbers.count(), COUNT as usize);
+    server.stop();
+}

@@ -190,7 +190,7 @@ pub(crate) fn search(kind: Kind) -> Box<dyn FnMut()> {
 pub fn is_in(search: &mut TextSearch, needle: &Needle, message: &[u8], summary: &[u8]) -> bool {
     let summary = Summary::decode(summary).expect("it was encoded here");
     let parts = summary.parts().expect("it was encoded here");
-    search.message(needle, message, &parts, true)
+    search.message(std::slice::from_ref(needle), 1, message, &parts) == 1
 }
 
 pub(crate) fn thread() -> Box<dyn FnMut()> {
@@ -198,7 +198,7 @@ pub(crate) fn thread() -> Box<dyn FnMut()> {
     let keys: Vec<ThreadKeys<'_>> = (0..THREADED)
         .map(|number| ThreadKeys {
             message_id: Some(id(number)),
-            references: [number / 4, number / 2].map(id).to_vec(),
+            references: [number / 4, number / 2].map(id).to_vec().into(),
             subject: b"SUBJECT",
             is_reply: true,
             date_seconds: number as i64,

@@ -19,6 +19,8 @@ pub(super) struct Driver<S, F> {
     /// All that was sent.
     pub(super) output: Vec<u8>,
     pub(super) closed: bool,
+    /// How long the shard takes for each answer.
+    pub(super) answers_take: Duration,
     /// Steps of each kind that must have happened in a test that means to see them.
     pub(super) drains: usize,
 }
@@ -32,6 +34,7 @@ impl<S: Session, F: FnMut(S::Ask) -> S::Answer> Driver<S, F> {
             pending: Vec::new(),
             output: Vec::new(),
             closed: false,
+            answers_take: Duration::ZERO,
             drains: 0,
         };
         let mut out = Vec::new();
@@ -101,6 +104,8 @@ impl<S: Session, F: FnMut(S::Ask) -> S::Answer> Driver<S, F> {
                     // What is fed meanwhile must not be taken.
                     let (used, quiet) = self.session.feed(b"NOOP\r\n", self.now, &mut out);
                     assert!(used == 0 && matches!(quiet, Step::NeedInput));
+                    self.now += self.answers_take;
+                    self.session.working(self.now, &mut out);
                     let step = self.session.answer(answer, self.now, &mut out);
                     if matches!(step, Step::NeedInput) {
                         let (used, step) = self.session.feed(&self.pending, self.now, &mut out);

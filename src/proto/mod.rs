@@ -62,6 +62,9 @@ pub trait Session {
     /// Something happened outside: shutdown, time-out. May be called while an ask is out, then it
     /// must return [`Step::NeedInput`] and act when the answer comes.
     fn notify(&mut self, event: Event, now: Instant, out: &mut Vec<u8>) -> Step<Self::Ask>;
+    /// An ask is out, has been for a while perhaps, and nothing waits to be sent: the session may say
+    /// something meanwhile. Called about once a second.
+    fn working(&mut self, _now: Instant, _out: &mut Vec<u8>) {}
     /// When [`Event::Timeout`] should come if nothing happens before; `None`: never.
     fn deadline(&self) -> Option<Instant>;
 }

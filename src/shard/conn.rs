@@ -284,6 +284,24 @@ impl Conn {
         self.settle(key, shard)
     }
 
+    /// The session has been waiting for an answer: it may say something to its client, if that has
+    /// taken all that was said before.
+    pub(crate) fn working(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
+        self.borrow_buffer(shard);
+        let now = shard.now();
+        let step = guarded(|| {
+            self.session.working(now, &mut self.out);
+            Step::NeedInput
+        });
+        self.take_step(step, key, shard, now);
+        self.settle(key, shard)
+    }
+
+    /// An ask is out, and nothing waits to be sent.
+    pub(crate) fn is_working(&self) -> bool {
+        self.asking && self.out.is_empty() && !(self.sending || self.closing || self.ended)
+    }
+
     /// Closes without another word; an ask that is out is still carried through, the next is not.
     pub(crate) fn cut(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
         self.lost();

@@ -280,6 +280,7 @@ fn session_settings(config: &Config) -> SessionSettings {
             hostname: config.hostname.clone(),
             default_domain: config.default_domain.clone().unwrap_or_default(),
             idle_timeout: config.imap_timeout,
+            progress_interval: Duration::from_secs(limits::IMAP_PROGRESS_SECONDS),
             message_bytes_max: config.message_bytes_max,
         })),
     }

@@ -51,6 +51,7 @@ pub(crate) enum AskKind {
     ImapSummary,
     ImapRead,
     ImapSearch,
+    ImapOrder,
     ImapStore,
     ImapExpunge,
     ImapCopy,
@@ -61,7 +62,7 @@ pub(crate) enum AskKind {
 
 impl AskKind {
     /// All, in order.
-    pub(crate) const ALL: [AskKind; 21] = [
+    pub(crate) const ALL: [AskKind; 22] = [
         AskKind::Rcpt,
         AskKind::Chunk,
         AskKind::Message,
@@ -77,6 +78,7 @@ impl AskKind {
         AskKind::ImapSummary,
         AskKind::ImapRead,
         AskKind::ImapSearch,
+        AskKind::ImapOrder,
         AskKind::ImapStore,
         AskKind::ImapExpunge,
         AskKind::ImapCopy,
@@ -102,6 +104,7 @@ impl AskKind {
             AskKind::ImapSummary => "imap_summary",
             AskKind::ImapRead => "imap_read",
             AskKind::ImapSearch => "imap_search",
+            AskKind::ImapOrder => "imap_order",
             AskKind::ImapStore => "imap_store",
             AskKind::ImapExpunge => "imap_expunge",
             AskKind::ImapCopy => "imap_copy",

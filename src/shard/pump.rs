@@ -313,6 +313,11 @@ pub(crate) async fn run(shard: Rc<Shard>) -> std::io::Result<()> {
             shard
                 .connections
                 .notify_all(&shard, Event::Timeout, |conn| conn.overdue(now));
+            for key in shard.connections.keys(Conn::is_working) {
+                shard
+                    .connections
+                    .with(&shard, key, |conn| conn.working(key, &shard));
+            }
         }
         arm_listeners(&shard, now);
         if shard.has_ended() {

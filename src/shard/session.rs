@@ -131,7 +131,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
     use imap::Ask;
     match ask {
         Ask::Login(_) => AskKind::ImapLogin,
-        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time | Ask::Pause => AskKind::ImapList,
+        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time => AskKind::ImapList,
         Ask::Manage(_) => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
         Ask::Look { .. } | Ask::Vanished { .. } | Ask::Happened { .. } => AskKind::ImapNews,
@@ -139,6 +139,7 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         Ask::Annotate { .. } | Ask::WatchAccount { .. } => AskKind::ImapManage,
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
+        Ask::Pause | Ask::Thread(_) => AskKind::ImapOrder,
         Ask::Read { .. } | Ask::Source { .. } | Ask::ReadSource { .. } => AskKind::ImapRead,
         Ask::Match { .. } => AskKind::ImapSearch,
         Ask::Store(_) => AskKind::ImapStore,
@@ -265,6 +266,12 @@ impl Session for AnySession {
             AnySession::Imap(session) => lift(session.notify(event, now, out), AnyAsk::Imap),
             AnySession::Http(session) => lift(session.notify(event, now, out), AnyAsk::Http),
             AnySession::Control(session) => lift(session.notify(event, now, out), AnyAsk::Control),
+        }
+    }
+
+    fn working(&mut self, now: Instant, out: &mut Vec<u8>) {
+        if let AnySession::Imap(session) = self {
+            session.working(now, out);
         }
     }
 

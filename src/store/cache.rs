@@ -112,6 +112,14 @@ impl<D: Disk> Partition<D> {
         Some(bytes)
     }
 
+    /// What is kept beside a body was read (see [`super::Gathered`]): it stays in memory for a while.
+    pub fn use_cache(&self, body_seq: Sequence, bytes: &[u8]) {
+        let mut recent = self.caches.borrow_mut();
+        if recent.get(body_seq).is_none() {
+            recent.put(body_seq, bytes.into());
+        }
+    }
+
     /// What is kept beside a body, if it is in memory.
     pub fn recent_cache(&self, body_seq: Sequence) -> Option<Rc<[u8]>> {
         self.caches.borrow_mut().get(body_seq)

@@ -158,9 +158,9 @@ impl<D: Disk> Partition<D> {
         Ok(found.ok_or(StoreError::Missing)?.info)
     }
 
-    /// Messages that came or whose flags were changed after `modseq`, by ascending UID. The cost
-    /// follows what has changed. After a start that found acknowledged bytes damaged, all messages
-    /// for a MODSEQ of before.
+    /// Messages that came or whose flags were changed after `modseq`, by ascending UID; `None`: there
+    /// may be more than `count_max`. The cost follows what has changed. After a start that found
+    /// acknowledged bytes damaged, all messages for a MODSEQ of before.
     ///
     /// # Errors
     /// `Missing`.
@@ -169,8 +169,10 @@ impl<D: Disk> Partition<D> {
         address: &Address,
         mailbox: MailboxId,
         modseq: Sequence,
-    ) -> Result<Vec<MessageInfo>, StoreError> {
-        let changed = self.index.borrow().changed_since(address, mailbox, modseq);
+        count_max: usize,
+    ) -> Result<Option<Vec<MessageInfo>>, StoreError> {
+        let index = self.index.borrow();
+        let changed = index.changed_since(address, mailbox, modseq, count_max);
         changed.ok_or(StoreError::Missing)
     }
 

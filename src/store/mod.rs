@@ -21,7 +21,7 @@
 //! Batches go straight to the device (`real`): through the page cache every one would be copied
 //! into fresh pages that are seldom looked at again, at several times the cost of a large message.
 //! Reads go through the page cache, so that what is read is there for the next reader; they
-//! (`read`) verify what they return. Beside that (`background`) segments are made ahead,
+//! (`read`, many small ones at once `gather`) verify what they return. Beside that (`background`) segments are made ahead,
 //! indexes written (`checkpoint`), expunged space reclaimed (`compact`) and used again (`spare`).
 //!
 //! Every account has an INBOX and mailboxes beside it (`mailboxes`), whose messages come, are marked,
@@ -48,6 +48,7 @@ mod checkpoint;
 mod commit;
 mod compact;
 pub mod disk;
+mod gather;
 pub mod index;
 mod journal;
 pub mod layout;
@@ -79,6 +80,7 @@ use std::sync::Arc;
 use crate::config::SyncLevels;
 use crate::mail::Address;
 
+pub use gather::Gathered;
 pub use journal::{Happening, MessagesChanged};
 pub use mailbox::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, INBOX_NAME, MailboxId, MailboxInfo,

@@ -13,7 +13,7 @@ use crate::limits::BLOCK_BYTES;
 use crate::mail::Address;
 
 /// A record up to this size is read whole, in one operation.
-const WHOLE_BYTES_MAX: u32 = 64 * 1024;
+pub(super) const WHOLE_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes read first of a larger one: its tables are nearly always among them.
 const HEAD_BYTES: usize = BLOCK_BYTES;
 /// How often a body that moves away while it is read is looked for.
@@ -67,7 +67,7 @@ fn pieces(body: &Body<'_>, offset: u64, length: usize) -> Vec<Piece> {
 }
 
 /// Why a record could not be read.
-enum Failure {
+pub(super) enum Failure {
     /// It is not there any more: it may have moved.
     Gone,
     Other(StoreError),
@@ -280,7 +280,7 @@ impl<D: Disk> Partition<D> {
         }
     }
 
-    fn realm_of(&self, location: Location) -> Result<record::Realm, Failure> {
+    pub(super) fn realm_of(&self, location: Location) -> Result<record::Realm, Failure> {
         let log = self.log.borrow();
         let segment = log.segments.get(&location.segment).ok_or(Failure::Gone)?;
         Ok(segment::realm(
@@ -290,7 +290,7 @@ impl<D: Disk> Partition<D> {
         ))
     }
 
-    async fn read_bytes(
+    pub(super) async fn read_bytes(
         &self,
         file: &D::File,
         location: Location,
@@ -310,7 +310,7 @@ impl<D: Disk> Partition<D> {
     }
 
     /// The file of a segment, opened when it is first needed.
-    async fn segment_file(&self, generation: u64) -> Result<Rc<D::File>, Failure> {
+    pub(super) async fn segment_file(&self, generation: u64) -> Result<Rc<D::File>, Failure> {
         {
             let log = self.log.borrow();
             let segment = log.segments.get(&generation).ok_or(Failure::Gone)?;

@@ -336,9 +336,10 @@ fn check_told(
             folder.mail == old.mail || info.highest_modseq > *since,
             "{address}: {info:?} has changed, and had HIGHESTMODSEQ {since} before"
         );
-        let changed = partition.changed_since(address, info.id, *since);
+        let changed = partition.changed_since(address, info.id, *since, usize::MAX);
         let changed: BTreeSet<Uid> = changed
             .unwrap_or_else(|error| panic!("{error}"))
+            .expect("there is no bound")
             .iter()
             .map(|message| message.uid)
             .collect();

@@ -213,11 +213,13 @@ impl World {
 
     /// What came since a number, and what went.
     fn changed(&self, since: Sequence) -> usize {
-        let changed = self.index.changed_since(&self.address, self.mailbox, since);
+        let changed = self
+            .index
+            .changed_since(&self.address, self.mailbox, since, usize::MAX);
         let gone = self
             .index
             .vanished_since(&self.address, self.mailbox, since);
-        changed.map_or(0, |changed| changed.len()) + gone.map_or(0, |gone| gone.len())
+        changed.flatten().map_or(0, |changed| changed.len()) + gone.map_or(0, |gone| gone.len())
     }
 }
 

@@ -146,15 +146,41 @@ pub fn fields(header: &[u8]) -> impl Iterator<Item = Field<'_>> {
     })
 }
 
+/// Names of fields, for a look at each field of many headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldNames {
+    /// In lower case, in order, each once.
+    sorted: Box<[Box<[u8]>]>,
+}
+
+impl FieldNames {
+    /// Of these names, in any case and order.
+    pub fn new<N: AsRef<[u8]>>(names: &[N]) -> FieldNames {
+        let lower = |name: &N| name.as_ref().to_ascii_lowercase().into_boxed_slice();
+        let mut sorted: Vec<Box<[u8]>> = names.iter().map(lower).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        FieldNames {
+            sorted: sorted.into(),
+        }
+    }
+
+    /// A field's name, in any case, is one of them.
+    pub fn contain(&self, name: &[u8]) -> bool {
+        let by_byte = |own: &Box<[u8]>| {
+            let lower = name.iter().map(u8::to_ascii_lowercase);
+            own.iter().copied().cmp(lower)
+        };
+        self.sorted.binary_search_by(by_byte).is_ok()
+    }
+}
+
 /// The fields of `header` that are named (`HEADER.FIELDS`), or that are not (`HEADER.FIELDS.NOT`),
 /// as sent and in their order, with the empty line (RFC 9051 §6.4.5).
-pub fn filter_fields<N: AsRef<[u8]>>(header: &[u8], names: &[N], not: bool) -> Vec<u8> {
+pub fn filter_fields(header: &[u8], names: &FieldNames, not: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for field in fields(header) {
-        let is_named = names
-            .iter()
-            .any(|name| field.name.eq_ignore_ascii_case(name.as_ref()));
-        if is_named != not {
+        if names.contain(field.name) != not {
             out.extend_from_slice(field.raw);
             if !field.raw.ends_with(b"\n") {
                 out.extend_from_slice(b"\r\n");
@@ -200,16 +226,35 @@ mod tests {
 
     #[test]
     fn subsets_end_with_an_empty_line() {
+        let names = FieldNames::new;
         assert_eq!(
-            filter_fields(HEADER, &["FROM", "x"], false),
+            filter_fields(HEADER, &names(&["x", "FROM"]), false),
             b"From: a\r\nfrom: d\nX:\r\n\r\n"
         );
         assert_eq!(
-            filter_fields(HEADER, &["From", "X"], true),
+            filter_fields(HEADER, &names(&["From", "X"]), true),
             b"no field\r\nTo : b,\r\n c\r\n\r\n"
         );
-        assert_eq!(filter_fields(b"A: b", &["a"], false), b"A: b\r\n\r\n");
-        assert_eq!(filter_fields::<&str>(HEADER, &[], false), b"\r\n");
+        let only = names(&["a"]);
+        assert_eq!(filter_fields(b"A: b", &only, false), b"A: b\r\n\r\n");
+        assert_eq!(
+            filter_fields(HEADER, &FieldNames::default(), false),
+            b"\r\n"
+        );
+    }
+
+    #[test]
+    fn every_name_of_many_is_found() {
+        let given: Vec<String> = (0..1000).rev().map(|n| format!("X-Name-{n}")).collect();
+        let names = FieldNames::new(&[given.as_slice(), &given[..7]].concat());
+        assert_eq!(names.sorted.len(), given.len());
+        for name in &given {
+            assert!(names.contain(name.to_uppercase().as_bytes()), "{name}");
+            assert!(!names.contain(format!("{name}-").as_bytes()), "{name}");
+            assert!(!names.contain(&name.as_bytes()[1..]), "{name}");
+        }
+        // Lines that form no field have no name.
+        assert!(!names.contain(b""));
     }
 
     #[test]

@@ -98,56 +98,66 @@ impl TextSearch {
             .any(|field| needle.is_in(&decode_field(field.value)))
     }
 
-    /// SEARCH TEXT (`with_header`) and SEARCH BODY: the decoded header, the headers of parts or the
-    /// texts in them hold the string. `parts` are those of `message`. What is neither text nor
-    /// a header is not looked at.
+    /// SEARCH TEXT and SEARCH BODY: which of up to 64 strings the headers of parts or the texts in them
+    /// hold, decoded, and of those in `with_header` the message's own header; a bit for each. `parts`
+    /// are those of `message`. What is neither text nor a header is not looked at.
     pub fn message(
         &mut self,
-        needle: &Needle,
+        needles: &[Needle],
+        with_header: u64,
         message: &[u8],
         parts: &Parts,
-        with_header: bool,
-    ) -> bool {
+    ) -> u64 {
         let bytes = |range: &Range<u32>| {
             let range = range.start as usize..range.end as usize;
             message.get(range).unwrap_or_default()
         };
-        parts.as_slice().iter().enumerate().any(|(index, part)| {
+        let all = all_of(needles);
+        let mut found = 0;
+        for (index, part) in parts.as_slice().iter().enumerate() {
             let header = bytes(&part.header);
-            (index > 0 || with_header) && self.whole_header(needle, header)
-                || part.kind == Kind::Text && self.text(needle, part, header, bytes(&part.body))
-        })
+            let counts = if index > 0 { all } else { with_header };
+            found |= self.whole_header(needles, counts & !found, header);
+            if part.kind == Kind::Text && found != all {
+                self.begin_text(part, header);
+                found |= self.feed_text(needles, all & !found, bytes(&part.body), true);
+            }
+            if found == all {
+                break;
+            }
+        }
+        found
     }
 
-    /// All fields of a header hold the string, each as a line `Name: value`, unfolded and decoded.
-    pub fn whole_header(&mut self, needle: &Needle, header: &[u8]) -> bool {
+    /// Which of the `wanted` strings all fields of a header hold, each as a line `Name: value`,
+    /// unfolded and decoded.
+    pub fn whole_header(&mut self, needles: &[Needle], wanted: u64, header: &[u8]) -> u64 {
+        if wanted == 0 {
+            return 0;
+        }
         self.folded.clear();
-        let is_plain = header.is_ascii() && memchr::memmem::find(header, b"=?").is_none();
-        if is_plain {
+        if is_plain(header) {
             // Unfolding is all there is to do; one search for all fields.
             let end = header_end(header);
             push_unfolded(&header[..end], &mut self.folded);
-            return needle.finder.find(&self.folded).is_some();
-        }
-        for field in fields(header) {
-            match line_name(field.raw) {
-                None => push_lossy(field.raw, &mut self.folded),
-                Some(_) => {
-                    let prefix = field.raw.len() - field.value.len();
-                    push_lossy(&field.raw[..prefix], &mut self.folded);
-                    self.folded.push(b' ');
-                    fold_into(&decode_field(field.value), &mut self.folded);
-                    self.folded.extend_from_slice(b"\r\n");
+        } else {
+            for field in fields(header) {
+                match line_name(field.raw) {
+                    _ if is_plain(field.raw) => push_unfolded(field.raw, &mut self.folded),
+                    None => push_lossy(field.raw, &mut self.folded),
+                    Some(_) => {
+                        let prefix = field.raw.len() - field.value.len();
+                        push_lossy(&field.raw[..prefix], &mut self.folded);
+                        self.folded.push(b' ');
+                        fold_into(&decode_field(field.value), &mut self.folded);
+                        self.folded.extend_from_slice(b"\r\n");
+                    }
                 }
             }
         }
-        needle.finder.find(&self.folded).is_some()
-    }
-
-    /// The text of one part holds the string.
-    pub fn text(&mut self, needle: &Needle, part: &Part, header: &[u8], body: &[u8]) -> bool {
-        self.begin_text(part, header);
-        self.feed_text(needle, body, true)
+        bits(needles, wanted).fold(0, |found, (bit, needle)| {
+            found | u64::from(needle.finder.find(&self.folded).is_some()) << bit
+        })
     }
 
     /// Gets ready for the text of a part whose body comes in pieces.
@@ -166,10 +176,25 @@ impl TextSearch {
         self.folded.clear();
     }
 
-    /// Takes the next piece of the body; `true`: it, or what came before it, holds the string.
-    pub fn feed_text(&mut self, needle: &Needle, piece: &[u8], is_last: bool) -> bool {
-        if matches!(self.decode, Decode::Latin1) && needle.latin1.is_none() {
-            return false;
+    /// Takes the next piece of the body; which of the `wanted` strings it, with what came before it,
+    /// holds.
+    pub fn feed_text(
+        &mut self,
+        needles: &[Needle],
+        wanted: u64,
+        piece: &[u8],
+        is_last: bool,
+    ) -> u64 {
+        let mut found = 0;
+        let mut wanted = wanted;
+        if matches!(self.decode, Decode::Latin1) {
+            // No text in this charset can hold the others.
+            wanted = bits(needles, wanted).fold(0, |wanted, (bit, needle)| {
+                wanted | u64::from(needle.latin1.is_some()) << bit
+            });
+        }
+        if wanted == 0 {
+            return 0;
         }
         let mut windows = piece.chunks(WINDOW_BYTES).peekable();
         while let Some(window) = windows.next() {
@@ -182,14 +207,18 @@ impl TextSearch {
                 self.transfer.feed(window, &mut self.decoded);
                 self.fold_decoded(is_last);
             }
-            if self.found(needle) {
-                return true;
+            if is_last {
+                break;
+            }
+            found |= self.found(needles, wanted & !found);
+            if found == wanted {
+                return found;
             }
         }
         if is_last {
             self.fold_decoded(true);
         }
-        self.found(needle)
+        found | self.found(needles, wanted & !found)
     }
 
     fn fold_decoded(&mut self, is_last: bool) {
@@ -201,19 +230,39 @@ impl TextSearch {
     }
 
     /// Searches what is folded, and leaves as much of it as a match may have begun in.
-    fn found(&mut self, needle: &Needle) -> bool {
-        let finder = match self.decode {
-            Decode::Latin1 => needle.latin1.as_ref(),
-            Decode::Utf8 | Decode::Other(_) => Some(&needle.finder),
-        };
-        let Some(finder) = finder else { return false };
-        if finder.find(&self.folded).is_some() {
-            return true;
+    fn found(&mut self, needles: &[Needle], wanted: u64) -> u64 {
+        let (mut found, mut kept) = (0, 0);
+        for (bit, needle) in bits(needles, wanted) {
+            let finder = match self.decode {
+                Decode::Latin1 => needle.latin1.as_ref(),
+                Decode::Utf8 | Decode::Other(_) => Some(&needle.finder),
+            };
+            let Some(finder) = finder else { continue };
+            if finder.find(&self.folded).is_some() {
+                found |= 1 << bit;
+            }
+            kept = kept.max(finder.needle().len().saturating_sub(1));
         }
-        let kept = finder.needle().len().saturating_sub(1);
-        self.folded.drain(..self.folded.len().saturating_sub(kept));
-        false
+        let gone = self.folded.len().saturating_sub(kept);
+        self.folded.drain(..gone);
+        found
     }
+}
+
+/// A bit for each string.
+fn all_of(needles: &[Needle]) -> u64 {
+    (0..needles.len().min(64)).fold(0, |all, bit| all | 1 << bit)
+}
+
+/// The strings whose bit is set, with their bits.
+fn bits(needles: &[Needle], wanted: u64) -> impl Iterator<Item = (usize, &Needle)> {
+    let all = needles.iter().enumerate().take(64);
+    all.filter(move |(bit, _)| wanted >> bit & 1 == 1)
+}
+
+/// There is nothing to decode.
+fn is_plain(header: &[u8]) -> bool {
+    header.is_ascii() && memchr::memmem::find(header, b"=?").is_none()
 }
 
 /// Where the fields of a header end: the empty line is not part of any.

@@ -4,6 +4,8 @@
 //! message is in the answer exactly once.
 //! Does not know: sequence numbers and UIDs; a message is its index among the keys.
 
+use std::borrow::Cow;
+
 use rustc_hash::FxHashMap;
 
 use super::keys::MessageIdHash;
@@ -14,13 +16,82 @@ pub struct ThreadKeys<'a> {
     /// The message's own id.
     pub message_id: Option<MessageIdHash>,
     /// Its ancestors, the oldest first.
-    pub references: Vec<MessageIdHash>,
+    pub references: Cow<'a, [MessageIdHash]>,
     /// Collation key of the base subject.
     pub subject: &'a [u8],
     /// A reply or a forward, by its subject.
     pub is_reply: bool,
     /// When it was sent, or else its internal date; seconds since 1970.
     pub date_seconds: i64,
+}
+
+/// The keys of many messages, packed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ThreadList {
+    messages: Vec<Packed>,
+    references: Vec<MessageIdHash>,
+    subjects: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Packed {
+    message_id: Option<MessageIdHash>,
+    /// Where its references and its subject end; they begin where those of the message before end.
+    references_end: u32,
+    subject_end: u32,
+    is_reply: bool,
+    date_seconds: i64,
+}
+
+impl ThreadList {
+    /// Adds a message. The caller bounds [`ThreadList::held_bytes`] to less than 4 GiB.
+    pub fn push(&mut self, keys: &ThreadKeys<'_>) {
+        self.references.extend_from_slice(&keys.references);
+        self.subjects.extend_from_slice(keys.subject);
+        self.messages.push(Packed {
+            message_id: keys.message_id,
+            references_end: self.references.len() as u32,
+            subject_end: self.subjects.len() as u32,
+            is_reply: keys.is_reply,
+            date_seconds: keys.date_seconds,
+        });
+    }
+
+    /// Messages.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Bytes of memory held beside itself.
+    pub fn held_bytes(&self) -> usize {
+        self.messages.capacity() * size_of::<Packed>()
+            + self.references.capacity() * size_of::<MessageIdHash>()
+            + self.subjects.capacity()
+    }
+
+    /// The keys, in the order in which they were added.
+    pub fn keys(&self) -> Vec<ThreadKeys<'_>> {
+        let (mut references, mut subject) = (0, 0);
+        let unpacked = self.messages.iter().map(|packed| {
+            let (references_end, subject_end) =
+                (packed.references_end as usize, packed.subject_end as usize);
+            let keys = ThreadKeys {
+                message_id: packed.message_id,
+                references: Cow::Borrowed(&self.references[references..references_end]),
+                subject: &self.subjects[subject..subject_end],
+                is_reply: packed.is_reply,
+                date_seconds: packed.date_seconds,
+            };
+            (references, subject) = (references_end, subject_end);
+            keys
+        });
+        unpacked.collect()
+    }
 }
 
 /// Threads, ready to be written.

@@ -187,6 +187,12 @@ impl crate::proto::Session for Wire {
         self.packed(out, |wire, out| wire.session.notify(event, now, out))
     }
 
+    fn working(&mut self, now: Instant, out: &mut Vec<u8>) {
+        if !self.pauses() {
+            self.packed(out, |wire, out| wire.session.working(now, out));
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         if self.pauses() {
             None

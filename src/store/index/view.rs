@@ -66,6 +66,25 @@ impl Stack<'_> {
         uids
     }
 
+    /// As many as [`Stack::touched_since`] finds before it takes out what is there twice, or some
+    /// number above `count_max`.
+    fn touched_count(&self, modseq: Sequence, count_max: usize) -> usize {
+        let mut count = 0;
+        for own in self.layers() {
+            count += own.messages.len() - own.messages.partition_point(|m| m.seq() <= modseq);
+            let Some(rare) = &own.rare else { continue };
+            // One above the bound is enough to know.
+            let room = count_max.saturating_sub(count).saturating_add(1);
+            count += rare.marks.after((modseq, Uid::MAX)).take(room).count();
+        }
+        if let Some((base, row)) = self.base {
+            // Both know how many they are.
+            count += base.uids_appended_since(row, modseq).size_hint().0;
+            count += base.uids_marked_since(row, modseq).size_hint().0;
+        }
+        count
+    }
+
     fn vanished_floor(&self) -> Sequence {
         let own = self.layers().map(|own| own.fields.vanished_floor);
         let base = self.base.map(|(base, row)| base.box_fields(row));
@@ -166,22 +185,30 @@ impl Index {
         }
     }
 
-    /// Messages that came or changed since, by ascending UID. `None`: no such mailbox.
+    /// Messages that came or changed since, by ascending UID; `Some(None)`: there may be more than
+    /// `count_max`. `None`: no such mailbox.
     pub fn changed_since(
         &self,
         address: &Address,
         id: MailboxId,
         modseq: Sequence,
-    ) -> Option<Vec<MessageInfo>> {
+        count_max: usize,
+    ) -> Option<Option<Vec<MessageInfo>>> {
         let stack = self.shown(address, id)?;
         let fields = stack.fields()?;
         let mut changed = Vec::new();
         if modseq < fields.changed_floor {
+            if fields.count as usize > count_max {
+                return Some(None);
+            }
             stack.visit(0, Uid::MAX, &mut |message, mark| {
                 changed.push(message.info(mark));
                 ControlFlow::Continue(())
             });
-            return Some(changed);
+            return Some(Some(changed));
+        }
+        if stack.touched_count(modseq, count_max) > count_max {
+            return Some(None);
         }
         for uid in stack.touched_since(modseq) {
             if let Some(message) = stack.message(uid) {
@@ -191,7 +218,7 @@ impl Index {
                 }
             }
         }
-        Some(changed)
+        Some(Some(changed))
     }
 
     /// UIDs below UIDNEXT that are gone since, and perhaps some that were gone before. `None`: no

@@ -208,7 +208,10 @@ fn what_has_changed_since_is_left_alone_and_named() {
             .await;
         let stored = stored.unwrap();
         assert_eq!((stored.changed, stored.modified), (vec![2], vec![1]));
-        let changed = partition.changed_since(&ann(), INBOX, modseq).unwrap();
+        let changed = partition.changed_since(&ann(), INBOX, modseq, 1).unwrap();
+        let changed = changed.expect("one, by another message than this");
+        let all = partition.changed_since(&ann(), INBOX, 0, 1).unwrap();
+        assert!(all.is_none(), "both are more than one");
         assert_eq!(changed.iter().map(|m| m.uid).collect::<Vec<_>>(), [2]);
         let info = partition.mailbox_info(&ann(), INBOX).unwrap();
         assert_eq!((info.unseen, Some(info.highest_modseq)), (0, stored.modseq));
@@ -480,6 +483,79 @@ fn the_watcher_of_an_account_learns_what_happened() {
         };
         assert_eq!(all.take(), Some(vec![removed]));
         assert_eq!(partition.notices().await, [8]);
+    });
+}
+
+#[test]
+fn what_is_gathered_is_what_is_read() {
+    live(&new_disk(), |partition| async move {
+        // Small ones, one that is larger than a span takes whole, and one in a row of its own.
+        let sizes = [1, 100, 5000, 40_000, 100_000, 0, 60_000, 4096];
+        let bodies: Vec<String> = sizes
+            .iter()
+            .enumerate()
+            .map(|(index, size)| format!("{index}").repeat(*size))
+            .collect();
+        for body in &bodies {
+            partition
+                .append(&ann(), append(INBOX, vec![message(body)]))
+                .await
+                .unwrap();
+        }
+        // One in a chunk of its own, one in two, one with a rest behind its chunk.
+        for (pieces, rest) in [(1, ""), (2, ""), (1, "rest")] {
+            let stream = partition.open_stream().unwrap();
+            for piece in 0..pieces {
+                let bytes = format!("{piece}").repeat(9000).into_bytes();
+                partition.append_stream(stream, bytes).await.unwrap();
+            }
+            let streamed = NewMessage {
+                stream: Some(stream),
+                ..message(rest)
+            };
+            let streamed = append(INBOX, vec![streamed]);
+            partition.append(&ann(), streamed).await.unwrap();
+        }
+        let mut seqs = Vec::new();
+        for uid in 1..=sizes.len() as Uid {
+            seqs.push(partition.message(&ann(), INBOX, uid).unwrap().body_seq);
+        }
+        let caches = seqs
+            .iter()
+            .step_by(2)
+            .map(|seq| (*seq, seq.to_le_bytes().to_vec()));
+        partition.put_caches(caches.collect()).await.unwrap();
+        partition.settle().await.unwrap();
+        partition
+            .expunge_from(&ann(), INBOX, &[2], 0)
+            .await
+            .unwrap();
+
+        // In any order, some twice, some that are not there.
+        let uids = [8, 1, 2, 3, 99, 4, 5, 6, 11, 10, 9, 7, 1];
+        let gathered = partition.gather_messages(&ann(), INBOX, uids).await;
+        for (place, uid) in uids.into_iter().enumerate() {
+            let read = partition
+                .read_from(&ann(), INBOX, uid, 0, usize::MAX)
+                .await
+                .ok();
+            match gathered.get(place) {
+                Some(bytes) => assert!(Some(bytes) == read.as_deref(), "{uid}"),
+                None => assert!([2, 99, 5, 10, 11].contains(&uid), "{uid} was left out"),
+            }
+        }
+        assert!(gathered.get(uids.len()).is_none());
+        assert!(gathered.held_bytes() > 100_000 && gathered.held_bytes() < 400_000);
+
+        let asked = seqs
+            .iter()
+            .map(|seq| Some(*seq))
+            .chain([None, Some(u64::MAX)]);
+        let gathered = partition.gather_caches(asked).await;
+        for (place, seq) in seqs.iter().enumerate() {
+            let kept = (place % 2 == 0).then(|| seq.to_le_bytes().to_vec());
+            assert_eq!(gathered.get(place), kept.as_deref(), "{place}");
+        }
     });
 }
 

@@ -56,6 +56,8 @@ use crate::limits::{BLOCK_BYTES, KEYWORDS_MAX};
 pub const HEADER_BYTES: usize = 24;
 /// Bytes of a body's fixed part, which the chunk and block tables follow.
 pub const BODY_FIXED_BYTES: usize = 24;
+/// Bytes from the start of the record of [`Payload::Cache`] to what is kept.
+pub const CACHE_BYTES_OFFSET: usize = HEADER_BYTES + 8;
 const CHUNK_ENTRY_BYTES: usize = 12;
 /// Bytes of one mark of a flags record.
 pub const MARK_BYTES: usize = 13;

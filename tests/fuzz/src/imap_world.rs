@@ -109,6 +109,7 @@ pub fn settings() -> Arc<Settings> {
         hostname: "mx.example.org".to_owned(),
         default_domain: "example.org".to_owned(),
         idle_timeout: Duration::from_secs(1800),
+        progress_interval: Duration::from_secs(10),
         message_bytes_max: 1_000_000,
     })
 }
@@ -588,6 +589,7 @@ impl World {
             Ask::Happened { .. } => Answer::Happened(Ok(self.happened(desk))),
             Ask::Time => Answer::Time(NOW_MS),
             Ask::Pause => Answer::Done(Ok(())),
+            Ask::Thread(work) => Answer::Threads(Ok(work.run())),
             Ask::Store(change) => {
                 self.modseq += 1;
                 let modseq = self.modseq;

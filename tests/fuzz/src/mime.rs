@@ -2,8 +2,8 @@
 //! of; no section lies outside; nothing that is searched, previewed or decoded panics.
 
 use ringpost::mail::mime::{
-    BodyStructure, EnvelopeData, EnvelopeField, Kind, Needle, Part, Scanner, SectionText, Strings,
-    Structure, Summary, TextSearch, decode_body, filter_fields, preview,
+    BodyStructure, EnvelopeData, EnvelopeField, FieldNames, Kind, Needle, Part, Scanner,
+    SectionText, Strings, Structure, Summary, TextSearch, decode_body, filter_fields, preview,
 };
 
 /// Words that lead somewhere, for inputs made by chance.
@@ -102,12 +102,15 @@ pub fn mime(data: &[u8]) {
 
 fn search(message: &[u8], parts: &[Part], structure: &Structure, string: u8) {
     let bytes = |range: &std::ops::Range<u32>| &message[range.start as usize..range.end as usize];
-    let needle = Needle::new(&char::from(string).to_string());
-    TextSearch::default().message(&needle, message, structure.parts(), true);
-    assert!(TextSearch::default().message(&Needle::new(""), message, structure.parts(), true));
+    let needles = [
+        Needle::new(&char::from(string).to_string()),
+        Needle::new(""),
+    ];
+    let found = TextSearch::default().message(&needles, 0b11, message, structure.parts());
+    assert!(found & 0b10 != 0);
     for part in parts {
         let header = bytes(&part.header);
-        filter_fields(header, &["subject"], true);
+        filter_fields(header, &FieldNames::new(&["subject"]), true);
         let body = bytes(&part.body);
         if let Some(content) = decode_body(part.encoding, body) {
             assert!(content.len() <= body.len());

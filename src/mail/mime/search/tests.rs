@@ -12,29 +12,34 @@ fn fold(text: &str) -> String {
     text.chars().map(fold_char).collect()
 }
 
-/// Searches with the message whole, and text parts in pieces; both must agree.
+/// Searches with the message whole, alone and beside other strings, and text parts in pieces; all
+/// must agree.
 fn found(message: &[u8], string: &str, with_header: bool) -> bool {
     let structure = Structure::parse(message);
-    let needle = Needle::new(string);
+    let mask = u64::from(with_header);
+    let one = [Needle::new(string)];
     let mut search = TextSearch::default();
-    let whole = search.message(&needle, message, structure.parts(), with_header);
-    let mut in_pieces = false;
+    let whole = search.message(&one, mask, message, structure.parts());
+    let others = ["", string, "a rather long string that nothing holds", "e"].map(Needle::new);
+    let beside = search.message(&others, mask << 1, message, structure.parts());
+    assert_eq!(beside >> 1 & 1, whole, "{string:?} beside others");
+    let mut in_pieces = 0;
     for (index, part) in structure.parts().as_slice().iter().enumerate() {
         let bytes = |range: &Range<u32>| &message[range.start as usize..range.end as usize];
         let header = bytes(&part.header);
         if index > 0 || with_header {
-            in_pieces |= search.whole_header(&needle, header);
+            in_pieces |= search.whole_header(&one, 1, header);
         }
         if part.kind == Kind::Text {
             search.begin_text(part, header);
             for piece in bytes(&part.body).chunks(3) {
-                in_pieces |= search.feed_text(&needle, piece, false);
+                in_pieces |= search.feed_text(&one, 1, piece, false);
             }
-            in_pieces |= search.feed_text(&needle, b"", true);
+            in_pieces |= search.feed_text(&one, 1, b"", true);
         }
     }
     assert_eq!(whole, in_pieces, "{string:?} in {}", message.escape_ascii());
-    whole
+    whole == 1
 }
 
 #[test]
@@ -187,12 +192,11 @@ fn matches_across_windows() {
                 );
                 let structure = Structure::parse(message.as_bytes());
                 let mut search = TextSearch::default();
-                let needle = Needle::new(string);
+                // The others come before it and in another place.
+                let needles = ["xx", string, "none"].map(Needle::new);
                 let bytes = message.as_bytes();
-                assert!(
-                    search.message(&needle, bytes, structure.parts(), false),
-                    "{at}"
-                );
+                let found = search.message(&needles, 0, bytes, structure.parts());
+                assert_eq!(found, 0b11, "{at}");
             }
         }
     }

@@ -11,7 +11,7 @@ type Message<'a> = (&'a str, &'a str, &'a str, i64);
 
 fn keys<'a>(messages: &[Message<'a>]) -> Vec<ThreadKeys<'a>> {
     let id = |text: &str| MessageIdHash::new(text.as_bytes());
-    messages
+    let keys: Vec<ThreadKeys<'a>> = messages
         .iter()
         .map(|(own, references, subject, date_seconds)| ThreadKeys {
             message_id: (!own.is_empty()).then(|| id(own)),
@@ -20,7 +20,12 @@ fn keys<'a>(messages: &[Message<'a>]) -> Vec<ThreadKeys<'a>> {
             is_reply: subject.starts_with("Re: "),
             date_seconds: *date_seconds,
         })
-        .collect()
+        .collect();
+    // Packing them changes nothing.
+    let mut list = ThreadList::default();
+    keys.iter().for_each(|key| list.push(key));
+    assert_eq!(list.keys(), keys);
+    keys
 }
 
 fn written(threads: &Threads) -> String {
@@ -157,7 +162,7 @@ fn deep_and_wide_threads_take_no_time() {
         .rev()
         .map(|number| ThreadKeys {
             message_id: Some(id(number)),
-            references: vec![id(number.saturating_sub(1))],
+            references: vec![id(number.saturating_sub(1))].into(),
             ..ThreadKeys::default()
         })
         .collect();
@@ -169,7 +174,7 @@ fn deep_and_wide_threads_take_no_time() {
     let keys: Vec<ThreadKeys<'_>> = (0..20_000)
         .map(|number| ThreadKeys {
             message_id: Some(id(number)),
-            references: ancestors.clone(),
+            references: ancestors.clone().into(),
             ..ThreadKeys::default()
         })
         .collect();
@@ -247,16 +252,16 @@ proptest! {
         let id = |index: usize| MessageIdHash(index as u128 + 1);
         let mut all: Vec<ThreadKeys<'_>> = Vec::new();
         for (index, (parent, kept, is_root)) in tree.iter().enumerate() {
-            let mut references = Vec::new();
+            let mut references: Vec<MessageIdHash> = Vec::new();
             if index > 0 && !is_root {
                 let parent = parent % index;
-                references.clone_from(&all[parent].references);
+                references = all[parent].references.to_vec();
                 references.push(id(parent));
                 references.drain(..references.len().saturating_sub(kept + 1));
             }
             all.push(ThreadKeys {
                 message_id: Some(id(index)),
-                references,
+                references: references.into(),
                 date_seconds: index as i64,
                 ..ThreadKeys::default()
             });

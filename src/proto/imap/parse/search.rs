@@ -4,7 +4,7 @@ use super::super::command::{
     Comparison, DateOf, Flags, Key, Modifier, Order, Results, Search, SortBy, ThreadBy,
 };
 use super::token::{Parsed, SyntaxError, Tokens};
-use crate::limits::{IMAP_SEARCH_DEPTH_MAX, IMAP_SEARCH_KEYS_MAX};
+use crate::limits::{IMAP_SEARCH_DEPTH_MAX, IMAP_SEARCH_KEYS_MAX, SEARCH_STRING_BYTES_MAX};
 
 /// ```text
 /// search         = "SEARCH" [search-return-opts] SP search-program
@@ -319,8 +319,12 @@ fn keyword(tokens: &mut Tokens<'_>) -> Parsed<String> {
 
 fn text(tokens: &mut Tokens<'_>) -> Parsed<String> {
     tokens.space()?;
-    Tokens::utf8(tokens.astring()?)
-        .map_err(|_| SyntaxError::from("what is searched for is not UTF-8"))
+    let text = tokens.astring()?;
+    if text.len() > SEARCH_STRING_BYTES_MAX {
+        let limit = format!("what is searched for has at most {SEARCH_STRING_BYTES_MAX} octets");
+        return Err(SyntaxError(limit.into()));
+    }
+    Tokens::utf8(text).map_err(|_| SyntaxError::from("what is searched for is not UTF-8"))
 }
 
 /// ```text

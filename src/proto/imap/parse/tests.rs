@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::command::*;
 use super::super::sets::Set;
 use super::*;
+use crate::limits::SEARCH_STRING_BYTES_MAX;
 
 fn parse(text: &str) -> Command {
     match parse_command(format!("a1 {text}").as_bytes()) {
@@ -290,6 +291,13 @@ fn what_could_grow_without_bound_does_not() {
         refuse(&format!("SEARCH {}ALL", "ALL ".repeat(5000))),
         "too many search keys"
     );
+    let long = |bytes: usize| format!("BODY \"{}\"", "x".repeat(bytes));
+    let text = "what is searched for has at most 4096 octets";
+    assert_eq!(
+        refuse(&format!("SEARCH {}", long(SEARCH_STRING_BYTES_MAX + 1))),
+        text
+    );
+    assert_eq!(search(&long(SEARCH_STRING_BYTES_MAX)).len(), 1);
     assert_eq!(
         refuse(&format!("FETCH 1 ({}FLAGS)", "FLAGS ".repeat(5000))),
         "too many items in FETCH"

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::super::write;
 use crate::limits::{IMAP_HEADER_BYTES_MAX, IMAP_READ_BYTES, PREVIEW_SOURCE_BYTES_MAX};
 use crate::mail::mime::{
-    Encoding, Part, Strings, TransferDecoder, filter_fields, preview, write_string,
+    Encoding, FieldNames, Part, Strings, TransferDecoder, filter_fields, preview, write_string,
 };
 
 /// One body item.
@@ -34,7 +34,7 @@ enum Kind {
     Stream,
     /// Header fields of these names, or all but these.
     Fields {
-        names: Vec<Vec<u8>>,
+        names: FieldNames,
         not: bool,
         partial: Option<(u64, u64)>,
         header: Vec<u8>,
@@ -96,7 +96,7 @@ impl Body {
     pub(super) fn fields(
         name: Vec<u8>,
         range: Range<u64>,
-        names: Vec<Vec<u8>>,
+        names: FieldNames,
         not: bool,
         partial: Option<(u64, u64)>,
     ) -> Body {

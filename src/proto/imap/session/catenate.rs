@@ -12,7 +12,7 @@ use super::super::url::Url;
 use super::super::{Answer, Ask, Refusal};
 use super::finish::Finish;
 use crate::limits::{IMAP_HEADER_BYTES_MAX, IMAP_READ_BYTES};
-use crate::mail::mime::{self, Summary, filter_fields};
+use crate::mail::mime::{self, FieldNames, Summary, filter_fields};
 
 /// Bytes of a URL that are told back in `[BADURL]`.
 const TOLD_BYTES_MAX: usize = 1000;
@@ -158,7 +158,11 @@ impl Part {
         if self.bytes_left() > 0 {
             return Vec::new();
         }
-        let mut fields = filter_fields(&std::mem::take(&mut self.header), names, *not);
+        let mut fields = filter_fields(
+            &std::mem::take(&mut self.header),
+            &FieldNames::new(names),
+            *not,
+        );
         let part = self.part_of(0..fields.len() as u64);
         // Within `fields`, whose length is a usize.
         fields.truncate(part.end as usize);

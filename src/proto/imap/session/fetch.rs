@@ -17,7 +17,7 @@ use super::section::{write_origin, write_part, write_section};
 use super::sync::{Vanished, begin_fetch, write_modseq};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
-use crate::mail::mime::{Parts, Strings, Summary};
+use crate::mail::mime::{FieldNames, Parts, Strings, Summary};
 
 /// Messages of one slice whose inside is looked at.
 const SLICE_INSIDE: usize = 16;
@@ -617,7 +617,7 @@ impl Current {
         };
         self.body = Some(match &section.text {
             SectionText::Fields { names, not } => {
-                Body::fields(name, range, names.clone(), *not, partial)
+                Body::fields(name, range, FieldNames::new(names), *not, partial)
             }
             _ => Body::stream(name, range, partial),
         });

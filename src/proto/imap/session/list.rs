@@ -185,7 +185,9 @@ impl List {
                 Stage::Choose(Box::new(Choice::new(mailboxes)))
             }
             (Stage::Breathing(choice), Answer::Done(Ok(()))) => Stage::Choose(choice),
-            (_, Answer::Mailboxes(Err(refusal))) => Stage::Done(Finish::refused(refusal, false)),
+            (_, Answer::Mailboxes(Err(refusal)) | Answer::Done(Err(refusal))) => {
+                Stage::Done(Finish::refused(refusal, false))
+            }
             _ => Stage::Done(Finish::confused()),
         };
     }

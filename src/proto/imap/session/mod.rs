@@ -20,6 +20,7 @@ mod manage;
 mod metadata;
 mod notify;
 mod order;
+mod progress;
 mod report;
 mod search;
 mod section;
@@ -62,6 +63,9 @@ pub struct Session {
     changed: bool,
     /// From the last command, answer or output that moved.
     deadline: Option<Instant>,
+    /// When the client was told last how far the running command is, or when it was first noticed
+    /// that it takes its time.
+    told_at: Option<Instant>,
     /// The server drains: close as soon as the running command is done.
     shutdown: bool,
     /// COMPRESS was answered with OK: all that follows is compressed, see [`super::wire`].
@@ -201,6 +205,7 @@ impl Session {
             asking: false,
             changed: false,
             deadline: None,
+            told_at: None,
             shutdown: false,
             compressed: false,
             transcript: None,
@@ -502,6 +507,7 @@ impl Session {
             return Some(Step::Drain);
         }
         self.task = None;
+        self.told_at = None;
         if finish.is_bad() {
             return self.count_bad(out);
         }
@@ -617,6 +623,10 @@ impl crate::proto::Session for Session {
                 _ => self.leave(out).unwrap_or(Step::NeedInput),
             },
         }
+    }
+
+    fn working(&mut self, now: Instant, out: &mut Vec<u8>) {
+        self.tell_progress(now, out);
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -1,30 +1,42 @@
 //! SORT and THREAD (RFC 5256; ESORT RFC 5267, SORT=DISPLAY RFC 5957): what was found, in its order.
 //!
 //! Guarantees: keys come of listings and summaries alone, no body is read; messages that are equal
-//! stay in the order of their numbers.
+//! stay in the order of their numbers. Of a message only its keys are kept, up to
+//! [`IMAP_ORDER_BYTES_MAX`] in all; putting many of them in order goes by steps, or is the shard's.
 //! Does not know: how messages are found and written.
-//! On failure: a message whose summary cannot be read ends the command.
+//! On failure: a message whose summary cannot be read ends the command, and so do too many of them.
 
-use std::cmp::Reverse;
-
-use super::super::Row;
 use super::super::command::{Order, SortBy, ThreadBy};
-use crate::limits::{IMAP_SLICE_MESSAGES, IMAP_THREAD_MESSAGES_MAX};
-use crate::mail::mime::{
-    MessageIdHash, Summary, ThreadKeys, thread_by_references, thread_by_subject,
+use super::super::sorter::{Sorter, TooMuch};
+use super::super::{Row, Threading, sets};
+use crate::limits::{
+    IMAP_MERGE_MESSAGES, IMAP_ORDER_BYTES_MAX, IMAP_SLICE_MESSAGES, IMAP_THREAD_MESSAGES_MAX,
 };
+use crate::mail::mime::{Summary, ThreadKeys, ThreadList};
 
 /// Messages whose summaries are asked for at once.
 const SLICE: usize = IMAP_SLICE_MESSAGES / 8;
 
 /// Messages that are being put in order.
 pub(super) struct Ordering {
-    order: Order,
-    /// Found, in the order of UIDs.
-    rows: Vec<Found>,
-    /// Of the first so many, keys are there.
-    sort_keys: Vec<(Vec<Key>, u32)>,
-    thread_keys: Vec<OwnKeys>,
+    /// Found, and without keys yet, in the order of UIDs: what one slice of the listing had.
+    found: std::collections::VecDeque<Found>,
+    kind: Kind,
+}
+
+enum Kind {
+    Sort {
+        /// `true`: REVERSE.
+        by: Vec<(SortBy, bool)>,
+        sorter: Sorter,
+        /// What has been put in order so far: only what goes up is a range.
+        numbers: Vec<(u32, u32)>,
+    },
+    Thread {
+        by: ThreadBy,
+        keys: ThreadList,
+        uids: Vec<u32>,
+    },
 }
 
 /// What the listing tells of a message.
@@ -35,49 +47,64 @@ struct Found {
     bytes: u64,
 }
 
-/// One key; those at the same place of two messages are of the same kind.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Number(i64),
-    Text(Box<[u8]>),
-    NumberDown(Reverse<i64>),
-    TextDown(Reverse<Box<[u8]>>),
+/// Why it cannot go on.
+pub(super) enum Trouble {
+    /// Those are no summaries.
+    Confused,
+    /// More than can be put in order at once.
+    TooMuch(String),
 }
 
-/// As [`ThreadKeys`], with a subject of its own.
-struct OwnKeys {
-    message_id: Option<MessageIdHash>,
-    references: Vec<MessageIdHash>,
-    subject: Box<[u8]>,
-    is_reply: bool,
-    date_seconds: i64,
+impl From<TooMuch> for Trouble {
+    fn from(_: TooMuch) -> Trouble {
+        Trouble::TooMuch(format!(
+            "too many messages to be sorted: their keys have more than {IMAP_ORDER_BYTES_MAX} bytes"
+        ))
+    }
 }
 
 impl Ordering {
     pub(super) fn new(order: Order) -> Ordering {
         Ordering {
-            order,
-            rows: Vec::new(),
-            sort_keys: Vec::new(),
-            thread_keys: Vec::new(),
+            found: std::collections::VecDeque::new(),
+            kind: match order {
+                Order::Sort(keys) => {
+                    let mut by: Vec<(SortBy, bool)> = Vec::new();
+                    for (key, reverse) in keys {
+                        // Where it stands for the second time there is nothing left to decide.
+                        if !by.iter().any(|(known, _)| *known == key) {
+                            by.push((key, reverse));
+                        }
+                    }
+                    Kind::Sort {
+                        by,
+                        sorter: Sorter::default(),
+                        numbers: Vec::new(),
+                    }
+                }
+                Order::Thread(by) => Kind::Thread {
+                    by,
+                    keys: ThreadList::default(),
+                    uids: Vec::new(),
+                },
+            },
         }
     }
 
-    /// Bytes of memory held beside itself, texts left out.
+    /// Bytes of memory held beside itself.
     pub(super) fn held_bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<Found>()
-            + self.sort_keys.capacity() * 64
-            + self.thread_keys.capacity() * size_of::<OwnKeys>()
-    }
-
-    /// It threads, more messages than that are threaded at once.
-    pub(super) fn is_too_long(&self) -> bool {
-        matches!(self.order, Order::Thread(_)) && self.rows.len() > IMAP_THREAD_MESSAGES_MAX
+        let kept = match &self.kind {
+            Kind::Sort {
+                sorter, numbers, ..
+            } => sorter.held_bytes() + numbers.capacity() * 8,
+            Kind::Thread { keys, uids, .. } => keys.held_bytes() + uids.capacity() * 4,
+        };
+        self.found.capacity() * size_of::<Found>() + kept
     }
 
     /// A message was found.
     pub(super) fn add(&mut self, row: &Row) {
-        self.rows.push(Found {
+        self.found.push_back(Found {
             uid: row.uid,
             email_id: row.email_id,
             date_ms: row.date_ms,
@@ -85,141 +112,126 @@ impl Ordering {
         });
     }
 
-    fn done(&self) -> usize {
-        self.sort_keys.len().max(self.thread_keys.len())
-    }
-
     /// The next messages whose summaries are needed, as UID and `email_id`; `None`: none are.
-    pub(super) fn next(&mut self) -> Option<Vec<(u32, u64)>> {
-        let inside = match &self.order {
-            Order::Thread(_) => true,
-            Order::Sort(keys) => keys
+    pub(super) fn next(&mut self) -> Result<Option<Vec<(u32, u64)>>, Trouble> {
+        if let Kind::Sort { by, sorter, .. } = &mut self.kind
+            && by
                 .iter()
-                .any(|(by, _)| !matches!(by, SortBy::Arrival | SortBy::Size)),
-        };
-        if !inside && self.sort_keys.is_empty() {
-            for index in 0..self.rows.len() {
-                let key = self.sort_key(index, None);
-                self.sort_keys.push(key);
+                .all(|(by, _)| matches!(by, SortBy::Arrival | SortBy::Size))
+        {
+            for found in self.found.drain(..) {
+                push_keys(sorter, by, &found, None);
+                sorter.end_key(found.uid)?;
             }
         }
-        let left = &self.rows[self.done()..];
-        let messages = left.iter().take(SLICE).map(|row| (row.uid, row.email_id));
-        Some(messages.collect()).filter(|messages: &Vec<_>| !messages.is_empty())
+        let messages = self.found.iter().take(SLICE);
+        let messages: Vec<(u32, u64)> = messages.map(|it| (it.uid, it.email_id)).collect();
+        Ok(Some(messages).filter(|messages| !messages.is_empty()))
     }
 
-    /// Takes the summary of the next message; `false`: it is none.
-    pub(super) fn take(&mut self, summary: &[u8]) -> bool {
-        let Ok(summary) = Summary::decode(summary) else {
-            return false;
+    /// Takes the summary of the next message; `None`: the message is gone, and not put anywhere.
+    pub(super) fn take(&mut self, summary: Option<&[u8]>) -> Result<(), Trouble> {
+        let found = self.found.pop_front().ok_or(Trouble::Confused)?;
+        let Some(summary) = summary else {
+            return Ok(());
         };
-        let index = self.done();
-        let Some(row) = self.rows.get(index) else {
-            return false;
-        };
-        if matches!(self.order, Order::Sort(_)) {
-            let key = self.sort_key(index, Some(&summary));
-            self.sort_keys.push(key);
-            return true;
-        }
-        self.thread_keys.push(OwnKeys {
-            message_id: summary.message_id(),
-            references: summary.references().collect(),
-            subject: summary.subject_key().into(),
-            is_reply: summary.is_reply(),
-            date_seconds: sent_seconds(row, Some(&summary)),
-        });
-        true
-    }
-
-    /// The next message has been expunged: what the listing told of it must do.
-    pub(super) fn take_nothing(&mut self) {
-        let index = self.done();
-        let Some(row) = self.rows.get(index) else {
-            return;
-        };
-        if matches!(self.order, Order::Sort(_)) {
-            let key = self.sort_key(index, None);
-            self.sort_keys.push(key);
-            return;
-        }
-        self.thread_keys.push(OwnKeys {
-            message_id: None,
-            references: Vec::new(),
-            subject: Box::default(),
-            is_reply: false,
-            date_seconds: sent_seconds(row, None),
-        });
-    }
-
-    fn sort_key(&self, index: usize, summary: Option<&Summary<'_>>) -> (Vec<Key>, u32) {
-        let row = &self.rows[index];
-        let keys: &[(SortBy, bool)] = match &self.order {
-            Order::Sort(keys) => keys,
-            Order::Thread(_) => &[],
-        };
-        let keys = keys.iter().map(|(by, reverse)| {
-            let text = |of: fn(&Summary<'_>) -> Vec<u8>| {
-                let text: Box<[u8]> = summary.map(of).unwrap_or_default().into();
-                match reverse {
-                    true => Key::TextDown(Reverse(text)),
-                    false => Key::Text(text),
+        let summary = Summary::decode(summary).map_err(|_| Trouble::Confused)?;
+        match &mut self.kind {
+            Kind::Sort { by, sorter, .. } => {
+                push_keys(sorter, by, &found, Some(&summary));
+                sorter.end_key(found.uid)?;
+            }
+            Kind::Thread { keys, uids, .. } => {
+                keys.push(&ThreadKeys {
+                    message_id: summary.message_id(),
+                    references: summary.references().collect(),
+                    subject: summary.subject_key(),
+                    is_reply: summary.is_reply(),
+                    date_seconds: sent_seconds(&found, Some(&summary)),
+                });
+                uids.push(found.uid);
+                if uids.len() > IMAP_THREAD_MESSAGES_MAX
+                    || keys.held_bytes() > 2 * IMAP_ORDER_BYTES_MAX
+                {
+                    return Err(Trouble::TooMuch(format!(
+                        "too many messages to be threaded: at most {IMAP_THREAD_MESSAGES_MAX}"
+                    )));
                 }
-            };
-            let number = |number: i64| match reverse {
-                true => Key::NumberDown(Reverse(number)),
-                false => Key::Number(number),
-            };
-            match by {
-                // Messages of one moment came in the order of their UIDs.
-                SortBy::Arrival => number(i64::try_from(row.date_ms).unwrap_or(i64::MAX)),
-                SortBy::Size => number(i64::try_from(row.bytes).unwrap_or(i64::MAX)),
-                SortBy::Date => number(sent_seconds(row, summary)),
-                SortBy::Subject => text(|summary| summary.subject_key().to_vec()),
-                SortBy::From => text(|summary| summary.from_key().to_vec()),
-                SortBy::To => text(|summary| summary.to_key().to_vec()),
-                SortBy::Cc => text(|summary| summary.cc_key().to_vec()),
-                SortBy::DisplayFrom => text(|summary| summary.display_from_key().to_vec()),
-                SortBy::DisplayTo => text(|summary| summary.display_to_key().to_vec()),
             }
-        });
-        (keys.collect(), row.uid)
+        }
+        Ok(())
     }
 
-    /// UIDs in the order that was asked for.
-    pub(super) fn sorted(&mut self) -> Vec<u32> {
-        let mut keys = std::mem::take(&mut self.sort_keys);
-        keys.sort_unstable();
-        keys.into_iter().map(|(_, uid)| uid).collect()
+    /// All messages are there. What is to be threaded, for the shard; `None`: it sorts.
+    pub(super) fn finish(&mut self, number: impl Fn(u32) -> u32) -> Option<Box<Threading>> {
+        match &mut self.kind {
+            Kind::Sort { sorter, .. } => {
+                sorter.finish();
+                None
+            }
+            Kind::Thread { by, keys, uids } => Some(Box::new(Threading {
+                by: *by,
+                keys: std::mem::take(keys),
+                numbers: std::mem::take(uids).into_iter().map(number).collect(),
+            })),
+        }
     }
 
-    /// Threads as they are written; `number` is what the client knows a UID by.
-    pub(super) fn threads(&mut self, number: impl Fn(u32) -> u32) -> Vec<u8> {
-        let own = std::mem::take(&mut self.thread_keys);
-        let keys: Vec<ThreadKeys<'_>> = own
-            .iter()
-            .map(|own| ThreadKeys {
-                message_id: own.message_id,
-                references: own.references.clone(),
-                subject: &own.subject,
-                is_reply: own.is_reply,
-                date_seconds: own.date_seconds,
-            })
-            .collect();
-        let threads = match self.order {
-            Order::Thread(ThreadBy::OrderedSubject) => thread_by_subject(&keys),
-            _ => thread_by_references(&keys),
+    /// Sorts on by some messages; the numbers of all in their order when it is done.
+    pub(super) fn merge(&mut self, number: impl Fn(u32) -> u32) -> Option<Vec<(u32, u32)>> {
+        let Kind::Sort {
+            sorter, numbers, ..
+        } = &mut self.kind
+        else {
+            return None;
         };
-        let mut out = Vec::new();
-        threads.write(|index| number(self.rows[index].uid), &mut out);
-        out
+        for _ in 0..IMAP_MERGE_MESSAGES {
+            match sorter.next() {
+                Some(uid) => sets::push(numbers, number(uid)),
+                None => return Some(std::mem::take(numbers)),
+            }
+        }
+        None
+    }
+}
+
+fn push_keys(
+    sorter: &mut Sorter,
+    by: &[(SortBy, bool)],
+    found: &Found,
+    summary: Option<&Summary<'_>>,
+) {
+    for (by, reverse) in by {
+        let mut number = |number: i64| sorter.push_number(number, *reverse);
+        let key = match by {
+            // Messages of one moment came in the order of their UIDs.
+            SortBy::Arrival => {
+                number(i64::try_from(found.date_ms).unwrap_or(i64::MAX));
+                continue;
+            }
+            SortBy::Size => {
+                number(i64::try_from(found.bytes).unwrap_or(i64::MAX));
+                continue;
+            }
+            SortBy::Date => {
+                number(sent_seconds(found, summary));
+                continue;
+            }
+            SortBy::Subject => summary.map(Summary::subject_key),
+            SortBy::From => summary.map(Summary::from_key),
+            SortBy::To => summary.map(Summary::to_key),
+            SortBy::Cc => summary.map(Summary::cc_key),
+            SortBy::DisplayFrom => summary.map(Summary::display_from_key),
+            SortBy::DisplayTo => summary.map(Summary::display_to_key),
+        };
+        sorter.push_text(key.unwrap_or_default(), *reverse);
     }
 }
 
 /// When a message was sent, or else when it came (RFC 5256 §2.2).
-fn sent_seconds(row: &Found, summary: Option<&Summary<'_>>) -> i64 {
+fn sent_seconds(found: &Found, summary: Option<&Summary<'_>>) -> i64 {
     match summary.and_then(Summary::sent) {
         Some(sent) => sent.unix_seconds,
-        None => i64::try_from(row.date_ms / 1000).unwrap_or(i64::MAX),
+        None => i64::try_from(found.date_ms / 1000).unwrap_or(i64::MAX),
     }
 }

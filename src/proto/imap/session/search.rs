@@ -6,16 +6,17 @@
 
 use std::sync::Arc;
 
-use super::super::command::{self, Order, Results};
+use super::super::command::{self, Results};
 use super::super::program::{Program, Verdict};
 use super::super::{Answer, Ask, Refusal, Row, sets, write};
 use super::finish::{Finish, SyncMode};
-use super::order::Ordering;
+use super::order::{Ordering, Trouble};
+use super::progress::Progress;
 use super::{Context, Selected, Turn};
-use crate::limits::OUTPUT_BYTES_MAX;
+use crate::limits::{IMAP_LOOK_BYTES, IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 
-/// Messages that are looked into at once.
-const SLICE_INSIDE: usize = 16;
+/// Messages that are looked into at once, if they are small.
+const SLICE_INSIDE: usize = IMAP_SLICE_MESSAGES / 4;
 
 /// A SEARCH that runs.
 pub(super) struct Search {
@@ -38,7 +39,9 @@ pub(super) struct Search {
     modseq_last: u64,
     modseq_max: u64,
     ordering: Option<Box<Ordering>>,
-    threads: bool,
+    /// Messages looked at, and those to look at in all.
+    done: u64,
+    goal: u64,
 }
 
 enum Stage {
@@ -52,6 +55,11 @@ enum Stage {
     /// Summaries of what was found are asked for.
     Keys,
     AskingKeys,
+    /// Others have their turn; then the search goes on so.
+    Pausing(Box<Stage>),
+    /// Everything is found, and is being sorted.
+    Merge,
+    Threading,
     Write(Output),
     /// A response that is complete, and how much of it is written.
     Bytes(Vec<u8>, usize),
@@ -106,12 +114,14 @@ impl Search {
         if program.asks_modseq() {
             context.enabled.condstore = true;
         }
+        let candidates = program.take_candidates();
+        let goal = sets::len(&candidates);
         Ok(Search {
             tag: tag.into(),
             by_uid: command.by_uid,
             extended,
             results,
-            left: sets::Cursor::new(program.take_candidates()),
+            left: sets::Cursor::new(candidates),
             slice_max: program.slice_max(),
             stage: if program.asks_time() {
                 Stage::AskTime
@@ -125,9 +135,15 @@ impl Search {
             modseq_first: 0,
             modseq_last: 0,
             modseq_max: 0,
-            threads: matches!(command.order, Some(Order::Thread(_))),
+            done: 0,
+            goal,
             ordering: command.order.map(|order| Box::new(Ordering::new(order))),
         })
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        Progress::Messages(self.done, self.goal)
     }
 
     /// Bytes of memory held beside itself.
@@ -141,27 +157,19 @@ impl Search {
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         loop {
-            match std::mem::replace(&mut self.stage, Stage::Asking) {
+            let stage = std::mem::replace(&mut self.stage, Stage::Asking);
+            match stage {
                 Stage::AskTime => return Turn::Ask(Ask::Time),
-                Stage::AskRows if self.left.is_done() && self.ordering.is_some() => {
-                    self.stage = Stage::Keys;
-                }
-                Stage::Keys => {
-                    let Some(ordering) = &mut self.ordering else {
-                        return Turn::Finish(Finish::confused());
-                    };
-                    if ordering.is_too_long() {
-                        let text = "too many messages to be threaded";
-                        return Turn::Finish(Finish::no("LIMIT", text));
-                    }
-                    if let Some(messages) = ordering.next() {
-                        self.stage = Stage::AskingKeys;
-                        return Turn::Ask(Ask::Summaries { messages });
-                    }
+                Stage::Keys | Stage::Merge => {
+                    let is_found = matches!(stage, Stage::Merge);
                     let Some(selected) = context.selected() else {
                         return Turn::Finish(Finish::confused());
                     };
-                    self.stage = self.answer_in_order(selected, out);
+                    match self.put_in_order(is_found, selected, out) {
+                        Ok(Some(ask)) => return Turn::Ask(ask),
+                        Ok(None) => {}
+                        Err(finish) => self.stage = Stage::Done(finish),
+                    }
                 }
                 Stage::AskRows if self.left.is_done() => {
                     let Some(selected) = context.selected() else {
@@ -193,7 +201,10 @@ impl Search {
                     }
                     None => {
                         self.collect();
-                        self.stage = Stage::AskRows;
+                        self.stage = match self.ordering {
+                            Some(_) => Stage::Keys,
+                            None => Stage::AskRows,
+                        };
                     }
                 },
                 Stage::Write(mut output) => {
@@ -223,7 +234,11 @@ impl Search {
                     }
                     return Turn::Finish(finish);
                 }
-                Stage::Asking | Stage::Matching(..) | Stage::AskingKeys => {
+                Stage::Asking
+                | Stage::Matching(..)
+                | Stage::AskingKeys
+                | Stage::Pausing(_)
+                | Stage::Threading => {
                     return Turn::Finish(Finish::confused());
                 }
             }
@@ -276,6 +291,20 @@ impl Search {
                 Stage::Doubt
             }
             (Stage::AskingKeys, Answer::Summaries(summaries)) => self.take_keys(summaries),
+            (Stage::Pausing(next), Answer::Done(Ok(()))) => *next,
+            (Stage::Pausing(_), Answer::Done(Err(refusal)))
+            | (Stage::Threading, Answer::Threads(Err(refusal))) => {
+                Stage::Done(Finish::refused(refusal, false))
+            }
+            (Stage::Threading, Answer::Threads(Ok(threads))) => {
+                let mut bytes = b"* THREAD".to_vec();
+                if !threads.is_empty() {
+                    bytes.push(b' ');
+                    bytes.extend_from_slice(&threads);
+                }
+                bytes.extend_from_slice(b"\r\n");
+                Stage::Bytes(bytes, 0)
+            }
             (_, Answer::Rows(Err(refusal)) | Answer::Matched(Err(refusal))) => {
                 Stage::Done(Finish::refused(refusal, false))
             }
@@ -288,15 +317,56 @@ impl Search {
             return Stage::Done(Finish::confused());
         };
         for summary in summaries {
-            match summary {
-                Ok(summary) if ordering.take(&summary) => {}
-                Ok(_) => return Stage::Done(Finish::confused()),
-                // Its client cannot know yet that it is gone; its place in the order is as good as any.
-                Err(Refusal::Gone) => ordering.take_nothing(),
-                Err(refusal) => return Stage::Done(Finish::refused(refusal, false)),
+            let taken = match &summary {
+                Ok(summary) => ordering.take(Some(summary)),
+                // It was expunged meanwhile, and is nowhere in the order any more.
+                Err(Refusal::Gone | Refusal::Missing) => ordering.take(None),
+                Err(refusal) => return Stage::Done(Finish::refused(refusal.clone(), false)),
+            };
+            if let Err(trouble) = taken {
+                return Stage::Done(too_much(trouble));
             }
         }
         Stage::Keys
+    }
+
+    /// Gets keys of what was found in this slice; when everything is found, sorts it or has it
+    /// threaded.
+    fn put_in_order(
+        &mut self,
+        is_found: bool,
+        selected: &mut Selected,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Ask>, Finish> {
+        let ordering = self.ordering.as_mut().ok_or_else(Finish::confused)?;
+        let by_uid = self.by_uid;
+        let view = Arc::clone(&selected.view);
+        let number = |uid| match by_uid {
+            true => uid,
+            false => view.number(uid).unwrap_or(0),
+        };
+        if is_found {
+            if let Some(numbers) = ordering.merge(number) {
+                self.stage = self.answer_in_order(numbers, selected, out);
+                return Ok(None);
+            }
+            self.stage = Stage::Pausing(Box::new(Stage::Merge));
+            return Ok(Some(Ask::Pause));
+        }
+        if let Some(messages) = ordering.next().map_err(too_much)? {
+            self.stage = Stage::AskingKeys;
+            return Ok(Some(Ask::Summaries { messages }));
+        }
+        if !self.left.is_done() {
+            self.stage = Stage::Pausing(Box::new(Stage::AskRows));
+            return Ok(Some(Ask::Pause));
+        }
+        if let Some(threading) = ordering.finish(number) {
+            self.stage = Stage::Threading;
+            return Ok(Some(Ask::Thread(threading)));
+        }
+        self.stage = Stage::Merge;
+        Ok(None)
     }
 
     /// Messages in doubt, and which texts to look for in them.
@@ -311,12 +381,20 @@ impl Search {
             });
         let mut doubts = doubts.peekable();
         let (_, wanted) = *doubts.peek()?;
+        let mut bytes = 0;
         let alike = doubts.filter(|doubt| doubt.1 == wanted).take(SLICE_INSIDE);
+        // Of large ones fewer: the client learns how far the search is.
+        let alike = alike.take_while(|(index, _)| {
+            let is_room = bytes < IMAP_LOOK_BYTES;
+            bytes += self.slice[*index].0.bytes;
+            is_room
+        });
         Some((alike.map(|doubt| doubt.0).collect(), wanted))
     }
 
     /// Notes what was found in this slice.
     fn collect(&mut self) {
+        self.done += self.slice.len() as u64;
         for (row, verdict) in self.slice.drain(..) {
             if !verdict.is_hit() {
                 continue;
@@ -408,42 +486,20 @@ impl Search {
         self.write_extended(numbers, modseq, out)
     }
 
-    /// Everything is found and in order: SORT, THREAD, ESEARCH of SORT (RFC 5267 §3).
-    fn answer_in_order(&mut self, selected: &mut Selected, out: &mut Vec<u8>) -> Stage {
-        let Some(mut ordering) = self.ordering.take() else {
-            return Stage::Done(Finish::confused());
-        };
-        let by_uid = self.by_uid;
-        let number = |uid| {
-            if by_uid {
-                uid
-            } else {
-                selected.view.number(uid).unwrap_or(0)
-            }
-        };
-        if self.threads {
-            let mut bytes = b"* THREAD".to_vec();
-            let threads = ordering.threads(number);
-            if !threads.is_empty() {
-                bytes.push(b' ');
-                bytes.extend_from_slice(&threads);
-            }
-            bytes.extend_from_slice(b"\r\n");
-            return Stage::Bytes(bytes, 0);
-        }
-        let sorted = ordering.sorted();
+    /// Everything is found and in order: SORT, ESEARCH of SORT (RFC 5267 §3).
+    fn answer_in_order(
+        &mut self,
+        in_order: Vec<(u32, u32)>,
+        selected: &mut Selected,
+        out: &mut Vec<u8>,
+    ) -> Stage {
+        self.ordering = None;
         if self.results.save {
-            let mut uids = Vec::new();
-            for uid in &sorted {
-                sets::push(&mut uids, *uid);
-            }
+            let uids = match self.by_uid {
+                true => in_order.clone(),
+                false => selected.view.uids_of_numbers(&in_order),
+            };
             selected.saved = self.saved_of(&uids);
-        }
-        let numbers = sorted.into_iter().map(number);
-        let mut in_order: Vec<(u32, u32)> = Vec::new();
-        for number in numbers {
-            // Only what goes up is a range: the order is what was asked for.
-            sets::push(&mut in_order, number);
         }
         if !self.extended {
             out.extend_from_slice(b"* SORT");
@@ -502,6 +558,13 @@ impl Search {
             return Stage::Write(Output::new(numbers, false, Vec::new()));
         }
         Stage::Write(Output::new(Vec::new(), false, Vec::new()))
+    }
+}
+
+fn too_much(trouble: Trouble) -> Finish {
+    match trouble {
+        Trouble::Confused => Finish::confused(),
+        Trouble::TooMuch(text) => Finish::no("LIMIT", text),
     }
 }
 

@@ -786,3 +786,33 @@ fn as_many_messages_at_once_as_there_may_be() {
         "b NO [LIMIT] too many keywords of too many messages at once: append fewer\n"
     );
 }
+
+#[test]
+fn long_commands_say_how_far_they_are() {
+    let world = world();
+    let mut one = client(&world);
+    one.say("b SELECT INBOX");
+    // The first time that a command is seen at work does not count.
+    one.0.answers_take = Duration::from_secs(9);
+    assert_eq!(
+        one.say("c SEARCH BODY 2"),
+        "* SEARCH 2\nc OK SEARCH completed\n"
+    );
+    one.0.answers_take = Duration::from_secs(11);
+    assert_eq!(
+        one.say("d SEARCH BODY 2"),
+        "* OK [INPROGRESS (\"d\" 0 3)] SEARCH goes on\n* SEARCH 2\nd OK SEARCH completed\n"
+    );
+    // All but the last step of it: a goal is never reached before the end.
+    assert_eq!(
+        one.say("e] SORT (SUBJECT) UTF-8 ALL"),
+        "* OK [INPROGRESS (NIL 2 3)] SORT goes on\n\
+         * SORT 1 2 3\ne] OK SORT completed\n"
+    );
+    one.0.answers_take = Duration::from_secs(6);
+    assert_eq!(
+        one.say("f THREAD REFERENCES UTF-8 ALL"),
+        "* OK [INPROGRESS (\"f\" 2 3)] THREAD goes on\n\
+         * THREAD (1)(2)(3)\nf OK THREAD completed\n"
+    );
+}

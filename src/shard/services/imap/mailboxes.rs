@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::Asked;
-use super::messages::row;
-use super::{Desk, Open, at_once, later, refusal};
+use super::{Desk, Open, at_once, changes, later, refusal, soon};
 use crate::limits::IMAP_SLICE_MESSAGES;
 use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, View};
 use crate::store::{
@@ -216,13 +215,40 @@ pub(super) fn open(
     desk.open.replace(Some(Open {
         id,
         _watch: watch,
-        changed: None,
+        changes: None,
     }));
     Ok(opened)
 }
 
 /// What has changed in the open mailbox.
-pub(super) fn look(shard: &Shard, desk: &Desk, since: u64) -> Result<Option<Box<News>>, Refusal> {
+pub(super) fn look(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, since: u64) -> Asked {
+    let mut news = match news(shard, &desk, since) {
+        Ok(Some(news)) => news,
+        Ok(None) => return soon(shard, key, &desk, Answer::News(Ok(None))),
+        Err(refusal) => return soon(shard, key, &desk, Answer::News(Err(refusal))),
+    };
+    let all = [(1, u32::MAX)];
+    match changes::at_hand(shard, &desk, &all, since, IMAP_SLICE_MESSAGES) {
+        Ok(Some(rows)) => {
+            news.changed = rows;
+            soon(shard, key, &desk, Answer::News(Ok(Some(news))))
+        }
+        Ok(None) => {
+            let home = Rc::clone(shard);
+            later(shard, key, async move {
+                let rows = changes::scan(&home, &desk, &all, since, IMAP_SLICE_MESSAGES).await;
+                Answer::News(rows.map(|rows| {
+                    news.changed = rows;
+                    Some(news)
+                }))
+            })
+        }
+        Err(refusal) => soon(shard, key, &desk, Answer::News(Err(refusal))),
+    }
+}
+
+/// All but the messages that have changed.
+fn news(shard: &Shard, desk: &Desk, since: u64) -> Result<Option<Box<News>>, Refusal> {
     let partition = desk.partition(shard)?;
     let id = desk.open_id()?;
     let address = &desk.address;
@@ -232,13 +258,10 @@ pub(super) fn look(shard: &Shard, desk: &Desk, since: u64) -> Result<Option<Box<
         return Ok(None);
     }
     let view = partition.view(address, id).map_err(failed)?;
-    let changed = partition
-        .changed_since(address, id, since)
-        .map_err(failed)?;
     Ok(Some(Box::new(News {
         modseq: view.info.highest_modseq,
         view: view_of(shard, desk, &view),
-        changed: changed.iter().take(IMAP_SLICE_MESSAGES).map(row).collect(),
+        changed: Vec::new(),
         keywords: view.keywords.into(),
     })))
 }

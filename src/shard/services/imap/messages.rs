@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::Asked;
-use super::{Desk, at_once, later, of_message, refusal, rest, soon};
+use super::{Desk, at_once, changes, later, of_message, refusal, rest, soon};
 use crate::limits::IMAP_SLICE_MESSAGES;
 use crate::proto::imap::{self, Answer, Copied, Refusal, Row, StoreFlags, StoreHow, Stored};
 use crate::store::{FlagChange, FlagMode, Flags, MailboxId, MessageInfo, StoreError};
@@ -38,21 +38,31 @@ const _: () = {
 pub(super) fn rows(
     shard: &Rc<Shard>,
     key: ConnKey,
-    desk: &Desk,
-    uids: &[(u32, u32)],
+    desk: Rc<Desk>,
+    uids: Vec<(u32, u32)>,
     changed_since: Option<u64>,
     count_max: usize,
 ) -> Asked {
     let rows = match changed_since {
-        None => listed(shard, desk, uids, count_max),
-        Some(since) => changed(shard, desk, uids, since, count_max),
+        None => listed(shard, &desk, &uids, count_max),
+        Some(since) => match changes::at_hand(shard, &desk, &uids, since, count_max) {
+            Ok(Some(rows)) => Ok(rows),
+            Ok(None) => {
+                let home = Rc::clone(shard);
+                return later(shard, key, async move {
+                    let rows = changes::scan(&home, &desk, &uids, since, count_max);
+                    Answer::Rows(rows.await)
+                });
+            }
+            Err(refusal) => Err(refusal),
+        },
     };
     // A search without an end must not keep the shard: others have their turn between slices.
     let is_full = rows.as_ref().is_ok_and(|rows| rows.len() >= count_max);
     if is_full || uids.len() >= IMAP_SLICE_MESSAGES {
         return rest(shard, key, Answer::Rows(rows));
     }
-    soon(shard, key, desk, Answer::Rows(rows))
+    soon(shard, key, &desk, Answer::Rows(rows))
 }
 
 fn listed(
@@ -78,48 +88,6 @@ fn listed(
         };
         let visited = partition.for_each_message(&desk.address, id, *range, visit);
         visited.map_err(|error| refusal(error, &desk.address))?;
-    }
-    Ok(rows)
-}
-
-/// The same, of what has changed. What is found at the first slice serves those that follow.
-fn changed(
-    shard: &Shard,
-    desk: &Desk,
-    uids: &[(u32, u32)],
-    since: u64,
-    count_max: usize,
-) -> Result<Vec<Row>, Refusal> {
-    let partition = desk.partition(shard)?;
-    let id = desk.open_id()?;
-    let info = partition.mailbox_info(&desk.address, id);
-    let modseq = info
-        .map_err(|error| refusal(error, &desk.address))?
-        .highest_modseq;
-    // Of what was found only as long as nothing has changed since: a client that asks again wants to
-    // know of that.
-    let key = (since, modseq);
-    let kept = match desk.open.borrow_mut().as_mut() {
-        Some(open) => open.changed.take().filter(|(known, _)| *known == key),
-        None => None,
-    };
-    let found: Rc<[MessageInfo]> = match kept {
-        Some((_, found)) => found,
-        None => partition
-            .changed_since(&desk.address, id, since)
-            .map_err(|error| refusal(error, &desk.address))?
-            .into(),
-    };
-    let mut rows = Vec::new();
-    for (first, last) in uids {
-        let start = found.partition_point(|info| info.uid < *first);
-        let wanted = found[start..].iter().take_while(|info| info.uid <= *last);
-        rows.extend(wanted.take(count_max - rows.len()).map(row));
-    }
-    if rows.len() >= count_max
-        && let Some(open) = desk.open.borrow_mut().as_mut()
-    {
-        open.changed = Some((key, found));
     }
     Ok(rows)
 }

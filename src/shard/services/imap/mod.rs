@@ -3,6 +3,7 @@
 //! ```text
 //! mailboxes  LIST, STATUS, CREATE and its like, opening, what is new
 //! messages   rows, flags, copies, bytes
+//! changes    what has changed, slice by slice
 //! inside     summaries, searches in messages
 //! append     messages that come in
 //! annotations  GETMETADATA, SETMETADATA
@@ -16,6 +17,7 @@
 
 mod annotations;
 mod append;
+mod changes;
 mod happened;
 mod inside;
 mod mailboxes;
@@ -29,16 +31,13 @@ use rustc_hash::FxHashMap;
 
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
-use super::super::wait::breathe;
 use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Refusal, View};
 use crate::ring::Token;
-use crate::store::{
-    Happening, MailboxId, MessagesChanged, Sequence, StoreError, StreamId, Uid, Watch,
-};
+use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, StreamId, Uid, Watch};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -62,17 +61,13 @@ struct Desk {
     at_once: Cell<u32>,
 }
 
-/// Messages as the store lists them.
-type Messages = Rc<[crate::store::MessageInfo]>;
-
 /// An open mailbox.
 struct Open {
     id: MailboxId,
     /// Ends when this is dropped.
     _watch: Watch,
-    /// What has changed since the first of these, up to the second, while a session asks for it slice
-    /// by slice.
-    changed: Option<((Sequence, Sequence), Messages)>,
+    /// What has changed since, while a session asks for it slice by slice.
+    changes: Option<changes::Changes>,
 }
 
 /// Views that sessions have, so that those who see the same share one.
@@ -197,7 +192,7 @@ fn soon(shard: &Rc<Shard>, key: ConnKey, desk: &Desk, answer: Answer) -> Asked {
 /// Answers when others have had their turn.
 fn rest(shard: &Rc<Shard>, key: ConnKey, answer: Answer) -> Asked {
     later(shard, key, async move {
-        breathe().await;
+        super::super::wait::breathe().await;
         answer
     })
 }
@@ -240,7 +235,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         return log_in(shard, key, credentials);
     }
     if let Ask::Pause = ask {
-        return rest(shard, key, Answer::Done(Ok(())));
+        return inside::pause(shard, key);
     }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
@@ -250,7 +245,6 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     };
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
-        Ask::Pause => rest(shard, key, Answer::Done(Ok(()))),
         Ask::Mailboxes => {
             // As long as there are many.
             let all = mailboxes::list(shard, &desk);
@@ -269,15 +263,12 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             desk.open.replace(None);
             soon(shard, key, &desk, Answer::Done(Ok(())))
         }
-        Ask::Look { since } => {
-            let news = mailboxes::look(shard, &desk, since);
-            soon(shard, key, &desk, Answer::News(news))
-        }
+        Ask::Look { since } => mailboxes::look(shard, key, desk, since),
         Ask::Rows {
             uids,
             changed_since,
             count_max,
-        } => messages::rows(shard, key, &desk, &uids, changed_since, count_max),
+        } => messages::rows(shard, key, desk, uids, changed_since, count_max),
         Ask::Vanished { since } => {
             let vanished = messages::vanished(shard, &desk, since);
             soon(shard, key, &desk, Answer::Vanished(vanished))
@@ -310,6 +301,8 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         Ask::Annotate { mailbox, values } => annotations::set(shard, key, desk, mailbox, values),
         Ask::WatchAccount { on } => at_once(Answer::Done(happened::watch(shard, key, &desk, on))),
         Ask::Happened { with_subscribed } => happened::happened(shard, key, desk, with_subscribed),
+        Ask::Pause => inside::pause(shard, key),
+        Ask::Thread(work) => inside::thread(shard, key, work),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),

@@ -84,7 +84,7 @@ fn ask(index: &mut Index) {
         for id in index.mailbox_ids(&address) {
             index.runs(&address, id);
             index.keywords(&address, id);
-            index.changed_since(&address, id, 3);
+            index.changed_since(&address, id, 3, 100);
             index.vanished_since(&address, id, 3);
             index.messages_in(&address, id);
         }

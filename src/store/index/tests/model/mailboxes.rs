@@ -267,9 +267,16 @@ impl World {
         for since in [0, self.seq / 2, self.seq.saturating_sub(9), self.seq] {
             let mut changed = expected.clone();
             changed.retain(|info| info.modseq > since);
+            // Where a bound is set, all of them or nothing.
+            match index.changed_since(own, id, since, 5) {
+                Some(Some(few)) => assert_eq!(few, changed, "{context}"),
+                few => assert_eq!(few, Some(None), "{context}"),
+            }
+            let is_bounded = index.changed_since(own, id, since, changed.len().wrapping_sub(1));
+            assert!(changed.is_empty() || is_bounded == Some(None), "{context}");
             assert_eq!(
-                index.changed_since(own, id, since),
-                Some(changed),
+                index.changed_since(own, id, since, usize::MAX),
+                Some(Some(changed)),
                 "{context}"
             );
             let gone = index.vanished_since(own, id, since).expect("it is there");

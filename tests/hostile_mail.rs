@@ -1,0 +1,289 @@
+//! Messages that mean harm, looked into over IMAP: every question about them is answered, in bounded
+//! memory, and others are served meanwhile.
+//!
+//! Sizes are smaller than they could be, so that the tests end soon; RINGPOST_HOSTILE_MIB=50 makes
+//! them what the largest senders get through.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use support::{Client, Server, connect, send_message};
+
+const USER: &str = "u0@bench.test";
+
+fn mib() -> usize {
+    let set = std::env::var("RINGPOST_HOSTILE_MIB").ok();
+    set.map_or(6, |mib| mib.parse().expect("a number of MiB"))
+}
+
+/// A session that takes literals for what they are.
+struct Imap {
+    answers: BufReader<TcpStream>,
+    stream: TcpStream,
+}
+
+impl Imap {
+    fn new(server: &Server) -> Imap {
+        let stream = connect(server.imap);
+        let answers = BufReader::new(stream.try_clone().expect("a second handle"));
+        let mut imap = Imap { answers, stream };
+        imap.line();
+        imap.ok(&format!("LOGIN {USER} pw"));
+        imap
+    }
+
+    /// A line with its literals.
+    fn line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        loop {
+            let read = self
+                .answers
+                .read_until(b'\n', &mut line)
+                .expect("an answer");
+            assert!(read > 0, "the session has ended");
+            let literal = line.strip_suffix(b"}\r\n").and_then(|front| {
+                let open = front.iter().rposition(|byte| *byte == b'{')?;
+                std::str::from_utf8(&front[open + 1..])
+                    .ok()?
+                    .parse::<u64>()
+                    .ok()
+            });
+            let Some(bytes) = literal else { return line };
+            let mut content = (&mut self.answers).take(bytes);
+            content.read_to_end(&mut line).expect("a literal");
+        }
+    }
+
+    /// What a command is answered with, and how it ends.
+    fn say(&mut self, command: &str) -> (Vec<u8>, String) {
+        let line = format!("t {command}\r\n");
+        self.stream.write_all(line.as_bytes()).expect("sent");
+        self.end()
+    }
+
+    fn end(&mut self) -> (Vec<u8>, String) {
+        let mut said = Vec::new();
+        loop {
+            let line = self.line();
+            if line.starts_with(b"t ") {
+                return (said, String::from_utf8_lossy(&line).into_owned());
+            }
+            said.extend_from_slice(&line);
+        }
+    }
+
+    fn ok(&mut self, command: &str) -> Vec<u8> {
+        let (said, end) = self.say(command);
+        assert!(end.starts_with("t OK "), "{command}: {end}");
+        said
+    }
+
+    fn append(&mut self, message: &[u8]) {
+        let head = format!("t APPEND INBOX {{{}+}}\r\n", message.len());
+        self.stream.write_all(head.as_bytes()).expect("sent");
+        self.stream.write_all(message).expect("sent");
+        self.stream.write_all(b"\r\n").expect("sent");
+        let (_, end) = self.end();
+        assert!(end.starts_with("t OK "), "{end}");
+    }
+
+    /// The numbers that a SEARCH has found.
+    fn found(&mut self, keys: &str) -> String {
+        let said = self.ok(&format!("SEARCH {keys}"));
+        String::from_utf8_lossy(&said).trim_end().to_owned()
+    }
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
+}
+
+/// Asks everything about message 1 that a client could ask; then it must still be there as it was.
+fn ask_everything(server: &Server, message: &[u8]) {
+    let before_kib = server.memory_kib();
+    let mut imap = Imap::new(server);
+    imap.ok("SELECT INBOX");
+    for question in [
+        "FETCH 1 (ENVELOPE BODYSTRUCTURE)",
+        "FETCH 1 BODY",
+        "FETCH 1 PREVIEW",
+        "FETCH 1 BODY.PEEK[HEADER]",
+        "FETCH 1 BODY.PEEK[1.1.1]",
+        "FETCH 1 BODY.PEEK[1.MIME]",
+        "FETCH 1 BODY.PEEK[1.1.1.HEADER]",
+        "FETCH 1 BODY.PEEK[TEXT]<1000.10>",
+        "FETCH 1 BODY.PEEK[HEADER.FIELDS (SUBJECT X-1 X-2)]",
+        "FETCH 1 BODY.PEEK[HEADER.FIELDS.NOT (SUBJECT X-1 X-2)]<0.10>",
+        "FETCH 1 BINARY.SIZE[1]",
+        "FETCH 1 BINARY.PEEK[1]<0.10>",
+        "SEARCH OR TEXT nowhere BODY nowhere",
+        "SEARCH HEADER X-Nobody \"\"",
+        "SEARCH OR SUBJECT nowhere FROM nowhere",
+        "SEARCH SENTSINCE 1-Jan-1990",
+        "SORT (SUBJECT FROM TO CC DATE SIZE) UTF-8 ALL",
+        "SORT (DISPLAYFROM REVERSE DISPLAYTO) UTF-8 ALL",
+        "THREAD REFERENCES UTF-8 ALL",
+        "THREAD ORDEREDSUBJECT UTF-8 ALL",
+    ] {
+        let said = imap.ok(question);
+        assert!(!said.is_empty(), "{question}: nothing");
+    }
+    let said = imap.ok("FETCH 1 BODY.PEEK[]");
+    assert!(
+        said.ends_with(&[message, b")\r\n"].concat()),
+        "it comes back"
+    );
+    // The log takes a share as large as a batch, and the answers a share of their own.
+    let grown_kib = server.memory_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 64 << 10, "{grown_kib} KiB more");
+    // Others are served.
+    let mut smtp = Client::new(server.smtp);
+    smtp.expect("EHLO client.example", "250");
+    let replies = send_message(&mut smtp, &[USER], "Subject: x\r\n\r\ny", false);
+    assert!(replies[0].starts_with("250"), "{replies:?}");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+fn server() -> Server {
+    let server = Server::start(&["--message-bytes-max", "128M"]);
+    server.generate(1);
+    server
+}
+
+/// A server with this message alone.
+fn with(message: &[u8]) -> Server {
+    let server = server();
+    Imap::new(&server).append(message);
+    server
+}
+
+#[test]
+fn a_hundred_thousand_parts() {
+    let mut message =
+        "Subject: many\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n".to_owned();
+    for part in 0..100_000 {
+        message +=
+            &format!("--b\r\nContent-Type: text/plain; name=n{part}\r\n\r\npart {part}.\r\n");
+    }
+    message += "--b--\r\n";
+    let server = server();
+    // It comes by mail here.
+    let mut smtp = Client::new(server.smtp);
+    smtp.expect("EHLO client.example", "250");
+    let replies = send_message(&mut smtp, &[USER], &message, false);
+    assert!(replies[0].starts_with("250"), "{replies:?}");
+    let mut imap = Imap::new(&server);
+    imap.ok("EXAMINE INBOX");
+    let said = imap.ok("FETCH 1 BODY.PEEK[]");
+    let said = said.strip_suffix(b")\r\n").expect("a list");
+    let start = said
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .expect("a literal");
+    let received = &said[start + 1..];
+    // With the line break in front of the dot that ended it.
+    assert!(received.ends_with(format!("{message}\r\n").as_bytes()));
+    ask_everything(&server, received);
+    let mut imap = Imap::new(&server);
+    imap.ok("EXAMINE INBOX");
+    assert_eq!(imap.found("BODY \"part 77.\""), "* SEARCH 1");
+    assert_eq!(imap.found("BODY \"name=n77\""), "* SEARCH 1");
+    assert!(contains(&imap.ok("FETCH 1 BODY[78]"), "part 77."));
+    // Those that are told apart have a bound; what is behind is one part that nobody looks into.
+    let said = imap.ok("FETCH 1 BODYSTRUCTURE");
+    assert!(said.len() < 200_000, "{} bytes", said.len());
+    assert_eq!(imap.found("BODY \"part 99999.\""), "* SEARCH");
+}
+
+#[test]
+fn an_endless_header() {
+    let mut message = "Subject: much ado\r\n".to_owned();
+    let mut number = 0;
+    while message.len() < mib() << 20 {
+        number += 1;
+        message += &format!("X-{number}: this is the field of that number, {number} it is\r\n");
+    }
+    message += "\r\nbody\r\n";
+    let server = with(message.as_bytes());
+    ask_everything(&server, message.as_bytes());
+    let mut imap = Imap::new(&server);
+    imap.ok("EXAMINE INBOX");
+    assert_eq!(imap.found("HEADER X-9000 \"9000 it is\""), "* SEARCH 1");
+    assert_eq!(
+        imap.found("TEXT \"X-9000: this is\" BODY body"),
+        "* SEARCH 1"
+    );
+    let said = imap.ok("FETCH 1 BODY[HEADER.FIELDS (X-9000 X-7)]");
+    assert!(contains(&said, "X-7: ") && contains(&said, "X-9000: "));
+    let said = imap.ok("FETCH 1 BODY[HEADER]");
+    assert!(said.len() > mib() << 20);
+}
+
+#[test]
+fn an_endless_field() {
+    let line = " =?utf-8?Q?=C3=A4?= <a@b>,\r\n";
+    let value = line.repeat((mib() << 20) / line.len());
+    let message = format!(
+        "Subject:{value} end\r\nTo:{value} end\r\nReferences:{value} <end>\r\n\
+         Content-Type: text/plain;{value}\r\n\r\nbody\r\n"
+    );
+    let server = with(message.as_bytes());
+    ask_everything(&server, message.as_bytes());
+    let mut imap = Imap::new(&server);
+    imap.ok("EXAMINE INBOX");
+    assert_eq!(
+        imap.found("CHARSET UTF-8 SUBJECT {2+}\r\n\u{c4}"),
+        "* SEARCH 1"
+    );
+    let said = imap.ok("FETCH 1 ENVELOPE");
+    assert!(said.len() < 1 << 20, "{} bytes", said.len());
+}
+
+#[test]
+fn parts_within_parts() {
+    let mut multiparts = String::new();
+    for level in 0..5000 {
+        multiparts +=
+            &format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n");
+    }
+    multiparts += "Content-Type: text/plain\r\n\r\ndeep\r\n";
+    let messages =
+        "Subject: one in the other\r\nContent-Type: message/rfc822\r\n\r\n".repeat(20_000);
+    // An unended boundary at every level, looked for in every line.
+    let mut unended = String::new();
+    for level in 0..31 {
+        unended += &format!(
+            "Content-Type: multipart/mixed; boundary=\"{}{level}\"\r\n\r\n--{}{level}\r\n",
+            "b".repeat(60),
+            "b".repeat(60)
+        );
+    }
+    unended += &format!("--{}\r\n", "b".repeat(60)).repeat(20_000);
+    for message in [multiparts, messages, unended] {
+        let message = format!("X-1: y\r\n{message}");
+        ask_everything(&with(message.as_bytes()), message.as_bytes());
+    }
+}
+
+#[test]
+fn a_line_without_an_end() {
+    for (encoding, text) in [("7bit", "x"), ("quoted-printable", "="), ("base64", "eHh4")] {
+        let line = text.repeat((mib() << 20) / text.len());
+        let head = format!("Subject: long\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
+        let message = format!("{head}{line}needle");
+        let server = with(message.as_bytes());
+        ask_everything(&server, message.as_bytes());
+        let mut imap = Imap::new(&server);
+        imap.ok("EXAMINE INBOX");
+        let wanted = if encoding == "base64" {
+            "* SEARCH"
+        } else {
+            "* SEARCH 1"
+        };
+        assert_eq!(imap.found("BODY needle"), wanted, "{encoding}");
+    }
+}

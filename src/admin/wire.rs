@@ -80,6 +80,13 @@ pub enum Request {
         /// Bytes; 0: unlimited; `None`: it stays as it is.
         quota_bytes: Option<u64>,
     },
+    /// Show whether an account may act for others, or change that [N34].
+    AccountAdmin {
+        /// The account.
+        address: String,
+        /// It may; `None`: it stays as it is.
+        on: Option<bool>,
+    },
     /// Remove an account and all its mail.
     AccountRemove {
         /// The account.
@@ -236,6 +243,9 @@ pub struct AccountEntry {
     /// Bytes of all messages it has.
     #[serde(default)]
     pub used_bytes: u64,
+    /// It may act for others [N34].
+    #[serde(default)]
+    pub is_administrator: bool,
 }
 
 /// Why a line is no request or reply.

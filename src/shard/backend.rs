@@ -21,7 +21,7 @@ const ACCOUNTS_PER_JOB: usize = 256;
 
 /// The shards as an operator's request sees them.
 #[derive(Clone)]
-pub struct Shards(pub(super) Rc<Shard>);
+pub struct Shards(pub(in crate::shard) Rc<Shard>);
 
 /// Reads the site log at shard 0, makes the first accounts in a store that is new, checks that
 /// there is a postmaster [N9], and gives every shard the snapshot.
@@ -200,6 +200,27 @@ impl Backend for Shards {
         Ok(used)
     }
 
+    async fn is_administrator(&self, address: &Address) -> Result<bool, BackendError> {
+        let wanted = address.clone();
+        let found = self
+            .0
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                Ok(partition.is_administrator(&wanted))
+            })
+            .await?;
+        Ok(found)
+    }
+
+    async fn set_administrator(&self, address: &Address, on: bool) -> Result<(), BackendError> {
+        let changed = address.clone();
+        self.0
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                partition.set_administrator(&changed, on).await
+            })
+            .await?;
+        Ok(())
+    }
+
     async fn list_accounts(&self, query: AccountQuery) -> Result<Vec<AccountEntry>, BackendError> {
         let mut parts = Vec::new();
         for id in 0..self.0.mesh.shards() {
@@ -214,7 +235,12 @@ impl Backend for Shards {
                     }
                     listing.finish(|address| {
                         let partition = owner.partition(owner.partition_of(address));
-                        partition.map_or(0, |partition| partition.used_bytes(address))
+                        partition.map_or((0, false), |partition| {
+                            (
+                                partition.used_bytes(address),
+                                partition.is_administrator(address),
+                            )
+                        })
                     })
                 })
                 .await;

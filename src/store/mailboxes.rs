@@ -27,7 +27,7 @@ use crate::mail::Address;
 /// Every key of an account begins with this.
 const ACCOUNT_KEYS: &[u8] = b"\xffaccount\0";
 /// Stands for a mailbox in keys of the account itself.
-const NO_MAILBOX: u64 = u64::MAX;
+pub(super) const NO_MAILBOX: u64 = u64::MAX;
 const SUBSCRIBED: &[u8] = b"subscribed\0";
 const OF_OWNER: &[u8] = b"value\0";
 /// Bytes of keys removed in one batch.
@@ -334,7 +334,7 @@ impl<D: Disk> Partition<D> {
 
     // Small values.
 
-    fn key_prefix(&self, address: &Address, mailbox: Option<u64>) -> Option<Vec<u8>> {
+    pub(super) fn key_prefix(&self, address: &Address, mailbox: Option<u64>) -> Option<Vec<u8>> {
         let validity = self.index.borrow().account_validity(address)?;
         let mut key = ACCOUNT_KEYS.to_vec();
         key.extend_from_slice(address.as_str().as_bytes());

@@ -61,6 +61,7 @@ pub mod real;
 pub mod record;
 mod recovery;
 pub mod segment;
+mod sharing;
 pub mod sim;
 mod spare;
 mod wait;

@@ -95,8 +95,21 @@ pub enum Command {
         /// MOVE.
         moves: bool,
     },
+    /// RFC 9208 §4.1.1: of this quota root.
+    GetQuota(Vec<u8>),
+    /// RFC 9208 §4.1.2
+    GetQuotaRoot(RawName),
+    /// RFC 9208 §4.1.3
+    SetQuota {
+        /// Of this quota root.
+        root: Vec<u8>,
+        /// Names of resources, in upper case, and what there may be of each.
+        limits: Vec<(String, u64)>,
+    },
     /// RFC 8437
     Unauthenticate,
+    /// Netscape's: from now on as this user.
+    ProxyAuth(Vec<u8>),
 }
 
 impl std::fmt::Debug for Command {
@@ -143,7 +156,11 @@ impl Command {
             Command::Store(_) => "STORE",
             Command::Copy { moves: false, .. } => "COPY",
             Command::Copy { moves: true, .. } => "MOVE",
+            Command::GetQuota(_) => "GETQUOTA",
+            Command::GetQuotaRoot(_) => "GETQUOTAROOT",
+            Command::SetQuota { .. } => "SETQUOTA",
             Command::Unauthenticate => "UNAUTHENTICATE",
+            Command::ProxyAuth(_) => "PROXYAUTH",
         }
     }
 }
@@ -224,11 +241,13 @@ pub enum StatusItem {
     MailboxId,
     /// RFC 7889 §4.
     AppendLimit,
+    /// Bytes of messages with `\Deleted` (RFC 9208 §4.1.4).
+    DeletedStorage,
 }
 
 impl StatusItem {
     /// All, in the order in which they are answered, with their names.
-    pub const ALL: [(StatusItem, &str); 10] = [
+    pub const ALL: [(StatusItem, &str); 11] = [
         (StatusItem::Messages, "MESSAGES"),
         (StatusItem::Recent, "RECENT"),
         (StatusItem::UidNext, "UIDNEXT"),
@@ -239,6 +258,7 @@ impl StatusItem {
         (StatusItem::HighestModSeq, "HIGHESTMODSEQ"),
         (StatusItem::MailboxId, "MAILBOXID"),
         (StatusItem::AppendLimit, "APPENDLIMIT"),
+        (StatusItem::DeletedStorage, "DELETED-STORAGE"),
     ];
 }
 

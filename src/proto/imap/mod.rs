@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use super::sasl::Pass;
 pub use command::{FlagList, Flags, StoreHow};
 pub use program::compare;
 pub use session::Session;
@@ -81,8 +82,20 @@ impl std::fmt::Debug for Credentials {
 #[derive(Debug)]
 pub enum Ask {
     /// LOGIN, or AUTHENTICATE PLAIN. Before the answer the shard moves the session to the owner of
-    /// the account. Answer: [`Answer::Login`].
+    /// the account. Answer: [`Answer::Login`], or [`Answer::Pass`] for an administrator who acts for
+    /// somebody else.
     Login(Credentials),
+    /// Who has logged in wants to act for another account, whose canonical name this is [N34].
+    /// Answer: [`Answer::Pass`], or why not: [`Answer::Login`].
+    ActAs {
+        /// That account.
+        user: String,
+        /// Where the client is, for the log.
+        peer: SocketAddr,
+    },
+    /// Comes in with a pass. Before the answer the shard moves the session to the owner of the
+    /// account that the pass is for. Answer: [`Answer::Login`]; after an error nobody is logged in.
+    Enter(Pass),
     /// All mailboxes. Answer: [`Answer::Mailboxes`].
     Mailboxes,
     /// One of them. Answer: [`Answer::Mailbox`].
@@ -144,6 +157,21 @@ pub enum Ask {
         /// Only those of them whose bit is set are wanted.
         wanted: u64,
     },
+    /// What an account may hold, and how much it does (RFC 9208). Answer: [`Answer::Quota`];
+    /// `Missing`: no such mailbox or account.
+    Quota(QuotaOf),
+    /// SETQUOTA, for administrators. Answer: as [`Ask::Quota`], when the limit is in effect.
+    SetQuota {
+        /// Not of a mailbox.
+        of: QuotaOf,
+        /// Bytes; 0: no limit.
+        limit_bytes: u64,
+    },
+    /// Bytes of the messages of a mailbox that have `\Deleted`. Answer: [`Answer::DeletedBytes`].
+    DeletedBytes {
+        /// Decoded.
+        name: String,
+    },
     /// What time is it? Answer: [`Answer::Time`].
     Time,
     /// Changes flags. Answer: [`Answer::Stored`].
@@ -182,6 +210,28 @@ pub enum Ask {
         /// already is [`Refusal::Gone`].
         replaces: Option<u32>,
     },
+}
+
+/// Whose quota.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuotaOf {
+    /// One's own.
+    Own,
+    /// Of the account with this canonical name; others' only for administrators.
+    Account(String),
+    /// Of the account that has this mailbox. The name is decoded.
+    Mailbox(String),
+}
+
+/// A quota (RFC 9208 §3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Whose: the canonical name of the account.
+    pub account: String,
+    /// Bytes of all its messages.
+    pub used_bytes: u64,
+    /// Bytes it may hold; 0: no limit.
+    pub limit_bytes: u64,
 }
 
 /// A change to mailboxes.
@@ -260,6 +310,8 @@ pub struct Mailbox {
     pub deleted: u32,
     /// Bytes of all messages.
     pub bytes: u64,
+    /// Bytes of those with `\Deleted`: 0 until the session has asked for it.
+    pub deleted_bytes: u64,
     /// HIGHESTMODSEQ.
     pub modseq: u64,
     /// MAILBOXID (RFC 8474 §4): `A-Z a-z 0-9 - _`.
@@ -367,6 +419,8 @@ pub enum Refusal {
     Gone,
     /// Over quota: `[OVERQUOTA]`.
     OverQuota,
+    /// Is there, but not for this user: `[NOPERM]`.
+    Denied(String),
     /// A name or a flag that cannot be: `[CANNOT]`.
     Cannot(String),
     /// More than there may be: `[LIMIT]`.
@@ -393,6 +447,8 @@ pub enum LoginError {
 pub enum Answer {
     /// Logged in, or why not.
     Login(Result<(), LoginError>),
+    /// What lets an administrator in at the other's account: for [`Ask::Enter`].
+    Pass(Pass),
     /// The list.
     Mailboxes(Result<Mailboxes, Refusal>),
     /// The mailbox.
@@ -411,6 +467,10 @@ pub enum Answer {
     Data(Result<Vec<u8>, Refusal>),
     /// For each message the bits of the texts that hold.
     Matched(Result<Vec<u64>, Refusal>),
+    /// The quota.
+    Quota(Result<Quota, Refusal>),
+    /// Bytes.
+    DeletedBytes(Result<u64, Refusal>),
     /// Milliseconds since 1970.
     Time(u64),
     /// Done and durable.

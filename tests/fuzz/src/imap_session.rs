@@ -12,6 +12,8 @@ pub const WORDS: &[&[u8]] = &[
     b"a LOGIN u secret\r\nb SELECT INBOX\r\n",
     b"a AUTHENTICATE PLAIN\r\n",
     b"AHUAc2VjcmV0\r\n",
+    b"a LOGIN root secret\r\nb PROXYAUTH u\r\n",
+    b"a AUTHENTICATE PLAIN dQByb290AHNlY3JldA==\r\n",
     b"a ENABLE QRESYNC UTF8=ACCEPT\r\n",
     b"a ENABLE IMAP4rev2\r\n",
     b"a SELECT INBOX (QRESYNC (101 3 1:4))\r\n",
@@ -42,6 +44,9 @@ pub const WORDS: &[&[u8]] = &[
     b"DONE\r\n",
     b"a CLOSE\r\n",
     b"a UNAUTHENTICATE\r\n",
+    b"a GETQUOTAROOT INBOX\r\nb GETQUOTA u@example.org\r\n",
+    b"a SETQUOTA root@example.org (STORAGE 1)\r\nb SETQUOTA \"\" ()\r\n",
+    b"a STATUS INBOX (DELETED-STORAGE)\r\nb LIST \"\" * RETURN (STATUS (DELETED-STORAGE))\r\n",
     b"a NOOP\r\n",
     b"a LOGOUT\r\n",
     b"{5}\r\n",
@@ -71,6 +76,7 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
         let refusal = || Refusal::Unavailable("disk\r\n".to_owned());
         match ask {
             Ask::Login(_) if fails => Answer::Login(Err(LoginError::Temporary("busy".to_owned()))),
+            Ask::Enter(_) if fails => Answer::Login(Err(LoginError::Authorization)),
             Ask::Read { .. } if fails => Answer::Data(Err(refusal())),
             Ask::Rows { .. } if fails => Answer::Rows(Err(refusal())),
             Ask::Look { .. } if fails => Answer::News(Err(refusal())),

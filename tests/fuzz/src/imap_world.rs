@@ -7,14 +7,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringpost::mail::Address;
 use ringpost::mail::mime::{Structure, Summary};
 use ringpost::proto::imap::{
     Answer, Ask, Copied, Flags, Incoming, LoginError, Mailbox, Mailboxes, Manage, News, Opened,
-    Refusal, Row, Session, Settings, StoreFlags, StoreHow, Stored, TextKey, View, compare,
+    Pass, Quota, QuotaOf, Refusal, Row, Session, Settings, StoreFlags, StoreHow, Stored, TextKey,
+    View, compare,
 };
 
 /// The password of everybody.
 pub const PASSWORD: &[u8] = b"secret";
+/// Who may act for others.
+pub const ADMINISTRATOR: &str = "root@example.org";
 /// The time of day.
 pub const NOW_MS: u64 = 1_000_000_000_000;
 const DAY_MS: u64 = 86_400_000;
@@ -45,6 +49,8 @@ pub struct Folder {
 pub struct World {
     folders: BTreeMap<String, Folder>,
     subscribed: Vec<String>,
+    /// By account; 0: none.
+    limits: BTreeMap<String, u64>,
     modseq: u64,
     ids: u64,
 }
@@ -52,8 +58,29 @@ pub struct World {
 /// What one connection has at the shard.
 #[derive(Debug, Default)]
 pub struct Desk {
+    /// Who is logged in, canonical.
+    user: String,
     open: Option<u64>,
     chunks: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Desk {
+    fn as_administrator(&self, account: &str) -> Result<(), Refusal> {
+        match (self.user.as_str(), account) {
+            (ADMINISTRATOR, "nobody@example.org") => Err(Refusal::Missing),
+            (ADMINISTRATOR, _) => Ok(()),
+            _ => Err(Refusal::Denied("only for administrators".to_owned())),
+        }
+    }
+
+    /// Everybody's mailboxes are the same here. The administrator may act for all but one.
+    fn act_as(&self, user: &str) -> Answer {
+        if self.user != ADMINISTRATOR || user == "nobody@example.org" {
+            return Answer::Login(Err(LoginError::Authorization));
+        }
+        let address = |name| Address::parse(name).expect("canonical by the contract");
+        Answer::Pass(Pass::new(address(ADMINISTRATOR), address(user)))
+    }
 }
 
 /// Settings of the sessions here.
@@ -177,9 +204,19 @@ impl World {
                 .iter()
                 .map(|message| message.row.bytes)
                 .sum(),
+            deleted_bytes: 0,
             modseq: folder.modseq,
             object_id: format!("F{}", folder.id),
         })
+    }
+
+    fn quota(&self, account: &str) -> Quota {
+        let messages = self.folders.values().flat_map(|folder| &folder.messages);
+        Quota {
+            account: account.to_owned(),
+            used_bytes: messages.map(|message| message.row.bytes).sum(),
+            limit_bytes: self.limits.get(account).copied().unwrap_or(0),
+        }
     }
 
     /// Answers an ask of a connection.
@@ -188,14 +225,30 @@ impl World {
     /// When the ask breaks the contract.
     pub fn answer(&mut self, ask: Ask, desk: &mut Desk) -> Answer {
         match ask {
-            Ask::Login(credentials) => Answer::Login(if credentials.password[..] != *PASSWORD {
-                Err(LoginError::Credentials)
-            } else if credentials.act_as.is_some() {
-                Err(LoginError::Authorization)
-            } else {
-                assert!(credentials.user.contains('@'));
-                Ok(())
-            }),
+            Ask::Login(credentials) => {
+                *desk = Desk::default();
+                if credentials.password[..] != *PASSWORD {
+                    return Answer::Login(Err(LoginError::Credentials));
+                }
+                desk.user = credentials.user;
+                match credentials.act_as {
+                    Some(user) => desk.act_as(&user),
+                    None => {
+                        assert!(desk.user.contains('@'));
+                        Answer::Login(Ok(()))
+                    }
+                }
+            }
+            Ask::ActAs { user, .. } => desk.act_as(&user),
+            Ask::Enter(pass) => {
+                assert_eq!(pass.administrator().as_str(), ADMINISTRATOR);
+                *desk = Desk::default();
+                if pass.user().as_str() == "going@example.org" {
+                    return Answer::Login(Err(LoginError::Authorization));
+                }
+                desk.user = pass.user().to_string();
+                Answer::Login(Ok(()))
+            }
             Ask::Mailboxes => {
                 let names: Vec<String> = self.folders.keys().cloned().collect();
                 Answer::Mailboxes(Ok(Mailboxes {
@@ -282,6 +335,33 @@ impl World {
                 let found = |(uid, _): &(u32, u64)| folder.matches(*uid, &texts, wanted);
                 messages.iter().map(found).collect()
             })),
+            Ask::Quota(of) => Answer::Quota(match of {
+                QuotaOf::Mailbox(name) => self.info(&name).map(|_| self.quota(&desk.user)),
+                QuotaOf::Account(name) if name != desk.user => {
+                    desk.as_administrator(&name).map(|()| self.quota(&name))
+                }
+                QuotaOf::Own | QuotaOf::Account(_) => Ok(self.quota(&desk.user)),
+            }),
+            Ask::SetQuota { of, limit_bytes } => {
+                let account = match of {
+                    QuotaOf::Account(name) => name,
+                    QuotaOf::Own => desk.user.clone(),
+                    QuotaOf::Mailbox(_) => panic!("a quota is an account's"),
+                };
+                Answer::Quota(desk.as_administrator(&account).map(|()| {
+                    self.limits.insert(account.clone(), limit_bytes);
+                    self.quota(&account)
+                }))
+            }
+            Ask::DeletedBytes { name } => {
+                Answer::DeletedBytes(self.folders.get(&name).ok_or(Refusal::Missing).map(
+                    |folder| {
+                        let rows = folder.messages.iter().map(|message| message.row);
+                        let deleted = rows.filter(|row| row.flags.has(Flags::DELETED));
+                        deleted.map(|row| row.bytes).sum()
+                    },
+                ))
+            }
             Ask::Time => Answer::Time(NOW_MS),
             Ask::Store(change) => {
                 self.modseq += 1;

@@ -8,6 +8,7 @@
 mod append;
 mod fetch;
 mod mailbox;
+mod rights;
 mod search;
 mod token;
 
@@ -139,11 +140,15 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 16] = [
+const NAMED: [&str; 20] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
     "ENABLE",
+    "PROXYAUTH",
+    "GETQUOTA",
+    "GETQUOTAROOT",
+    "SETQUOTA",
     "SELECT",
     "EXAMINE",
     "CREATE",
@@ -195,6 +200,7 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             }
             Command::Enable(names)
         }
+        "PROXYAUTH" => Command::ProxyAuth(tokens.astring()?.into_owned()),
         // Its message is a literal, see `append`: without one it is incomplete.
         "REPLACE" => {
             return Err(
@@ -202,7 +208,10 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             );
         }
         "APPEND" => return Err("APPEND needs a mailbox, and a literal with the message".into()),
-        _ => return mailbox::parse(name, tokens),
+        _ => match rights::parse(name, tokens)? {
+            Some(command) => command,
+            None => return mailbox::parse(name, tokens),
+        },
     }))
 }
 

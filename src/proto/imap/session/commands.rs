@@ -10,7 +10,7 @@ use super::super::parse::{
 use super::super::{Ask, names, write};
 use super::finish::{Finish, SyncMode};
 use super::{
-    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, search,
+    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, quota, search,
     select, store, sync,
 };
 use crate::proto::Step;
@@ -285,6 +285,9 @@ impl Session {
                     Err(Finish::ok())
                 }
             }
+            Command::ProxyAuth(user) => {
+                login::Login::act_as(&user, self.peer, &context).map(Job::Login)
+            }
             Command::Enable(names) => {
                 login::enable(&names, &mut context, out);
                 Err(Finish::ok())
@@ -293,6 +296,11 @@ impl Session {
                 // RFC 2342: one's own mailboxes; no others' and no shared ones yet.
                 out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
                 Err(Finish::ok().with_sync(SyncMode::Whole))
+            }
+            Command::GetQuota(root) => quota::Quota::get(&root, &context).map(Job::Quota),
+            Command::GetQuotaRoot(name) => quota::Quota::get_root(&name, &context).map(Job::Quota),
+            Command::SetQuota { root, limits } => {
+                quota::Quota::set(&root, &limits, &context).map(Job::Quota)
             }
             Command::Idle => Ok(Job::Idle(sync::Idle::new(out))),
             Command::Select(select) => select::Select::new(select, &mut context).map(Job::Select),

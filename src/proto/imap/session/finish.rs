@@ -77,6 +77,7 @@ impl Finish {
             Refusal::Exists => ("ALREADYEXISTS", "there is a mailbox of this name".into()),
             Refusal::Gone => ("EXPUNGEISSUED", "the message is gone".into()),
             Refusal::OverQuota => ("OVERQUOTA", "over quota".into()),
+            Refusal::Denied(text) => ("NOPERM", text.into()),
             Refusal::Cannot(text) => ("CANNOT", text.into()),
             Refusal::Limit(text) => ("LIMIT", text.into()),
             Refusal::Unavailable(text) => ("UNAVAILABLE", text.into()),

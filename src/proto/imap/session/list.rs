@@ -25,6 +25,8 @@ enum Stage {
     Asking,
     /// Lines from this one on, and the mailboxes for STATUS.
     Lines(std::vec::IntoIter<Line>),
+    /// DELETED-STORAGE of the mailbox in this line, which is the next, is asked for.
+    Measuring(Box<Line>, std::vec::IntoIter<Line>),
     Done(Finish),
 }
 
@@ -88,17 +90,46 @@ impl List {
                     let Some(line) = lines.next() else {
                         return Turn::Finish(Finish::ok().with_sync(SyncMode::Whole));
                     };
+                    if self.needs_measure(&line) {
+                        let name = line.name.clone();
+                        self.stage = Stage::Measuring(Box::new(line), lines);
+                        return Turn::Ask(Ask::DeletedBytes { name });
+                    }
                     self.write(&line, context, out);
                 }
                 self.stage = Stage::Lines(lines);
                 Turn::Drain
             }
             Stage::Done(finish) => Turn::Finish(finish),
-            Stage::Asking => Turn::Finish(Finish::confused()),
+            Stage::Asking | Stage::Measuring(..) => Turn::Finish(Finish::confused()),
         }
     }
 
-    pub(super) fn answer(&mut self, answer: Answer) {
+    /// Its STATUS says DELETED-STORAGE, which takes a look of its own.
+    fn needs_measure(&self, line: &Line) -> bool {
+        let wanted = self
+            .command
+            .status
+            .is_some_and(|items| items.has(StatusItem::DeletedStorage));
+        wanted
+            && line
+                .status
+                .as_ref()
+                .is_some_and(|mailbox| mailbox.deleted > 0)
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, context: &Context<'_>, out: &mut Vec<u8>) {
+        if let Stage::Measuring(mut line, lines) = std::mem::replace(&mut self.stage, Stage::Asking)
+        {
+            match (answer, &mut line.status) {
+                (Answer::DeletedBytes(Ok(bytes)), Some(mailbox)) => mailbox.deleted_bytes = bytes,
+                // It is gone since: its line stays, and says nothing of what is in it.
+                _ => line.status = None,
+            }
+            self.write(&line, context, out);
+            self.stage = Stage::Lines(lines);
+            return;
+        }
         self.stage = match answer {
             Answer::Mailboxes(Ok(mailboxes)) => Stage::Lines(self.choose(mailboxes).into_iter()),
             Answer::Mailboxes(Err(refusal)) => Stage::Done(Finish::refused(refusal, false)),
@@ -277,6 +308,7 @@ pub(super) fn write_status(
             StatusItem::Size => mailbox.bytes,
             StatusItem::HighestModSeq => mailbox.modseq,
             StatusItem::AppendLimit => settings.message_bytes_max,
+            StatusItem::DeletedStorage => mailbox.deleted_bytes,
             StatusItem::MailboxId => {
                 out.push(b'(');
                 out.extend_from_slice(mailbox.object_id.as_bytes());

@@ -1,9 +1,9 @@
 //! Commands that one ask or a few carry out: CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, CLOSE,
 //! EXPUNGE, COPY, MOVE.
 
-use super::super::command::{Command, Flags, StatusItems};
+use super::super::command::{Command, Flags, StatusItem, StatusItems};
 use super::super::names::{self, SEPARATOR};
-use super::super::{Answer, Ask, Copied, Manage as Change, Refusal, sets};
+use super::super::{Answer, Ask, Copied, Mailbox, Manage as Change, Refusal, sets};
 use super::finish::{Finish, SyncMode};
 use super::list::write_status;
 use super::{Context, Phase, Selected, Turn};
@@ -26,6 +26,8 @@ enum What {
     Change,
     /// STATUS
     Status(StatusItems),
+    /// STATUS with DELETED-STORAGE, which takes a look of its own.
+    Measure(StatusItems, Box<Mailbox>),
     /// UNSELECT, or CLOSE when its messages are gone
     Close,
     /// EXPUNGE, and CLOSE before: `\Deleted` messages are looked for, slice by slice.
@@ -88,8 +90,7 @@ pub(super) fn begin(command: Command, context: &mut Context<'_>) -> Result<Manag
         }),
         Command::Status(name, items) => {
             // RFC 7162 §3.1: a client that asks for it knows of it.
-            context.enabled.condstore |=
-                items.has(super::super::command::StatusItem::HighestModSeq);
+            context.enabled.condstore |= items.has(StatusItem::HighestModSeq);
             let name = decode(&name)?;
             Ok(Manage::new(What::Status(items), Ask::Mailbox { name }))
         }
@@ -237,6 +238,19 @@ impl Manage {
                 Next::Done(Finish::ok_with(code).with_sync(SyncMode::Whole))
             }
             (What::Change, Answer::Done(Ok(()))) => done(),
+            (What::Status(items), Answer::Mailbox(Ok(mailbox)))
+                if items.has(StatusItem::DeletedStorage) && mailbox.deleted > 0 =>
+            {
+                let name = mailbox.name.clone();
+                self.what = What::Measure(*items, mailbox);
+                Next::Ask(Ask::DeletedBytes { name })
+            }
+            (What::Measure(items, mailbox), Answer::DeletedBytes(Ok(bytes))) => {
+                mailbox.deleted_bytes = bytes;
+                let utf8 = context.enabled.utf8;
+                write_status(mailbox, *items, utf8, context.settings, out);
+                done()
+            }
             (What::Status(items), Answer::Mailbox(Ok(mailbox))) => {
                 write_status(
                     &mailbox,
@@ -309,6 +323,7 @@ fn refusal_of(answer: &Answer) -> Option<Refusal> {
         Answer::Mailbox(Err(refusal))
         | Answer::Rows(Err(refusal))
         | Answer::Copied(Err(refusal))
+        | Answer::DeletedBytes(Err(refusal))
         | Answer::Done(Err(refusal)) => Some(refusal.clone()),
         _ => None,
     }

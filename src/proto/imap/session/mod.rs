@@ -17,6 +17,7 @@ mod list;
 mod login;
 mod manage;
 mod order;
+mod quota;
 mod search;
 mod select;
 mod store;
@@ -115,6 +116,7 @@ enum Job {
     Store(store::Store),
     Search(search::Search),
     Append(append::Append),
+    Quota(quota::Quota),
     Idle(sync::Idle),
     /// The command is carried out; before it is answered the client learns what is new.
     Sync(sync::Sync, Finish),
@@ -297,6 +299,7 @@ impl Session {
             Job::Store(job) => job.go(&mut context, out),
             Job::Search(job) => job.go(&mut context, out),
             Job::Append(job) => job.go(out),
+            Job::Quota(job) => job.go(),
             Job::Idle(job) => job.go(&mut context, out),
             Job::Sync(job, finish) => match job.go(&mut context, out) {
                 Turn::Finish(_) => Turn::Finish(std::mem::take(finish).without_sync()),
@@ -352,7 +355,7 @@ impl Session {
         if let Some(failed) = finish.login {
             self.login_failures = if failed { self.login_failures + 1 } else { 0 };
             if self.login_failures >= crate::limits::IMAP_LOGIN_FAILURES_MAX {
-                return Some(self.bye("Too many wrong passwords", out));
+                return Some(self.bye("Too many failed logins", out));
             }
         }
         None
@@ -404,12 +407,13 @@ impl crate::proto::Session for Session {
         match &mut task.job {
             Job::Login(job) => job.answer(answer, &mut context),
             Job::Manage(job) => job.answer(answer, &mut context, out),
-            Job::List(job) => job.answer(answer),
+            Job::List(job) => job.answer(answer, &context, out),
             Job::Select(job) => job.answer(answer, &mut context, out),
             Job::Fetch(job) => job.answer(answer, &mut context, out),
             Job::Store(job) => job.answer(answer, &mut context, out),
             Job::Search(job) => job.answer(answer),
             Job::Append(job) => job.answer(answer),
+            Job::Quota(job) => job.answer(answer, &context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),
         }

@@ -36,6 +36,7 @@ fn mailbox(info: MailboxInfo) -> Mailbox {
         unseen: info.unseen,
         deleted: info.deleted,
         bytes: info.bytes,
+        deleted_bytes: 0,
         modseq: info.highest_modseq,
         object_id: format!("F{}", info.object_id),
         name: info.name,

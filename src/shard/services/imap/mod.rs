@@ -5,10 +5,11 @@
 //! messages   rows, flags, copies, bytes
 //! inside     summaries, searches in messages
 //! append     messages that come in
+//! quota      what an account may hold
 //! ```
 //!
 //! The connection moves to the shard that owns the account before the password is looked at, as with
-//! POP3. What the index tells is answered at once; what needs the disk, or goes on for long, runs as
+//! POP3; and once more, with a pass, when an administrator acts for somebody else [N34]. What the index tells is answered at once; what needs the disk, or goes on for long, runs as
 //! a task. A session that has a mailbox open has a watch in its partition: one task a partition
 //! fetches the notices and wakes the sessions concerned, nobody polls.
 
@@ -16,8 +17,10 @@ mod append;
 mod inside;
 mod mailboxes;
 mod messages;
+mod quota;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -29,7 +32,7 @@ use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
 use crate::mail::Address;
-use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Refusal, View};
+use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Pass, Refusal, View};
 use crate::ring::Token;
 use crate::store::{MailboxId, Sequence, StoreError, StreamId, Watch};
 
@@ -148,9 +151,11 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
 
 /// Answers an ask.
 pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
-    if let Ask::Login(credentials) = ask {
-        return log_in(shard, key, credentials);
-    }
+    let ask = match ask {
+        Ask::Login(credentials) => return log_in(shard, key, credentials),
+        Ask::Enter(pass) => return come_in(shard, key, pass),
+        ask => ask,
+    };
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
         return at_once(Answer::Done(Err(Refusal::Unavailable(
@@ -159,6 +164,8 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     };
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
+        Ask::Enter(pass) => come_in(shard, key, pass),
+        Ask::ActAs { user, peer } => vouch(shard, key, desk.address.clone(), user, peer),
         Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);
@@ -193,6 +200,9 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             texts,
             wanted,
         } => inside::search(shard, key, desk, messages, texts, wanted),
+        Ask::Quota(of) => quota::get(shard, key, desk, of),
+        Ask::SetQuota { of, limit_bytes } => quota::set(shard, key, desk, of, limit_bytes),
+        Ask::DeletedBytes { name } => quota::deleted_bytes(shard, key, desk, &name),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
@@ -228,18 +238,22 @@ fn log_in(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -> Asked {
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Imap(Ask::Login(credentials)));
     }
-    let acts = credentials.act_as.is_some();
+    let (act_as, peer) = (credentials.act_as, credentials.peer);
     let claim = Claim {
         address,
         password: credentials.password,
-        peer: credentials.peer,
+        peer,
     };
     let address = claim.address.clone();
+    let for_later = act_as.clone();
     let result = login::check(shard, claim, move |shard, address, result| {
-        shard.answer(key, wrap(enter(shard, key, address, acts, result)));
+        let entered = enter(shard, key, address, (for_later, peer), result);
+        if let Asked::Answer(answer) = entered {
+            shard.answer(key, answer);
+        }
     });
     match result {
-        Some(result) => at_once(enter(shard, key, &address, acts, result)),
+        Some(result) => enter(shard, key, &address, (act_as, peer), result),
         None => Asked::Later,
     }
 }
@@ -249,28 +263,70 @@ fn enter(
     shard: &Rc<Shard>,
     key: ConnKey,
     address: &Address,
-    acts: bool,
+    (act_as, peer): (Option<String>, SocketAddr),
     result: Result<(), Denial>,
-) -> Answer {
-    let error = match result {
-        // There are no administrators yet who may act for others [N34].
-        Ok(()) if acts => LoginError::Authorization,
-        Ok(()) => {
-            shard.probe.logins.add(1);
-            let desk = Desk {
-                address: address.clone(),
-                partition: shard.partition_of(address),
-                open: RefCell::new(None),
-                streams: RefCell::default(),
-            };
-            shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));
-            return Answer::Login(Ok(()));
-        }
-        Err(Denial::Credentials) => LoginError::Credentials,
-        Err(Denial::Temporary(text)) => LoginError::Temporary(text),
-        Err(Denial::Permanent(text)) => LoginError::Permanent(text),
+) -> Asked {
+    match (result, act_as) {
+        (Ok(()), None) => at_once(sit_down(shard, key, address)),
+        (Ok(()), Some(user)) => vouch(shard, key, address.clone(), user, peer),
+        (Err(denial), _) => at_once(denied(denial)),
+    }
+}
+
+fn denied(denial: Denial) -> Answer {
+    Answer::Login(Err(match denial {
+        Denial::Credentials => LoginError::Credentials,
+        Denial::Authorization => LoginError::Authorization,
+        Denial::Temporary(text) => LoginError::Temporary(text),
+        Denial::Permanent(text) => LoginError::Permanent(text),
+    }))
+}
+
+/// The connection has the mailboxes of this account from now on.
+fn sit_down(shard: &Rc<Shard>, key: ConnKey, address: &Address) -> Answer {
+    shard.probe.logins.add(1);
+    let desk = Desk {
+        address: address.clone(),
+        partition: shard.partition_of(address),
+        open: RefCell::new(None),
+        streams: RefCell::default(),
     };
-    Answer::Login(Err(error))
+    shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));
+    Answer::Login(Ok(()))
+}
+
+/// A pass for who has given the password of `administrator`, if it may act for the other.
+fn vouch(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    administrator: Address,
+    user: String,
+    peer: SocketAddr,
+) -> Asked {
+    let home = Rc::clone(shard);
+    later(shard, key, async move {
+        match login::vouch(&home, &administrator, &user, peer).await {
+            Ok(pass) => Answer::Pass(pass),
+            Err(denial) => denied(denial),
+        }
+    })
+}
+
+/// Lets an administrator in with a pass, at the owner of the mailboxes.
+fn come_in(shard: &Rc<Shard>, key: ConnKey, pass: Pass) -> Asked {
+    shard.desks.release(shard, key);
+    let number = shard.partition_of(pass.user());
+    let owner = shard.owner_of(number);
+    if owner != shard.id {
+        return Asked::Elsewhere(owner, AnyAsk::Imap(Ask::Enter(pass)));
+    }
+    let account = shard.partition(number);
+    let account = account.and_then(|partition| partition.account(pass.user()));
+    at_once(match account {
+        Some(_) => sit_down(shard, key, pass.user()),
+        // Removed since the pass was given.
+        None => denied(Denial::Authorization),
+    })
 }
 
 /// Wakes the sessions for which a partition has notices, until it closes.

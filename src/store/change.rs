@@ -100,6 +100,19 @@ impl Pended {
         }
     }
 
+    /// The mailbox that it concerns, of that account.
+    pub fn mailbox(&self) -> Option<MailboxId> {
+        match self {
+            Pended::PutMailbox { mailbox, .. }
+            | Pended::RemoveMailbox { mailbox, .. }
+            | Pended::Append { mailbox, .. }
+            | Pended::Flags { mailbox, .. }
+            | Pended::Expunge { mailbox, .. }
+            | Pended::Reserve { mailbox, .. } => Some(*mailbox),
+            _ => None,
+        }
+    }
+
     /// Applies it; moved records are the caller's.
     pub fn apply(&self, index: &mut Index, seq: Sequence, at: Location) {
         let change = match self {

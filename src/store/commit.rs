@@ -1,8 +1,8 @@
 //! Group commit: one batch in flight, what arrives meanwhile forms the next. No timers.
 //!
 //! Guarantees: batches are written one after the other; changes become visible, and their callers
-//! hear of them, only when the batch is at its level. A batch that fails makes the partition
-//! read-only, except for lack of space, which it survives.
+//! hear of them, only when the batch is at its level. A batch that fails, or is larger than any
+//! start would believe, makes the partition read-only, except for lack of space, which it survives.
 //! Does not know: what the changes mean, besides applying them.
 
 use std::io;
@@ -46,7 +46,7 @@ pub(super) struct Pending {
     pub changes: Vec<Entry>,
     /// Mutations that wait for it.
     pub waiting: i64,
-    /// Something in it was made from what the batch in flight says: it goes where that one goes.
+    /// Something in it was decided by what the batch in flight says: it goes where that one goes.
     pub builds_on_flight: bool,
     /// When the first record came; `None`: it is empty.
     pub since: Option<Instant>,
@@ -81,13 +81,10 @@ impl Pending {
         (self.bytes.len() + bytes) as u64 <= most || self.records == 0
     }
 
-    /// Records below this number are in flight, or were.
-    pub fn first_waiting(&self) -> Sequence {
-        if self.records > 0 {
-            self.first_seq
-        } else {
-            Sequence::MAX
-        }
+    /// What comes next was decided on the word of this record, which is in this batch or the one in
+    /// flight.
+    pub fn rests_on(&mut self, seq: Sequence) {
+        self.builds_on_flight |= self.records == 0 || seq < self.first_seq;
     }
 
     /// Takes in the record that was encoded from `offset` on.
@@ -190,6 +187,13 @@ impl<D: Disk> Partition<D> {
 
     async fn write(&self, taken: &mut Pending) -> Result<Position, StoreError> {
         self.check_writable()?;
+        if taken.bytes.len() > BATCH_BYTES_MAX {
+            // No start would recognise it, nor what comes behind it: better that nobody was told
+            // that it is there.
+            let bytes = taken.bytes.len();
+            let reason = format!("a batch of {bytes} bytes: at most {BATCH_BYTES_MAX} are read");
+            return Err(self.turn_read_only(&reason));
+        }
         let started = Instant::now();
         let mut must_switch = false;
         loop {

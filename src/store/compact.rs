@@ -266,8 +266,10 @@ impl<D: Disk> Partition<D> {
         let mut moved_bytes = 0;
         let mut rest = &offsets[..];
         while let Some(first) = rest.first() {
-            let count = rest.partition_point(|at| ((at - first) as usize) < PIECE_BYTES);
-            let (piece, later) = rest.split_at(count.max(1));
+            // One that does not end within a piece is one by itself: it was in a batch before.
+            let ends = rest[1..].iter().copied().chain([bytes.len() as u32]);
+            let ends = ends.take_while(|end| ((end - first) as usize) <= PIECE_BYTES);
+            let (piece, later) = rest.split_at(ends.count().max(1));
             rest = later;
             let (done, result) = (Done::new(), Rc::default());
             *self.moves.borrow_mut() = Some(Moves {

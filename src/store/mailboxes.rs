@@ -318,12 +318,12 @@ impl<D: Disk> Partition<D> {
                 address: address.clone(),
                 mailbox,
             };
-            this.add(pending, change, |out, seq| {
+            let seq = this.add(pending, change, |out, seq| {
                 encode::remove_mailbox(out, seq, address.as_str(), mailbox);
             });
             let mut accounts = this.accounts.borrow_mut();
             let account = accounts.entry(address.clone()).or_default();
-            account.mailbox_mut(mailbox).is_removed = true;
+            account.mailbox_mut(mailbox).remove(seq);
             Ok(())
         })
         .await?;
@@ -393,6 +393,9 @@ impl<D: Disk> Partition<D> {
         subscribed: bool,
     ) -> Result<(), StoreError> {
         let name = canonical_name(name)?;
+        let _turn = self.account_changes.hold().await;
+        // What it is said to be already must be so: another's change may be on its way.
+        let _ = self.settle().await;
         let prefix = self.key_prefix(address, Some(NO_MAILBOX));
         let mut key = prefix.ok_or(StoreError::Missing)?;
         key.extend_from_slice(SUBSCRIBED);
@@ -433,7 +436,7 @@ impl<D: Disk> Partition<D> {
             return Err(StoreError::TooLarge);
         }
         if !self.keeps(address, mailbox.unwrap_or(MailboxId::INBOX)) {
-            return Err(StoreError::Missing);
+            return self.settled(Err(StoreError::Missing)).await;
         }
         let prefix = self.value_prefix(address, mailbox);
         let mut whole = prefix.ok_or(StoreError::Missing)?;

@@ -58,8 +58,9 @@ impl<D: Disk> Partition<D> {
         Ok(())
     }
 
-    /// Waits for room, then encodes. Returns what `encode` does, and the end of the batch if it
-    /// added anything to it.
+    /// Waits for room, then encodes at most so many `bytes`: what is more could make a batch that
+    /// cannot be written. Returns what `encode` does, and the end of the batch if it added anything
+    /// to it; with an error it must not have.
     pub(super) async fn queue<T>(
         &self,
         bytes: usize,
@@ -80,21 +81,30 @@ impl<D: Disk> Partition<D> {
                 return None;
             }
             let encode = encode.take()?;
-            let before = pending.records;
+            let (before, bytes_before) = (pending.records, pending.bytes.len());
+            let builds_on_flight = pending.builds_on_flight;
             let result = encode(self, &mut pending);
             let added = pending.records > before;
+            let encoded = pending.bytes.len() - bytes_before;
+            debug_assert!(encoded <= bytes, "{encoded} bytes for {bytes}");
+            debug_assert!(!added || result.is_ok(), "refused, and in the batch");
             if added {
                 pending.level = pending.level.max(level);
                 self.probe.queued.add(1);
                 pending.waiting += 1;
                 self.probe.queued_bytes.set(pending.bytes.len() as i64);
                 self.work.notify();
+            } else {
+                pending.builds_on_flight = builds_on_flight;
             }
             Some(result.map(|value| (value, added.then(|| pending.done.clone()))))
         };
         self.line.pass(attempt).await
     }
 
+    /// As [`Partition::queue`], and resolves when that is durable. So it is when nothing was added:
+    /// that something is there already, gone, or as wanted may be the word of a batch that waits, and
+    /// is not said before that is durable.
     pub(super) async fn mutate<T>(
         &self,
         bytes: usize,
@@ -102,11 +112,17 @@ impl<D: Disk> Partition<D> {
         space: Space,
         encode: impl FnOnce(&Self, &mut Pending) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let (value, done) = self.queue(bytes, level, space, encode).await?;
-        if let Some(done) = done {
-            done.wait().await?;
+        match self.queue(bytes, level, space, encode).await {
+            Ok((value, Some(done))) => done.wait().await.map(|()| value),
+            Ok((value, None)) => self.settled(Ok(value)).await,
+            Err(error) => self.settled(Err(error)).await,
         }
-        Ok(value)
+    }
+
+    /// An answer that changes nothing, once everything that it may rest on is durable.
+    pub(super) async fn settled<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.settle().await?;
+        answer
     }
 
     /// Adds a record that `write` encodes, with its change.
@@ -134,16 +150,22 @@ impl<D: Disk> Partition<D> {
         seq
     }
 
-    /// The account will be there once everything that waits is durable.
-    fn will_exist(&self, address: &Address) -> bool {
-        let pending = self.accounts.borrow().get(address).and_then(|a| a.exists);
-        pending.unwrap_or_else(|| self.index.borrow().has_account(address))
+    /// The account will be there once everything that waits is durable. What is done in `pending`
+    /// with the answer rests on that.
+    fn will_exist(&self, pending: &mut Pending, address: &Address) -> bool {
+        let waiting = self.accounts.borrow().get(address).and_then(|a| a.exists());
+        match waiting {
+            Some(waiting) => {
+                pending.rests_on(waiting.seq);
+                waiting.exists
+            }
+            None => self.index.borrow().has_account(address),
+        }
     }
 
-    fn set_exists(&self, address: &Address, exists: bool) {
+    fn set_exists(&self, address: &Address, seq: Sequence, exists: bool) {
         if let Some(entry) = self.accounts.borrow_mut().get_mut(address) {
-            entry.exists = Some(exists);
-            entry.uid_next = u32::from(exists);
+            entry.set_exists(seq, exists);
         }
     }
 
@@ -160,7 +182,7 @@ impl<D: Disk> Partition<D> {
             + account.password_hash.len();
         let level = self.settings.sync.database;
         self.mutate(bytes, level, Space::Takes, |this, pending| {
-            if this.will_exist(&account.address) {
+            if this.will_exist(pending, &account.address) {
                 return Err(StoreError::Exists);
             }
             // Numbers of records never repeat, so an account that was removed and made again
@@ -171,10 +193,10 @@ impl<D: Disk> Partition<D> {
                 account: account.clone(),
                 validity,
             };
-            this.add(pending, change, |out, seq| {
+            let seq = this.add(pending, change, |out, seq| {
                 encode::put_account(out, seq, validity, &account);
             });
-            this.set_exists(&address, true);
+            this.set_exists(&address, seq, true);
             for special_use in special_uses {
                 let name = special_use.name();
                 // Damage may have taken an account away, and left its mailboxes.
@@ -205,6 +227,7 @@ impl<D: Disk> Partition<D> {
         let _ = self.settle().await;
         let hash_bytes = wanted.password_hash.as_ref().map_or(0, String::len);
         let stored_bytes = self.account(address).map_or(0, |a| a.password_hash.len());
+        let asked_of = self.index.borrow().account_validity(address);
         let bytes = SMALL_BYTES + address.as_str().len() + hash_bytes.max(stored_bytes);
         let level = self.settings.sync.database;
         self.mutate(bytes, level, Space::Gives, |this, pending| {
@@ -214,10 +237,14 @@ impl<D: Disk> Partition<D> {
             };
             // An account that is not durable yet is not visible yet; and what is visible is not the
             // one that will be there while its end, and perhaps another one, are on their way.
-            let is_changing = this.accounts.borrow().get(address).and_then(|a| a.exists);
+            let is_changing = this.accounts.borrow().get(address).and_then(|a| a.exists());
             let (None, Some(validity), Some(mut account)) = (is_changing, state, account) else {
                 return Err(StoreError::Missing);
             };
+            // While room was waited for, another account may have come in place of this one.
+            if asked_of != Some(validity) {
+                return Err(StoreError::Missing);
+            }
             wanted.apply_to(&mut account);
             let change = Pended::PutAccount {
                 account: account.clone(),
@@ -240,16 +267,16 @@ impl<D: Disk> Partition<D> {
         let level = self.settings.sync.database;
         let keys = self.account_keys(address);
         self.mutate(bytes, level, Space::Gives, |this, pending| {
-            if !this.will_exist(address) || !this.has_account(address) {
+            if !this.will_exist(pending, address) || !this.has_account(address) {
                 return Err(StoreError::Missing);
             }
             let change = Pended::RemoveAccount {
                 address: address.clone(),
             };
-            this.add(pending, change, |out, seq| {
+            let seq = this.add(pending, change, |out, seq| {
                 encode::remove_account(out, seq, address.as_str());
             });
-            this.set_exists(address, false);
+            this.set_exists(address, seq, false);
             Ok(())
         })
         .await?;
@@ -410,14 +437,8 @@ impl<D: Disk> Partition<D> {
         let added = self.mutate(bytes, level, Space::Takes, |this, pending| {
             Ok(this.add_delivery(pending, delivery, chunks))
         });
-        match added.await? {
-            Some(results) => Ok(results),
-            None => {
-                // The first attempt may be in flight still; only what is durable is repeated.
-                self.settle().await?;
-                Ok((0..recipients).map(|_| Ok(0)).collect())
-            }
-        }
+        let results = added.await?;
+        Ok(results.unwrap_or_else(|| (0..recipients).map(|_| Ok(0)).collect()))
     }
 
     /// The chunks of a stream, all written.
@@ -461,7 +482,7 @@ impl<D: Disk> Partition<D> {
         let results: Vec<RecipientResult> = delivery
             .recipients
             .iter()
-            .map(|address| self.assign_uid(address, bytes))
+            .map(|address| self.assign_uid(pending, address, bytes))
             .collect();
         if results.iter().any(Result::is_ok) {
             let change = Pended::Body {
@@ -509,16 +530,18 @@ impl<D: Disk> Partition<D> {
     }
 
     /// Gives the next UID of an INBOX to a message of so many bytes; counts as a waiting change.
-    fn assign_uid(&self, address: &Address, bytes: u64) -> RecipientResult {
+    fn assign_uid(&self, pending: &mut Pending, address: &Address, bytes: u64) -> RecipientResult {
         let index = self.index.borrow();
         let mut accounts = self.accounts.borrow_mut();
         let waiting = accounts.get(address);
+        if let Some(waiting) = waiting.and_then(|entry| entry.exists()) {
+            pending.rests_on(waiting.seq);
+            if !waiting.exists {
+                return Err(StoreError::Missing);
+            }
+        }
         let room = index.inbox_room(address);
-        let (Some((uid_next, used, quota_bytes)), None | Some(true)) =
-            (room, waiting.and_then(|entry| entry.exists))
-        else {
-            return Err(StoreError::Missing);
-        };
+        let (uid_next, used, quota_bytes) = room.ok_or(StoreError::Missing)?;
         let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
         let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
         if quota_bytes != 0 && used > quota_bytes {

@@ -12,6 +12,20 @@ use std::task::{Context, Poll, Waker};
 
 use super::StoreError;
 
+/// Lets the other tasks have a turn.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Remembers one wake-up, for one waiting task.
 #[derive(Debug, Default)]
 pub struct Notify {
@@ -182,7 +196,7 @@ impl Drop for Held<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sim::{Executor, Outcome, Random, yield_now};
+    use crate::store::sim::{Executor, Outcome, Random};
 
     #[test]
     fn a_line_keeps_its_order() {

@@ -2,210 +2,53 @@
 //!
 //! As nobody else writes there, what an account must show is known to the last flag: what was
 //! acknowledged, with the operations that had no answer made or not, one after the other, each whole
-//! or not at all. Two are asked for at once now and then; either may come first.
+//! or not at all. Two are asked for at once now and then; either may come first. Often the second
+//! wants the same as the first, or something of the same messages: it meets what is on its way.
 //!
 //! | Said or shown                    | After any crash                                          |
 //! |----------------------------------|----------------------------------------------------------|
-//! | operation acknowledged           | made, and all before it                                  |
+//! | operation acknowledged           | made, and all before it, though the other had no answer  |
 //! | operation asked, no answer       | made or not: never in part                               |
 //! | mailbox number, UID, UIDVALIDITY | never stands for another mailbox or message              |
 //! | MODSEQ of a mailbox              | never goes back; changes after it are told when asked for|
+
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::pin::pin;
+use std::sync::LazyLock;
 use std::task::Poll;
 
+use ringpost::limits::KEYWORD_BYTES_MAX;
 use ringpost::mail::Address;
 use ringpost::store::sim::{Random, SimDisk};
 use ringpost::store::{
     Append, FlagChange, FlagMode, Flags, MailboxId, MailboxInfo, NewMessage, Partition, Sequence,
-    SpecialUse, StoreError, Uid, UidValidity,
+    StoreError, Uid, UidValidity,
 };
 
 use crate::actor::{Client, Step, Stop, for_turns};
 use crate::message::{content, identify};
+use state::{Folder, Mail, State, UNREADABLE, Wish};
 
 /// Names that are drawn: some are below others.
 const NAMES: [&str; 6] = ["a", "a/b", "a/b/c", "d", "d/b", "Sent"];
-/// Stands for a message whose bytes have rotted: it says so instead of giving others.
-const UNREADABLE: u64 = u64::MAX;
 const WORDS: [&str; 3] = ["$Forwarded", "later", "Work"];
+/// Keywords that are as long as they can be: a few messages with all of them fill a batch.
+static LONG_WORDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let long = |number| format!("{number:0width$}", width = KEYWORD_BYTES_MAX);
+    (0..40).map(|number| &*long(number).leak()).collect()
+});
 /// States of one life that a loss of power may bring back where nothing was synced.
 const HISTORY_MAX: usize = 400;
 
-/// A message as a client knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mail {
-    id: u64,
-    /// `None`: not known yet.
-    uid: Option<Uid>,
-    flags: Flags,
-    words: BTreeSet<&'static str>,
-    date_ms: u64,
-    saved_ms: u64,
-}
-
-impl Mail {
-    fn is_one_of(&self, uids: &[Uid]) -> bool {
-        self.uid.is_some_and(|uid| uids.contains(&uid))
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Folder {
-    /// `None`: not known yet.
-    number: Option<MailboxId>,
-    mail: Vec<Mail>,
-}
-
-/// All that an account shows.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct State {
-    folders: BTreeMap<String, Folder>,
-    subscribed: BTreeSet<String>,
-}
-
-/// What is asked for.
+/// A wish without an answer, or one that was asked with it.
 #[derive(Debug, Clone)]
-enum Wish {
-    Append(String, Vec<Mail>),
-    Flags(String, Vec<Uid>, FlagMode, Flags, Vec<&'static str>),
-    Expunge(String, Vec<Uid>),
-    Copy(String, String, Vec<Uid>, u64),
-    Move(String, String, Vec<Uid>, u64),
-    Create(String),
-    Rename(String, String),
-    Delete(String),
-    Subscribe(String, bool),
-}
-
-impl State {
-    fn new() -> State {
-        let names = SpecialUse::ALL.map(SpecialUse::name).into_iter();
-        State {
-            folders: names
-                .chain(["INBOX"])
-                .map(|name| (name.to_owned(), Folder::default()))
-                .collect(),
-            subscribed: BTreeSet::new(),
-        }
-    }
-
-    /// What it is once a wish has come true.
-    fn with(&self, wish: &Wish) -> State {
-        let mut next = self.clone();
-        match wish {
-            Wish::Append(name, mail) => {
-                if let Some(folder) = next.folders.get_mut(name) {
-                    folder.mail.extend(mail.iter().cloned());
-                }
-            }
-            Wish::Flags(name, uids, mode, flags, words) => {
-                let folder = next.folders.get_mut(name);
-                let mail = folder.into_iter().flat_map(|folder| &mut folder.mail);
-                for mail in mail.filter(|mail| mail.is_one_of(uids)) {
-                    match mode {
-                        FlagMode::Replace => {
-                            mail.flags = *flags;
-                            mail.words = words.iter().copied().collect();
-                        }
-                        FlagMode::Add => {
-                            mail.flags = mail.flags.with(*flags);
-                            mail.words.extend(words);
-                        }
-                        FlagMode::Remove => {
-                            mail.flags = mail.flags.without(*flags);
-                            mail.words.retain(|word| !words.contains(word));
-                        }
-                    }
-                }
-            }
-            Wish::Expunge(name, uids) => {
-                if let Some(folder) = next.folders.get_mut(name) {
-                    folder.mail.retain(|mail| !mail.is_one_of(uids));
-                }
-            }
-            Wish::Copy(from, to, uids, now) => next.copy(from, to, uids, *now),
-            Wish::Move(from, to, uids, now) => {
-                next.copy(from, to, uids, *now);
-                if next.folders.contains_key(to)
-                    && let Some(folder) = next.folders.get_mut(from)
-                {
-                    folder.mail.retain(|mail| !mail.is_one_of(uids));
-                }
-            }
-            Wish::Create(name) => {
-                next.folders.entry(name.clone()).or_default();
-            }
-            Wish::Rename(from, to) => {
-                let below = format!("{from}/");
-                let folders = std::mem::take(&mut next.folders);
-                for (name, folder) in folders {
-                    let name = match name.strip_prefix(&below) {
-                        Some(rest) => format!("{to}/{rest}"),
-                        None if name == *from => to.clone(),
-                        None => name,
-                    };
-                    next.folders.insert(name, folder);
-                }
-            }
-            Wish::Delete(name) => {
-                next.folders.remove(name);
-            }
-            Wish::Subscribe(name, wanted) => {
-                if *wanted {
-                    next.subscribed.insert(name.clone());
-                } else {
-                    next.subscribed.remove(name);
-                }
-            }
-        }
-        next
-    }
-
-    fn copy(&mut self, from: &str, to: &str, uids: &[Uid], now: u64) {
-        let Some(folder) = self.folders.get(from) else {
-            return;
-        };
-        let chosen = folder.mail.iter().filter(|mail| mail.is_one_of(uids));
-        let copies: Vec<Mail> = chosen
-            .map(|mail| Mail {
-                uid: None,
-                saved_ms: now,
-                ..mail.clone()
-            })
-            .collect();
-        if let Some(folder) = self.folders.get_mut(to) {
-            folder.mail.extend(copies);
-        }
-    }
-
-    /// What is shown is this, as far as this is known. Numbers of before a change of UIDVALIDITY
-    /// say nothing.
-    fn is_shown_by(&self, shown: &State, renumbered: bool) -> bool {
-        let same_mail = |a: &Mail, b: &Mail| {
-            let known = Mail {
-                uid: b.uid,
-                id: if b.id == UNREADABLE { b.id } else { a.id },
-                ..a.clone()
-            };
-            known == *b && (renumbered || a.uid.is_none_or(|uid| b.uid == Some(uid)))
-        };
-        self.subscribed == shown.subscribed
-            && self.folders.len() == shown.folders.len()
-            && self.folders.iter().zip(&shown.folders).all(|(own, other)| {
-                let (own_mail, mail) = (&own.1.mail, &other.1.mail);
-                own.0 == other.0
-                    && own
-                        .1
-                        .number
-                        .is_none_or(|number| other.1.number == Some(number))
-                    && own_mail.len() == mail.len()
-                    && own_mail.iter().zip(mail).all(|(a, b)| same_mail(a, b))
-            })
-    }
+struct Open {
+    wish: Wish,
+    is_acknowledged: bool,
 }
 
 /// HIGHESTMODSEQ of mailboxes.
@@ -217,8 +60,8 @@ pub struct Boxes {
     pub address: Address,
     /// What it showed last.
     state: State,
-    /// Asked for, without an answer.
-    open: Vec<Wish>,
+    /// Asked for at once, and not answered all.
+    open: Vec<Open>,
     /// What it must be now, when all was answered and not looked at yet: one of these.
     settled: Option<Vec<State>>,
     /// What it was before, in this life.
@@ -263,24 +106,43 @@ impl Boxes {
         self.earlier = None;
     }
 
-    /// States that it may be in: as it was, and with any of what had no answer, in any order.
+    /// States that it may be in: as it was, and with any of what had no answer, in any order. `loose`:
+    /// an acknowledgement says little.
     fn possible(&self, loose: bool) -> Vec<State> {
         if !loose && let Some(settled) = &self.settled {
             return settled.clone();
         }
-        let mut states = vec![self.state.clone()];
+        let must = |open: &Open| open.is_acknowledged && !loose;
+        let mut states = Vec::new();
+        if !self.open.iter().any(must) {
+            states.push(self.state.clone());
+        }
         if loose {
             states.extend(self.history.iter().cloned());
         }
-        if let [one, others @ ..] = &self.open[..] {
-            states.push(self.state.with(one));
-            for other in others {
-                states.push(self.state.with(other));
-                states.push(self.state.with(one).with(other));
-                states.push(self.state.with(other).with(one));
+        match &self.open[..] {
+            [] => {}
+            [one] => states.push(self.state.with(&one.wish)),
+            [one, two, ..] => {
+                let (with_one, with_two) = (self.state.with(&one.wish), self.state.with(&two.wish));
+                states.push(with_one.with(&two.wish));
+                states.push(with_two.with(&one.wish));
+                if !must(two) {
+                    states.push(with_one);
+                }
+                if !must(one) {
+                    states.push(with_two);
+                }
             }
         }
         states
+    }
+
+    /// One of those that were asked for at once is made.
+    fn acknowledge(&mut self, place: usize) {
+        if let Some(open) = self.open.get_mut(place) {
+            open.is_acknowledged = true;
+        }
     }
 
     /// Takes what is shown for what it is.
@@ -358,7 +220,8 @@ async fn show(
                 }
                 let word = |place: usize| {
                     let own = view.keywords[place].as_str();
-                    *WORDS.iter().find(|word| **word == own).expect("a keyword")
+                    let mut known = WORDS.iter().chain(LONG_WORDS.iter());
+                    *known.find(|word| **word == own).expect("a keyword")
                 };
                 let places = (0..64).filter(|bit| message.keywords >> bit & 1 == 1);
                 mail.push(Mail {
@@ -551,12 +414,17 @@ impl Client {
             Vec::new()
         } else {
             let first = self.draw_wish(random, &boxes.state);
-            let second = random
-                .one_in(3)
-                .then(|| self.draw_wish(random, &boxes.state));
-            first.into_iter().chain(second.flatten()).collect()
+            let second = match &first {
+                Some(first) if random.one_in(2) => self.draw_related(random, &boxes.state, first),
+                _ if random.one_in(3) => self.draw_wish(random, &boxes.state),
+                _ => None,
+            };
+            first.into_iter().chain(second).collect()
         };
-        boxes.open.extend(wishes.iter().cloned());
+        boxes.open.extend(wishes.iter().map(|wish| Open {
+            wish: wish.clone(),
+            is_acknowledged: false,
+        }));
         let (address, state) = (boxes.address.clone(), boxes.state.clone());
         self.boxes.borrow_mut().insert(number, boxes);
         if wishes.is_empty() {
@@ -569,13 +437,13 @@ impl Client {
             match &wishes[..] {
                 [one, two, ..] => {
                     let (a, b) = both(
-                        self.ask(&address, &state, one),
-                        self.ask(&address, &state, two),
+                        self.ask_for(number, &address, &state, (0, one)),
+                        self.ask_for(number, &address, &state, (1, two)),
                     )
                     .await;
                     vec![a, b]
                 }
-                [one, ..] => vec![self.ask(&address, &state, one).await],
+                [one, ..] => vec![self.ask_for(number, &address, &state, (0, one)).await],
                 [] => Vec::new(),
             }
         };
@@ -668,7 +536,11 @@ impl Client {
             .collect();
         let now = self.clock.get();
         let flags = Flags(random.below(32) as u8);
-        let words: Vec<&str> = WORDS.into_iter().filter(|_| random.one_in(3)).collect();
+        let words: Vec<&str> = if random.one_in(12) {
+            LONG_WORDS.clone()
+        } else {
+            WORDS.into_iter().filter(|_| random.one_in(3)).collect()
+        };
         let is_own = |name: &str| name != "INBOX";
         let wish = match random.below(20) {
             0..6 => {
@@ -697,6 +569,45 @@ impl Client {
             _ => return None,
         };
         Some(wish)
+    }
+
+    /// What somebody else may want at the same time: the same again, or the same messages.
+    fn draw_related(&self, random: &mut Random, state: &State, first: &Wish) -> Option<Wish> {
+        let now = self.clock.get();
+        let names: Vec<&String> = state.folders.keys().collect();
+        let other = names[random.index(names.len())].clone();
+        match first {
+            Wish::Flags(name, uids, ..) | Wish::Expunge(name, uids) => match random.below(5) {
+                0 => Some(Wish::Copy(name.clone(), other, uids.clone(), now)),
+                1 => Some(Wish::Move(name.clone(), other, uids.clone(), now)),
+                2 => Some(Wish::Expunge(name.clone(), uids.clone())),
+                _ => Some(first.clone()),
+            },
+            Wish::Copy(name, _, uids, _) | Wish::Move(name, _, uids, _) => match random.below(3) {
+                0 => Some(Wish::Copy(name.clone(), other, uids.clone(), now)),
+                1 => Some(Wish::Move(name.clone(), other, uids.clone(), now)),
+                _ => Some(Wish::Expunge(name.clone(), uids.clone())),
+            },
+            Wish::Create(_) | Wish::Delete(_) | Wish::Subscribe(..) => Some(first.clone()),
+            Wish::Append(..) | Wish::Rename(..) => None,
+        }
+    }
+
+    /// Asks, and notes at once that it was made: the other may be on its way still.
+    async fn ask_for(
+        &self,
+        number: u64,
+        address: &Address,
+        state: &State,
+        (place, wish): (usize, &Wish),
+    ) -> Result<bool, StoreError> {
+        let answer = self.ask(address, state, wish).await;
+        if matches!(answer, Ok(true))
+            && let Some(boxes) = self.boxes.borrow_mut().get_mut(&number)
+        {
+            boxes.acknowledge(place);
+        }
+        answer
     }
 
     /// `Ok(false)`: it cannot be, and nothing is changed.

@@ -2,6 +2,7 @@ mod damage;
 mod model;
 
 use super::*;
+use crate::limits::KEYWORDS_MAX;
 
 const IDENTITY: Identity = Identity {
     store_id: 7,
@@ -313,4 +314,29 @@ fn every_place_of_an_expunged_message_waits_for_the_cleanup_age() {
     // What is needed is not forgotten.
     index.forget_segment(1);
     assert_eq!(index.usage()[0].1.live_bytes, 256);
+}
+
+#[test]
+fn a_keyword_that_does_not_fit_is_no_other_one() {
+    let mut index = Index::new();
+    put(&mut index, 1, 1);
+    let words: Vec<String> = (0..KEYWORDS_MAX).map(|n| format!("word{n}")).collect();
+    let all: Vec<&str> = words.iter().map(String::as_str).collect();
+    for (seq, uid, keywords) in [(2, 1, &all[..]), (3, 2, &["one-more", "word1"])] {
+        let change = Change::Append {
+            address: &address(1),
+            mailbox: INBOX,
+            uid,
+            body_seq: 0,
+            bytes: 10,
+            date_ms: 5,
+            saved_ms: 5,
+            flags: Flags::NONE,
+            keywords,
+        };
+        index.apply(seq, at(1, 0), change);
+    }
+    let keywords = |uid| index.find(&address(1), INBOX, uid).unwrap().info.keywords;
+    assert_eq!((keywords(1), keywords(2)), (u64::MAX, 1 << 1));
+    assert_eq!(index.keywords(&address(1), INBOX).len(), KEYWORDS_MAX);
 }

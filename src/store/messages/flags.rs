@@ -13,8 +13,6 @@ pub(super) struct Current {
     pub(super) modseq: Sequence,
     pub(super) flags: Flags,
     pub(super) keywords: Vec<Box<str>>,
-    /// Number of the waiting record that says so.
-    pub(super) waits_since: Option<Sequence>,
 }
 
 impl<D: Disk> Partition<D> {
@@ -33,8 +31,8 @@ impl<D: Disk> Partition<D> {
         check_keywords(&change.keywords)?;
         let mut stored = Stored::default();
         for part in sorted(uids).chunks(FLAGS_MAX) {
-            let words = KEYWORDS_MAX * (KEYWORD_BYTES_MAX + 2);
-            let bytes = SMALL_BYTES + address.as_str().len() + words + part.len() * MARK_BYTES;
+            let marks = part.len() * MARK_BYTES;
+            let bytes = SMALL_BYTES + address.as_str().len() + WORDS_BYTES_MAX + marks;
             let level = self.settings.sync.store;
             let done = self.mutate(bytes, level, Space::Gives, |this, pending| {
                 this.add_flags(pending, address, mailbox, (part, change))
@@ -62,13 +60,10 @@ impl<D: Disk> Partition<D> {
         let mut words: Vec<Box<str>> = Vec::new();
         let mut marks = Vec::new();
         let mut waiting_marks = Vec::new();
-        let in_flight_below = pending.first_waiting();
-        let mut builds_on_flight = false;
         for &uid in uids {
-            let Some(now) = self.current(address, mailbox, uid, &names) else {
+            let Some(now) = self.current(pending, address, (mailbox, uid), &names) else {
                 continue;
             };
-            builds_on_flight |= now.waits_since.is_some_and(|seq| seq < in_flight_below);
             if change
                 .unchanged_since
                 .is_some_and(|since| now.modseq > since)
@@ -87,8 +82,9 @@ impl<D: Disk> Partition<D> {
                     words.push(word.clone());
                     words.len() - 1
                 });
-                // Every word has, or gets, a bit of the mailbox: there are no more than it has.
-                bits |= 1u64.checked_shl(place as u32).unwrap_or(0);
+                // A mailbox has no more bits than that, and each of them gets one.
+                let bit = 1u64.checked_shl(place as u32);
+                bits |= bit.ok_or(StoreError::TooMany("keywords"))?;
             }
             marks.push(NewMark {
                 uid,
@@ -102,7 +98,6 @@ impl<D: Disk> Partition<D> {
             return Ok(stored);
         }
         self.check_words(address, mailbox, words.iter().map(|word| &**word))?;
-        pending.builds_on_flight |= builds_on_flight;
         let record = Pended::Flags {
             address: address.clone(),
             mailbox,
@@ -117,6 +112,7 @@ impl<D: Disk> Partition<D> {
             .entry(address.clone())
             .or_default()
             .mailbox_mut(mailbox);
+        waiting.note_keywords(seq, &words);
         for (uid, (flags, keywords)) in waiting_marks {
             let mark = WaitingMark {
                 seq,
@@ -129,24 +125,25 @@ impl<D: Disk> Partition<D> {
         Ok(stored)
     }
 
-    /// A message with the flags that it will have once everything that waits is durable.
+    /// A message with the flags that it will have once everything that waits is durable. What is
+    /// done in `pending` with the answer rests on that.
     pub(super) fn current(
         &self,
+        pending: &mut Pending,
         address: &Address,
-        mailbox: MailboxId,
-        uid: Uid,
+        (mailbox, uid): (MailboxId, Uid),
         names: &[Box<str>],
     ) -> Option<Current> {
-        let info = self.copyable(address, mailbox, uid)?;
+        let info = self.copyable(pending, address, mailbox, uid)?;
         let accounts = self.accounts.borrow();
         let waiting = accounts.get(address).and_then(|a| a.mailbox(mailbox));
         if let Some(mark) = waiting.and_then(|waiting| waiting.marks.get(&uid)) {
+            pending.rests_on(mark.seq);
             return Some(Current {
                 info,
                 modseq: mark.seq,
                 flags: mark.flags,
                 keywords: mark.keywords.clone(),
-                waits_since: Some(mark.seq),
             });
         }
         let has = |place: usize| info.keywords.checked_shr(place as u32).unwrap_or(0) & 1 == 1;
@@ -156,7 +153,6 @@ impl<D: Disk> Partition<D> {
             modseq: info.modseq,
             flags: info.flags,
             keywords: words.map(|(_, word)| word.clone()).collect(),
-            waits_since: None,
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! What waits in the log for its batch is taken into account (`waiting`): a message whose expunge
 //! waits is neither copied nor moved, so that none is doubled and no body outlives its last name;
-//! flags are added to those that wait. Only durable messages are seen otherwise.
+//! flags are added to those that wait. Only durable messages are seen otherwise. An answer that rests
+//! on what waits is given when that is durable, even if it changes nothing.
 //!
 //! On failure: a batch that could not be written takes those with it that were built on it.
 
@@ -18,16 +19,21 @@ use super::disk::Disk;
 use super::mutate::{SMALL_BYTES, Space};
 use super::partition::Partition;
 use super::record::{self, MARK_BYTES, NewMark, encode};
+use super::wait::yield_now;
 use super::waiting::WaitingMark;
 use super::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, MailboxId, MessageInfo, NewMessage,
     Sequence, StoreError, Stored, StreamId, Uid, UidValidity, same_keyword,
 };
-use crate::limits::{BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX};
+use crate::limits::{
+    ADDRESS_BYTES_MAX, BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX,
+};
 use crate::mail::Address;
 
 /// UIDs that one expunge or flags record holds at most.
 pub(super) const UIDS_MAX: usize = 65_536;
+/// Bytes that the keywords of one record take at most.
+const WORDS_BYTES_MAX: usize = KEYWORDS_MAX * (KEYWORD_BYTES_MAX + 2);
 
 /// What an append record needs besides its mailbox.
 struct Arrival {
@@ -114,7 +120,7 @@ impl<D: Disk> Partition<D> {
                 .sum();
             let freed = match replaces {
                 Some((from, uid)) => {
-                    let old = this.copyable(address, from, uid);
+                    let old = this.copyable(pending, address, from, uid);
                     old.ok_or(StoreError::Missing)?.bytes
                 }
                 None => 0,
@@ -197,8 +203,8 @@ impl<D: Disk> Partition<D> {
         Ok(validity)
     }
 
-    /// These keywords have a bit in the mailbox, or can get one. The record that has them must
-    /// follow at once.
+    /// These keywords have a bit in the mailbox, or can get one. Who adds a record that has them notes
+    /// them ([`super::waiting::WaitingMailbox::note_keywords`]).
     fn check_words<'a>(
         &self,
         address: &Address,
@@ -210,29 +216,21 @@ impl<D: Disk> Partition<D> {
             return Ok(());
         }
         let mut known = self.index.borrow().keywords(address, mailbox);
-        let mut accounts = self.accounts.borrow_mut();
-        let mut fresh: Vec<Box<str>> = Vec::new();
+        let accounts = self.accounts.borrow();
         let waiting = accounts.get(address).and_then(|a| a.mailbox(mailbox));
-        for word in waiting.iter().flat_map(|waiting| &waiting.keywords) {
+        for word in waiting.iter().flat_map(|waiting| waiting.keywords()) {
             if !known.iter().any(|own| same_keyword(own, word)) {
                 known.push(word.clone());
             }
         }
         for word in words {
-            let is_known = known
-                .iter()
-                .chain(&fresh)
-                .any(|own| same_keyword(own, word));
-            if !is_known {
-                fresh.push(word.into());
+            if known.iter().any(|own| same_keyword(own, word)) {
+                continue;
             }
-        }
-        if known.len() + fresh.len() > KEYWORDS_MAX {
-            return Err(StoreError::TooMany("keywords"));
-        }
-        if !fresh.is_empty() {
-            let account = accounts.entry(address.clone()).or_default();
-            account.mailbox_mut(mailbox).keywords.extend(fresh);
+            if known.len() >= KEYWORDS_MAX {
+                return Err(StoreError::TooMany("keywords"));
+            }
+            known.push(word.into());
         }
         Ok(())
     }
@@ -247,13 +245,9 @@ impl<D: Disk> Partition<D> {
     ) -> Uid {
         let durable = self.index.borrow().room(address, mailbox);
         let uid = {
-            let mut accounts = self.accounts.borrow_mut();
-            let account = accounts.entry(address.clone()).or_default();
-            account.bytes += arrival.bytes;
-            let next = account.uid_next_mut(mailbox);
-            let uid = durable.map_or(1, |(uid_next, ..)| uid_next).max(*next);
-            *next = uid.saturating_add(1);
-            uid
+            let accounts = self.accounts.borrow();
+            let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
+            durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting)
         };
         let Arrival {
             body_seq,
@@ -277,7 +271,7 @@ impl<D: Disk> Partition<D> {
                 keywords,
             })),
         };
-        self.add(pending, change, |out, seq| {
+        let seq = self.add(pending, change, |out, seq| {
             let message = encode::Append {
                 address: address.as_str(),
                 mailbox,
@@ -291,19 +285,34 @@ impl<D: Disk> Partition<D> {
             };
             encode::append(out, seq, &message);
         });
+        let mut accounts = self.accounts.borrow_mut();
+        let account = accounts.entry(address.clone()).or_default();
+        account.bytes += bytes;
+        account.give_uid(mailbox, uid, seq);
+        if !words.is_empty() {
+            account.mailbox_mut(mailbox).note_keywords(seq, &words);
+        }
         uid
     }
 
-    /// A message that is there and will be, as far as what waits says.
-    fn copyable(&self, address: &Address, mailbox: MailboxId, uid: Uid) -> Option<MessageInfo> {
-        let accounts = self.accounts.borrow();
-        if let Some(account) = accounts.get(address)
-            && (!account.keeps(mailbox)
-                || account
-                    .mailbox(mailbox)
-                    .is_some_and(|waiting| waiting.expunged.contains_key(&uid)))
-        {
-            return None;
+    /// A message that is there and will be, as far as what waits says. What is done in `pending`
+    /// with the answer rests on that.
+    fn copyable(
+        &self,
+        pending: &mut Pending,
+        address: &Address,
+        mailbox: MailboxId,
+        uid: Uid,
+    ) -> Option<MessageInfo> {
+        if let Some(account) = self.accounts.borrow().get(address) {
+            if !account.keeps(mailbox) {
+                return None;
+            }
+            let waiting = account.mailbox(mailbox);
+            if let Some(seq) = waiting.and_then(|waiting| waiting.expunged.get(&uid)) {
+                pending.rests_on(*seq);
+                return None;
+            }
         }
         let found = self.index.borrow().find(address, mailbox, uid)?;
         Some(found.info)
@@ -317,23 +326,20 @@ impl<D: Disk> Partition<D> {
         uids: Vec<Uid>,
         now_ms: u64,
     ) -> Sequence {
-        {
-            let mut accounts = self.accounts.borrow_mut();
-            let account = accounts.entry(address.clone()).or_default();
-            let waiting = account.mailbox_mut(mailbox);
-            for uid in &uids {
-                *waiting.expunged.entry(*uid).or_default() += 1;
-            }
-        }
         let change = Pended::Expunge {
             address: address.clone(),
             mailbox,
             uids: uids.clone(),
             now_ms,
         };
-        self.add(pending, change, |out, seq| {
+        let seq = self.add(pending, change, |out, seq| {
             encode::expunge(out, seq, address.as_str(), mailbox, &uids, now_ms);
-        })
+        });
+        let mut accounts = self.accounts.borrow_mut();
+        let account = accounts.entry(address.clone()).or_default();
+        let waiting = account.mailbox_mut(mailbox);
+        waiting.expunged.extend(uids.iter().map(|uid| (*uid, seq)));
+        seq
     }
 
     /// Expunges messages, in one record (more for very many); the number of the last one. UIDs that

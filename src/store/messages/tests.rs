@@ -1,5 +1,7 @@
 //! What sessions do, each thing once, on the simulated disk.
 
+mod waiting;
+
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 

@@ -13,20 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::random::Random;
-
-/// Lets the other tasks have a turn.
-pub async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
+pub use crate::store::wait::yield_now;
 
 /// Ready or not: set by the waker, taken by the executor. Atomic only because `Waker` asks for it.
 #[derive(Debug)]

@@ -304,7 +304,9 @@ impl Index {
         self.active.at_mut(slot).rare_mut().marks.put(mark);
     }
 
-    /// A bit of the mailbox for each of these keywords; what is new gets the next ones.
+    /// A bit of the mailbox for each of these keywords; what is new gets the next ones. Whoever writes
+    /// the record has counted. Where what is left of a damaged log has more of them, those that do not
+    /// fit get none: a message without a keyword is better than one with another's.
     fn keyword_bits(&mut self, target: &Target<'_>, keywords: &[&str]) -> Vec<u64> {
         if keywords.is_empty() {
             return Vec::new();
@@ -319,14 +321,11 @@ impl Index {
         let mut bits = Vec::with_capacity(keywords.len());
         for keyword in keywords {
             let place = known.iter().position(|own| same_keyword(own, keyword));
-            let place = place.unwrap_or_else(|| {
-                if known.len() < KEYWORDS_MAX {
-                    known.push((*keyword).into());
-                }
-                known.len() - 1
-            });
-            // Whoever writes the record has counted: there is a bit for each.
-            bits.push(1 << place);
+            let place = place.unwrap_or(known.len());
+            if place == known.len() && place < KEYWORDS_MAX {
+                known.push((*keyword).into());
+            }
+            bits.push(1u64.checked_shl(place as u32).unwrap_or(0));
         }
         bits
     }

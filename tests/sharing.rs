@@ -6,12 +6,28 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::{Client, Server, send_message};
 
-/// Two shards, and accounts u0 to u3 of bench.test that live on both of them, with the password `pw`.
-fn server(flags: &[&str]) -> Server {
+/// Two shards, and the names of four accounts with the password `pw`: the first two and the last two
+/// live on different shards each, the first and the third on the same one.
+fn server(flags: &[&str]) -> (Server, [String; 4]) {
     let flags = [&["--processors", "0-1", "--partitions", "8"], flags].concat();
     let server = Server::start(&flags);
-    server.generate(4);
-    server
+    server.generate(24);
+    let mut by_shard: [Vec<String>; 2] = Default::default();
+    for number in 0..24 {
+        let user = format!("u{number}");
+        let said = server.run(&["hashdir", &format!("{user}@bench.test")]);
+        let shard = said.split("shard ").nth(1).expect("its shard");
+        by_shard[usize::from(shard.starts_with('1'))].push(user);
+    }
+    let [mut here, mut there] = by_shard;
+    let mut next = |users: &mut Vec<String>| users.pop().expect("24 accounts on two shards");
+    let users = [
+        next(&mut here),
+        next(&mut there),
+        next(&mut here),
+        next(&mut there),
+    ];
+    (server, users)
 }
 
 /// An IMAP connection.
@@ -76,36 +92,28 @@ fn plain(act_as: &str, user: &str) -> String {
 
 #[test]
 fn an_administrator_acts_for_others_wherever_they_live() {
-    let mut server = server(&[]);
-    let users = ["u0", "u1", "u2", "u3"];
-    let shards: std::collections::HashSet<String> = users
-        .iter()
-        .map(|user| server.run(&["hashdir", &format!("{user}@bench.test")]))
-        .filter_map(|said| {
-            Some(
-                said.split("shard ")
-                    .nth(1)?
-                    .split_whitespace()
-                    .next()?
-                    .to_owned(),
-            )
-        })
-        .collect();
-    assert_eq!(shards.len(), 2, "the accounts live on both shards");
-    for user in users {
+    let (mut server, users) = server(&[]);
+    let [root, one_user, two_user, _] = &users;
+    let address = |user: &str| format!("{user}@bench.test");
+    for user in &users {
         assert!(deliver(&server, user, &format!("for {user}")).starts_with("250"));
     }
     // Nobody acts for others before somebody says so.
     let mut one = Imap::connect(&server);
-    let as_u1 = format!("AUTHENTICATE PLAIN {}", plain("u1", "u0"));
-    one.no(&as_u1, "AUTHORIZATIONFAILED");
-    one.no("LOGIN u0@bench.test wrong", "AUTHENTICATIONFAILED");
-    one.ok("LOGIN u0@bench.test pw");
-    one.no("PROXYAUTH u1@bench.test", "AUTHORIZATIONFAILED");
-    one.no("SETQUOTA u1@bench.test (STORAGE 1)", "NOPERM");
-    let said = server.run(&["account", "admin", "u0@bench.test", "on"]);
+    let as_other = format!("AUTHENTICATE PLAIN {}", plain(one_user, root));
+    let proxy = |user: &str| format!("PROXYAUTH {}", address(user));
+    let set = format!("SETQUOTA {} (STORAGE 1)", address(one_user));
+    one.no(&as_other, "AUTHORIZATIONFAILED");
+    one.no(
+        &format!("LOGIN {root}@bench.test wrong"),
+        "AUTHENTICATIONFAILED",
+    );
+    one.ok(&format!("LOGIN {root}@bench.test pw"));
+    one.no(&proxy(one_user), "AUTHORIZATIONFAILED");
+    one.no(&set, "NOPERM");
+    let said = server.run(&["account", "admin", &address(root), "on"]);
     assert!(
-        said.contains("u0@bench.test") && said.contains("  administrator"),
+        said.starts_with(&address(root)) && said.contains("  administrator"),
         "{said}"
     );
     server.kill();
@@ -115,62 +123,65 @@ fn an_administrator_acts_for_others_wherever_they_live() {
         .lines()
         .filter(|line| line.ends_with("  administrator"));
     assert_eq!(marked.count(), 1, "{listed}");
-    for user in users {
+    for user in &users {
         let subject = |imap: &mut Imap| {
             imap.ok("EXAMINE INBOX");
             let lines = imap.ok("FETCH 1 ENVELOPE");
-            lines[0].split('"').nth(1).map(str::to_owned)
+            lines[0].split('"').nth(3).map(str::to_owned)
         };
         let expected = Some(format!("for {user}"));
         let mut one = Imap::connect(&server);
-        one.ok(&format!("AUTHENTICATE PLAIN {}", plain(user, "u0")));
+        one.ok(&format!("AUTHENTICATE PLAIN {}", plain(user, root)));
         assert_eq!(subject(&mut one), expected);
         one.ok("UNSELECT");
-        if user != "u0" {
-            one.no("PROXYAUTH u0@bench.test", "AUTHORIZATIONFAILED");
-            one.no("SETQUOTA u1@bench.test (STORAGE 1)", "NOPERM");
+        if user != root {
+            one.no(&proxy(root), "AUTHORIZATIONFAILED");
+            one.no(&set, "NOPERM");
             server.expect_logged(&format!(
-                "acts for another administrator=u0@bench.test user={user}@bench.test peer=127.0.0.1"
+                "acts for another administrator={root}@bench.test user={user}@bench.test peer=127.0.0.1"
             ));
         }
-        let mut two = Imap::login(&server, "u0");
-        two.ok(&format!("PROXYAUTH {user}@bench.test"));
+        let mut two = Imap::login(&server, root);
+        two.ok(&proxy(user));
         assert_eq!(subject(&mut two), expected);
         let mut pop3 = Client::new(server.pop3);
         pop3.expect(
-            &format!("AUTH PLAIN {}", plain(user, "u0")),
+            &format!("AUTH PLAIN {}", plain(user, root)),
             "+OK 1 messages",
         );
-        pop3.send(b"TOP 1 0\r\n");
+        pop3.send(b"RETR 1\r\n");
         let mut seen = false;
         loop {
             let line = pop3.line();
             seen |= line == format!("Subject: for {user}");
-            if line == "." || line.is_empty() {
+            if line == "." {
                 break;
             }
         }
         assert!(seen, "{user} by POP3");
         pop3.expect("QUIT", "+OK");
     }
-    let mut one = Imap::login(&server, "u0");
-    one.no("PROXYAUTH nobody@bench.test", "AUTHORIZATIONFAILED");
+    let mut one = Imap::login(&server, root);
+    one.no(&proxy("nobody"), "AUTHORIZATIONFAILED");
     // Nor somebody who is not one, nor one who no longer is.
-    let mut two = Imap::login(&server, "u2");
-    two.no("PROXYAUTH u1@bench.test", "AUTHORIZATIONFAILED");
-    server.run(&["account", "admin", "u0@bench.test", "off"]);
-    one.no("PROXYAUTH u1@bench.test", "AUTHORIZATIONFAILED");
+    let mut two = Imap::login(&server, two_user);
+    two.no(&proxy(one_user), "AUTHORIZATIONFAILED");
+    server.run(&["account", "admin", &address(root), "off"]);
+    one.no(&proxy(one_user), "AUTHORIZATIONFAILED");
     let mut pop3 = Client::new(server.pop3);
-    pop3.expect(&format!("AUTH PLAIN {}", plain("u1", "u0")), "-ERR [AUTH]");
+    pop3.expect(
+        &format!("AUTH PLAIN {}", plain(one_user, root)),
+        "-ERR [AUTH]",
+    );
     server.stop();
 }
 
 #[test]
 fn a_quota_is_set_and_holds_at_once() {
-    let mut server = server(&[]);
-    server.run(&["account", "admin", "u0@bench.test", "on"]);
-    let mut root = Imap::login(&server, "u0");
-    for user in ["u1", "u2", "u3"] {
+    let (mut server, [admin, others @ ..]) = server(&[]);
+    server.run(&["account", "admin", &format!("{admin}@bench.test"), "on"]);
+    let mut root = Imap::login(&server, &admin);
+    for user in &others {
         let mut one = Imap::login(&server, user);
         let name = format!("{user}@bench.test");
         let roots = "* QUOTAROOT \"INBOX\"";
@@ -203,7 +214,7 @@ fn a_quota_is_set_and_holds_at_once() {
         let said = server.run(&["account", "quota", &name]);
         assert!(!said.contains("quota"), "{said}");
         server.expect_logged(&format!(
-            "quota set administrator=u0@bench.test account={name} limit_bytes=0"
+            "quota set administrator={admin}@bench.test account={name} limit_bytes=0"
         ));
     }
     root.no("GETQUOTA nobody@bench.test", "NONEXISTENT");

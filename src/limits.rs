@@ -54,6 +54,12 @@ pub const IMAP_READ_BYTES: u32 = 64 * 1024;
 pub const IMAP_APPEND_BYTES_MAX: usize = 256 * 1024;
 /// Messages of one APPEND (RFC 3502).
 pub const IMAP_APPEND_MESSAGES_MAX: usize = 20_000;
+/// Bytes of plain text that a compressed connection gets ready at once for its session (RFC 4978).
+pub const INFLATE_PIECE_BYTES: usize = 16 * 1024;
+/// The same in one turn: 8 KiB that were received may stand for 8 MiB, and others want to be served.
+pub const INFLATE_TURN_BYTES: usize = 256 * 1024;
+/// How far back compressed input may refer (RFC 1951 §2).
+pub const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
 /// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
 pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
@@ -142,6 +148,8 @@ pub const MAILBOX_NAME_BYTES_MAX: usize = 512;
 pub const MAILBOX_DEPTH_MAX: usize = 32;
 /// Mailboxes of one account. Those under a name can all be renamed in one batch of the log.
 pub const MAILBOXES_MAX: usize = 1000;
+/// Names of mailboxes that a partition remembers for those who ask again, about 128 bytes each.
+pub const REMEMBERED_NAMES_MAX: usize = 50_000;
 /// Different keywords of one mailbox, over its life.
 pub const KEYWORDS_MAX: usize = 64;
 /// Bytes of one keyword.
@@ -162,6 +170,7 @@ pub const ACCOUNT_VALUE_BYTES_MAX: usize = 64 * 1024;
 const _: () = assert!(BODY_CHUNK_BYTES <= BODY_INLINE_BYTES_MAX);
 const _: () =
     assert!(MAILBOXES_MAX * (MAILBOX_NAME_BYTES_MAX + ADDRESS_BYTES_MAX + 128) < BATCH_BYTES_MAX);
+const _: () = assert!(MAILBOXES_MAX * 4 < REMEMBERED_NAMES_MAX);
 const _: () = assert!(KEYWORDS_MAX <= u64::BITS as usize);
 const _: () = assert!(KEYWORDS_MAX * KEYWORD_BYTES_MAX < u16::MAX as usize);
 const _: () = assert!(CACHE_BYTES_MAX * 4 <= CACHE_MEMORY_BYTES_MAX);
@@ -185,6 +194,7 @@ const _: () = assert!(IMAP_LOGIN_BYTES_MAX <= IMAP_COMMAND_BYTES_MAX);
 const _: () = assert!(IMAP_COMMAND_BYTES_MAX < ENDLESS_LINE_BYTES);
 const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
 const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
+const _: () = assert!(INFLATE_PIECE_BYTES <= INFLATE_TURN_BYTES);
 const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
 const _: () = assert!(IMAP_KEYWORD_BYTES_MAX <= KEYWORD_BYTES_MAX);
 const _: () = assert!(IMAP_KEYWORDS_MAX <= KEYWORDS_MAX);

@@ -26,6 +26,7 @@ const TESTS: &[Test] = &[
         corpus,
     ),
     Test::driving("python_imaplib", &["python3"], imaplib),
+    Test::driving("python_zlib_by_compress", &["python3"], compress),
     Test::driving("swaks_by_smtp_and_lmtp", &["swaks"], swaks),
     Test::driving("curl_sends_and_reads", &["curl"], curl),
     Test::driving("curl_by_imap", &["curl"], curl_by_imap),
@@ -100,6 +101,15 @@ fn imaplib() {
         .arg(server.smtp.port().to_string())
         .arg(server.imap.port().to_string())
         .arg(script("messages")));
+    assert!(output.contains("all well"), "{output}");
+}
+
+fn compress() {
+    let server = server();
+    let output = run(Command::new("python3")
+        .arg(script("compress.py"))
+        .arg(server.smtp.port().to_string())
+        .arg(server.imap.port().to_string()));
     assert!(output.contains("all well"), "{output}");
 }
 

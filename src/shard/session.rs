@@ -72,7 +72,7 @@ pub(crate) enum AnySession {
     /// POP3.
     Pop3(Box<pop3::Session>),
     /// IMAP.
-    Imap(Box<imap::Session>),
+    Imap(Box<imap::Wire>),
     /// HTTP.
     Http(Box<http::Session>),
     /// The control socket.
@@ -134,13 +134,14 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         | Ask::Mailbox { .. }
         | Ask::DeletedBytes { .. }
         | Ask::Quota(_)
-        | Ask::Time => AskKind::ImapList,
+        | Ask::Time
+        | Ask::Pause => AskKind::ImapList,
         Ask::Manage(_) | Ask::SetQuota { .. } => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
         Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
-        Ask::Read { .. } => AskKind::ImapRead,
+        Ask::Read { .. } | Ask::Source { .. } | Ask::ReadSource { .. } => AskKind::ImapRead,
         Ask::Match { .. } => AskKind::ImapSearch,
         Ask::Store(_) => AskKind::ImapStore,
         Ask::Expunge { .. } => AskKind::ImapExpunge,

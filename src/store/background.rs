@@ -18,7 +18,7 @@ use super::recovery::RESERVE;
 use super::recovery::aside::forget_told;
 use super::segment::{self, Position};
 use super::wait::{Done, Lock, Notify};
-use super::{Reclaimed, StoreError};
+use super::{MailboxId, Reclaimed, StoreError, Uid};
 use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
 
@@ -47,6 +47,10 @@ pub(super) struct BackgroundState {
     pub covered: Cell<Position>,
     /// The window for reclaiming space is open.
     pub expire_due: Cell<bool>,
+    /// Something that was removed may not be gone yet, see `removal`.
+    pub has_gone: Cell<bool>,
+    /// Messages below this UID have been taken out of this mailbox.
+    pub buried: Cell<(MailboxId, Uid)>,
     /// Segments that cannot be reclaimed.
     pub damaged: RefCell<FxHashSet<u64>>,
     /// One chore at a time: the right to write indexes and to compact.
@@ -55,6 +59,7 @@ pub(super) struct BackgroundState {
     pub not_sealed: Trouble,
     not_reserved: Trouble,
     not_prepared: Trouble,
+    pub not_swept: Trouble,
 }
 
 /// What fails and is tried again whenever something was written is told of once, until it works
@@ -85,12 +90,15 @@ impl BackgroundState {
             index: Cell::new(0),
             covered: Cell::new(covered),
             expire_due: Cell::new(false),
+            has_gone: Cell::new(true),
+            buried: Cell::new((MailboxId::INBOX, 0)),
             damaged: RefCell::default(),
             turn: Lock::default(),
             not_reclaimed: Trouble::default(),
             not_sealed: Trouble::default(),
             not_reserved: Trouble::default(),
             not_prepared: Trouble::default(),
+            not_swept: Trouble::default(),
         }
     }
 }
@@ -127,6 +135,7 @@ impl<D: Disk> Partition<D> {
         self.prepare_next(now_ms).await;
         self.prepare_reserve().await;
         self.erase_spares().await;
+        self.sweep_gone().await;
         let _turn = self.background.turn.hold().await;
         if self.checkpoint_is_due() {
             // Tried again when more has come; what failed is logged.

@@ -13,6 +13,7 @@ use super::manifest::Manifest;
 use super::partition::Partition;
 use super::recovery::write_manifest;
 use super::segment::{self, Position};
+use super::wait::yield_now;
 use super::{Sequence, StoreError};
 use crate::config::SyncLevel;
 
@@ -20,19 +21,6 @@ use crate::config::SyncLevel;
 /// times the index: then writing indexes costs a bounded share of writing mail.
 const SEGMENTS_MIN: u64 = 4;
 const INDEX_TIMES: u64 = 4;
-
-/// Lets others have their turn.
-async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
-}
 
 impl<D: Disk> Partition<D> {
     /// Enough log has come since the last index.

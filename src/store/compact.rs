@@ -29,11 +29,11 @@ use super::commit::Pending;
 use super::disk::{Disk, OpenMode};
 use super::index::{Change, Location, Usage};
 use super::partition::Partition;
-use super::record::{self, Payload, Realm, encode};
+use super::record::{self, NewMark, Payload, Realm, encode};
 use super::recovery::scan::{self, Stretch};
 use super::segment;
 use super::wait::Done;
-use super::{MailboxId, Reclaimed, StoreError};
+use super::{MailboxId, Reclaimed, Sequence, StoreError};
 use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
 use crate::mail::Address;
@@ -68,6 +68,23 @@ pub(super) struct Moves {
 
 /// Mailboxes whose numbers are written down, and bytes of copies.
 type Moved = (FxHashSet<(Address, MailboxId)>, u64);
+
+/// What is needed of a record.
+enum Needs {
+    Nothing,
+    Whole,
+    /// The record that says the rest of it, not sealed yet.
+    Part(Vec<u8>),
+}
+
+impl Needs {
+    fn whole(is_needed: bool) -> Needs {
+        match is_needed {
+            true => Needs::Whole,
+            false => Needs::Nothing,
+        }
+    }
+}
 
 /// Which segments to reclaim.
 #[derive(Debug, Clone, Copy)]
@@ -372,9 +389,11 @@ impl<D: Disk> Partition<D> {
                         | Change::Key { value: None, .. }
                 );
                 let needs = if says_gone {
-                    !is_oldest
+                    Needs::whole(!is_oldest)
+                } else if let Change::Flags { .. } = change {
+                    self.needs_of_flags(record.seq, at, &change)
                 } else {
-                    self.index.borrow().needs(record.seq, at, &change)
+                    Needs::whole(self.index.borrow().needs(record.seq, at, &change))
                 };
                 let told_of = match change {
                     Change::Append {
@@ -392,7 +411,7 @@ impl<D: Disk> Partition<D> {
             });
             let wanted = wanted.map_err(|reason| StoreError::Damaged(reason.into()))?;
             match wanted {
-                Some((true, _)) => {
+                Some((Needs::Whole, _)) => {
                     if let Payload::Body(body) = record.payload
                         && !body.is_whole()
                     {
@@ -404,11 +423,50 @@ impl<D: Disk> Partition<D> {
                     encode::moved(&mut batch.bytes, &bytes[..record.disk_bytes]);
                     batch.push(record.seq, start, Pended::Moved);
                 }
-                Some((false, Some(told_of))) => self.reserve(moves, batch, told_of),
-                Some((false, None)) | None => {}
+                Some((Needs::Part(bytes), _)) => {
+                    moves.moved_bytes += bytes.len() as u64;
+                    let start = batch.bytes.len();
+                    encode::moved(&mut batch.bytes, &bytes);
+                    batch.push(record.seq, start, Pended::Moved);
+                }
+                Some((Needs::Nothing, Some(told_of))) => self.reserve(moves, batch, told_of),
+                Some((Needs::Nothing, None)) | None => {}
             }
         }
         Ok(())
+    }
+
+    /// A flags record is moved without the marks that are not needed any more, and without the
+    /// keywords that only those had.
+    fn needs_of_flags(&self, seq: Sequence, at: Location, change: &Change<'_>) -> Needs {
+        let Change::Flags {
+            address,
+            mailbox,
+            keywords,
+            marks,
+        } = *change
+        else {
+            return Needs::Nothing;
+        };
+        let index = self.index.borrow();
+        let needed = index.needed_marks(seq, at, (address, mailbox), marks);
+        let mut needed: Vec<NewMark> = needed.collect();
+        if needed.is_empty() || needed.len() == marks.len() {
+            return Needs::whole(!needed.is_empty());
+        }
+        let used = needed.iter().fold(0, |all, mark| all | mark.keywords);
+        let places: Vec<usize> = (0..keywords.len())
+            .filter(|place| used >> place & 1 == 1)
+            .collect();
+        let words: Vec<Box<str>> = places.iter().map(|place| keywords[*place].into()).collect();
+        for mark in &mut needed {
+            let bits = places.iter().zip(0..);
+            let bits = bits.map(|(place, new): (_, u32)| (mark.keywords >> place & 1) << new);
+            mark.keywords = bits.sum();
+        }
+        let mut bytes = Vec::new();
+        encode::flags(&mut bytes, seq, address.as_str(), mailbox, &words, &needed);
+        Needs::Part(bytes)
     }
 
     /// Records that told of given numbers go: the next ones are written down by themselves.

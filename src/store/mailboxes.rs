@@ -9,14 +9,18 @@
 //! of the partition. Their names begin with the account's address and UIDVALIDITY, and the
 //! mailbox's number: they belong to no other one, whatever is made later under those names.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use super::change::Pended;
 use super::commit::Pending;
 use super::disk::Disk;
+use super::index::CONDEMNED;
 use super::mutate::{SMALL_BYTES, Space};
 use super::partition::Partition;
 use super::record::encode;
+use super::removal;
 use super::{
     INBOX_NAME, MailboxId, MailboxInfo, MessageInfo, NameError, SEPARATOR, Sequence, SpecialUse,
     StoreError, Uid, UidRun, UidValidity, View, canonical_name,
@@ -30,8 +34,6 @@ const ACCOUNT_KEYS: &[u8] = b"\xffaccount\0";
 pub(super) const NO_MAILBOX: u64 = u64::MAX;
 const SUBSCRIBED: &[u8] = b"subscribed\0";
 const OF_OWNER: &[u8] = b"value\0";
-/// Bytes of keys removed in one batch.
-const KEYS_BYTES_MAX: usize = 256 * 1024;
 
 impl<D: Disk> Partition<D> {
     // What is asked.
@@ -48,7 +50,7 @@ impl<D: Disk> Partition<D> {
         }
         let infos = names.into_iter();
         Ok(infos
-            .filter_map(|(id, name)| index.mailbox_info(address, id, name))
+            .filter_map(|(id, name)| index.mailbox_info(address, id, name.as_ref().into()))
             .collect())
     }
 
@@ -74,14 +76,9 @@ impl<D: Disk> Partition<D> {
         mailbox: MailboxId,
     ) -> Result<MailboxInfo, StoreError> {
         let index = self.index.borrow();
-        let name = if mailbox.is_inbox() {
-            Some(INBOX_NAME.to_owned())
-        } else {
-            let mut names = index.names(address).into_iter();
-            names.find(|(id, _)| *id == mailbox).map(|(_, name)| name)
-        };
-        name.and_then(|name| index.mailbox_info(address, mailbox, name))
-            .ok_or(StoreError::Missing)
+        let name = index.name(address, mailbox).ok_or(StoreError::Missing)?;
+        let info = index.mailbox_info(address, mailbox, name.as_ref().into());
+        info.ok_or(StoreError::Missing)
     }
 
     /// What a session needs of a mailbox that it selects, all of one moment.
@@ -189,7 +186,7 @@ impl<D: Disk> Partition<D> {
         address: &Address,
         mailbox: MailboxId,
         (validity, special_use, name): (UidValidity, u8, String),
-    ) {
+    ) -> Sequence {
         let change = Pended::PutMailbox {
             address: address.clone(),
             mailbox,
@@ -200,7 +197,7 @@ impl<D: Disk> Partition<D> {
         self.add(pending, change, |out, seq| {
             let what = (validity, special_use, name.as_str());
             encode::put_mailbox(out, seq, address.as_str(), mailbox, what);
-        });
+        })
     }
 
     /// Makes a mailbox; those above it in its name are not made with it.
@@ -223,11 +220,10 @@ impl<D: Disk> Partition<D> {
             if !this.keeps(address, MailboxId::INBOX) {
                 return Err(StoreError::Missing);
             }
-            let names = this.index.borrow().names(address);
-            if names.iter().any(|(_, own)| *own == name) {
+            if this.index.borrow().find_mailbox(address, &name).is_some() {
                 return Err(StoreError::Exists);
             }
-            if names.len() >= MAILBOXES_MAX {
+            if this.index.borrow().count_names(address) >= MAILBOXES_MAX {
                 return Err(StoreError::TooMany("mailboxes"));
             }
             Ok(this.add_mailbox(pending, address, name, special_use))
@@ -275,10 +271,15 @@ impl<D: Disk> Partition<D> {
             if moving.is_empty() || moving.len() > count {
                 return Err(StoreError::Missing);
             }
+            let staying: BTreeSet<Rc<str>> = staying.into_iter().map(|(_, name)| name).collect();
+            if from == to {
+                // RFC 9051 §6.3.6: a name that is taken, be it by itself.
+                return Err(StoreError::Exists);
+            }
             let mut renamed = Vec::with_capacity(moving.len());
             for (mailbox, name) in moving {
                 let name = canonical_name(&format!("{to}{}", &name[from.len()..]))?;
-                if staying.iter().any(|(_, own)| *own == name) {
+                if staying.contains(name.as_str()) {
                     return Err(StoreError::Exists);
                 }
                 let known = this.index.borrow().put_again(address, mailbox);
@@ -307,28 +308,38 @@ impl<D: Disk> Partition<D> {
         }
         let _turn = self.account_changes.hold().await;
         let _ = self.settle().await;
-        let bytes = SMALL_BYTES + address.as_str().len();
+        let bytes = 3 * (SMALL_BYTES + address.as_str().len()) + MAILBOX_NAME_BYTES_MAX;
         let level = self.settings.sync.database;
-        let keys = self.keys_of(address, mailbox.0);
-        self.mutate(bytes, level, Space::Gives, |this, pending| {
+        let gone = self.mutate(bytes, level, Space::Gives, |this, pending| {
             if !this.keeps(address, mailbox) {
                 return Err(StoreError::Missing);
             }
-            let change = Pended::RemoveMailbox {
-                address: address.clone(),
-                mailbox,
+            let keys = this.key_prefix(address, Some(mailbox.0));
+            let keys = keys.ok_or(StoreError::Missing)?;
+            let info = this.mailbox_info(address, mailbox)?;
+            // More would hold everybody up at once.
+            let is_condemned = info.exists as usize > removal::MESSAGES_MAX;
+            let seq = if is_condemned {
+                let what = (info.validity, CONDEMNED, info.name);
+                this.put_mailbox(pending, address, mailbox, what)
+            } else {
+                let change = Pended::RemoveMailbox {
+                    address: address.clone(),
+                    mailbox,
+                };
+                this.add(pending, change, |out, seq| {
+                    encode::remove_mailbox(out, seq, address.as_str(), mailbox);
+                })
             };
-            let seq = this.add(pending, change, |out, seq| {
-                encode::remove_mailbox(out, seq, address.as_str(), mailbox);
-            });
+            let condemned = is_condemned.then_some((mailbox, address));
+            this.add_gone(pending, &keys, condemned);
             let mut accounts = this.accounts.borrow_mut();
             let account = accounts.entry(address.clone()).or_default();
             account.mailbox_mut(mailbox).remove(seq);
-            Ok(())
-        })
-        .await?;
-        // Nobody finds them any more; what stays of them is garbage.
-        let _ = self.drop_keys(keys).await;
+            Ok((keys, is_condemned))
+        });
+        let (keys, is_condemned) = gone.await?;
+        self.clear_gone(&keys, is_condemned).await;
         Ok(())
     }
 
@@ -354,31 +365,24 @@ impl<D: Disk> Partition<D> {
         keys
     }
 
-    /// Keys of an account and all its mailboxes.
-    pub(super) fn account_keys(&self, address: &Address) -> Vec<Vec<u8>> {
-        self.keys_from(self.key_prefix(address, None))
-    }
-
-    fn keys_of(&self, address: &Address, mailbox: u64) -> Vec<Vec<u8>> {
-        self.keys_from(self.key_prefix(address, Some(mailbox)))
-    }
-
-    /// Removes keys that nobody can find any more.
-    pub(super) async fn drop_keys(&self, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        for key in keys {
-            bytes += SMALL_BYTES + key.len();
-            part.push((key, None));
-            if bytes > KEYS_BYTES_MAX {
-                self.put_all(std::mem::take(&mut part)).await?;
-                bytes = 0;
+    /// Puts a small value of an account, or of one of its mailboxes, as long as that is there: what
+    /// is removed must not get another one.
+    async fn put_own(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let validity = self.index.borrow().account_validity(address);
+        let may = |this: &Self| {
+            let is_same = this.index.borrow().account_validity(address) == validity;
+            match is_same && this.keeps(address, mailbox) {
+                true => Ok(()),
+                false => Err(StoreError::Missing),
             }
-        }
-        if part.is_empty() {
-            return Ok(());
-        }
-        self.put_all(part).await
+        };
+        self.put_if(vec![(key, value)], may).await
     }
 
     /// Notes that an account's owner wants to see a name, or does not any more (RFC 9051 §6.3.7).
@@ -406,7 +410,8 @@ impl<D: Disk> Partition<D> {
         if self.get(&key).is_some() == subscribed {
             return Ok(());
         }
-        self.put(key, subscribed.then(Vec::new)).await
+        let value = subscribed.then(Vec::new);
+        self.put_own(address, MailboxId::INBOX, key, value).await
     }
 
     /// Names that are subscribed, in order.
@@ -441,7 +446,8 @@ impl<D: Disk> Partition<D> {
         let prefix = self.value_prefix(address, mailbox);
         let mut whole = prefix.ok_or(StoreError::Missing)?;
         whole.extend_from_slice(key);
-        self.put(whole, value).await
+        let of = mailbox.unwrap_or(MailboxId::INBOX);
+        self.put_own(address, of, whole, value).await
     }
 
     fn value_prefix(&self, address: &Address, mailbox: Option<MailboxId>) -> Option<Vec<u8>> {

@@ -29,6 +29,8 @@
 //! wait (`waiting`); sessions that idle are told of what is durable (`notice`). What is made of a
 //! body once is kept beside it (`cache`).
 //!
+//! Of what is removed and is large, the rest goes in steps (`removal`).
+//!
 //! An empty partition takes about 9 MiB at most: a first segment of 1 MiB, the next one and the
 //! reserve of 4 MiB each (less with smaller segments). Where much mail was expunged, up to two
 //! segments' files are kept for later ones, until space is short.
@@ -60,6 +62,7 @@ mod read;
 pub mod real;
 pub mod record;
 mod recovery;
+mod removal;
 pub mod segment;
 mod sharing;
 pub mod sim;
@@ -85,6 +88,8 @@ pub use probe::Probe;
 
 /// A message's number in its mailbox, never given twice under one [`UidValidity`].
 pub type Uid = u32;
+/// No message gets this number or a higher one: UIDNEXT, too, is a number (RFC 9051 §2.3.1.1).
+pub(crate) const UID_END: Uid = Uid::MAX;
 /// Changes when the UIDs of a mailbox had to start anew.
 pub type UidValidity = u32;
 /// Number of a record in its partition's log; also its MODSEQ.
@@ -138,6 +143,9 @@ pub enum StoreError {
     /// More mailboxes or keywords than there may be.
     #[error("too many {0}")]
     TooMany(&'static str),
+    /// All UIDs of the mailbox were given: what it holds can be moved to another one.
+    #[error("the mailbox has no UID left: move its messages to another mailbox")]
+    NoUid,
     /// A mailbox cannot be named so.
     #[error("{0}")]
     Name(#[from] NameError),

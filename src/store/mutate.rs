@@ -10,7 +10,7 @@ use super::record::{self, encode};
 use super::wait::Done;
 use super::{
     Account, AccountChange, Delivery, Flags, MailboxId, QUEUE_PARTITION, RecipientResult,
-    SITE_PARTITION, Sequence, SpecialUse, StoreError, StreamId, Uid, UidValidity,
+    SITE_PARTITION, Sequence, SpecialUse, StoreError, StreamId, UID_END, Uid, UidValidity,
 };
 use crate::config::SyncLevel;
 use crate::mail::Address;
@@ -263,13 +263,13 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// `Missing`, or what the disk says.
     pub async fn remove_account(&self, address: &Address) -> Result<(), StoreError> {
-        let bytes = SMALL_BYTES + address.as_str().len();
+        let bytes = 3 * (SMALL_BYTES + address.as_str().len());
         let level = self.settings.sync.database;
-        let keys = self.account_keys(address);
-        self.mutate(bytes, level, Space::Gives, |this, pending| {
+        let keys = self.mutate(bytes, level, Space::Gives, |this, pending| {
             if !this.will_exist(pending, address) || !this.has_account(address) {
                 return Err(StoreError::Missing);
             }
+            let keys = this.key_prefix(address, None).ok_or(StoreError::Missing)?;
             let change = Pended::RemoveAccount {
                 address: address.clone(),
             };
@@ -277,12 +277,11 @@ impl<D: Disk> Partition<D> {
                 encode::remove_account(out, seq, address.as_str());
             });
             this.set_exists(address, seq, false);
-            Ok(())
-        })
-        .await?;
-        // Nobody finds them any more: they name this account, and not one that comes after it. What
-        // stays of them is garbage, and no reason to say that the account was not removed.
-        let _ = self.drop_keys(keys).await;
+            // Nobody finds them any more: they name this account, and not one that comes after it.
+            this.add_gone(pending, &keys, None);
+            Ok(keys)
+        });
+        self.clear_gone(&keys.await?, false).await;
         Ok(())
     }
 
@@ -303,6 +302,15 @@ impl<D: Disk> Partition<D> {
         &self,
         entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
+        self.put_if(entries, |_| Ok(())).await
+    }
+
+    /// As [`Partition::put_all`], if `may` agrees when its turn comes.
+    pub(super) async fn put_if(
+        &self,
+        entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        may: impl FnOnce(&Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let value_bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         let bytes = entries
             .iter()
@@ -315,6 +323,7 @@ impl<D: Disk> Partition<D> {
             _ => sync.envelope.max(sync.store),
         };
         self.mutate(bytes, level, Space::Gives, |this, pending| {
+            may(this)?;
             for (key, value) in entries {
                 this.add_key(pending, key, value);
             }
@@ -323,7 +332,7 @@ impl<D: Disk> Partition<D> {
         .await
     }
 
-    fn add_key(&self, pending: &mut Pending, key: Vec<u8>, value: Option<Vec<u8>>) {
+    pub(super) fn add_key(&self, pending: &mut Pending, key: Vec<u8>, value: Option<Vec<u8>>) {
         let seq = self.next_seq();
         let offset = pending.bytes.len();
         encode::key(&mut pending.bytes, seq, &key, value.as_deref());
@@ -543,6 +552,9 @@ impl<D: Disk> Partition<D> {
         let room = index.inbox_room(address);
         let (uid_next, used, quota_bytes) = room.ok_or(StoreError::Missing)?;
         let uid = uid_next.max(waiting.map_or(0, |entry| entry.uid_next));
+        if uid == UID_END {
+            return Err(StoreError::NoUid);
+        }
         let used = used + waiting.map_or(0, |entry| entry.bytes) + bytes;
         if quota_bytes != 0 && used > quota_bytes {
             return Err(StoreError::OverQuota);

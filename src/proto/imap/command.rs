@@ -110,6 +110,8 @@ pub enum Command {
     Unauthenticate,
     /// Netscape's: from now on as this user.
     ProxyAuth(Vec<u8>),
+    /// RFC 4978: the mechanism, in upper case.
+    Compress(String),
 }
 
 impl std::fmt::Debug for Command {
@@ -161,6 +163,25 @@ impl Command {
             Command::SetQuota { .. } => "SETQUOTA",
             Command::Unauthenticate => "UNAUTHENTICATE",
             Command::ProxyAuth(_) => "PROXYAUTH",
+            Command::Compress(_) => "COMPRESS",
+        }
+    }
+}
+
+impl Command {
+    /// It names messages by their numbers, or would be answered with some: not after ENABLE UIDONLY
+    /// (RFC 9586 §3).
+    pub fn needs_numbers(&self) -> bool {
+        match self {
+            Command::Fetch(fetch) => !fetch.by_uid,
+            Command::Store(store) => !store.by_uid,
+            Command::Copy { by_uid, .. } => !by_uid,
+            Command::Search(search) => !search.by_uid || search.keys.iter().any(Key::has_numbers),
+            Command::Select(select) => {
+                let known = select.qresync.as_ref();
+                known.is_some_and(|known| known.has_numbers)
+            }
+            _ => false,
         }
     }
 }
@@ -187,6 +208,8 @@ pub struct Qresync {
     pub modseq: u64,
     /// UIDs that it has; `None`: all up to its UIDNEXT.
     pub known: Option<Set>,
+    /// It gave message numbers, too.
+    pub has_numbers: bool,
 }
 
 /// LIST or LSUB, with the extensions of RFC 5258 and RFC 5819.
@@ -595,6 +618,20 @@ pub enum Key {
     SaveDateSupported,
 }
 
+impl Key {
+    /// It names messages by their numbers; `$` stands for UIDs as well. Keys nest to
+    /// `limits::IMAP_SEARCH_DEPTH_MAX`.
+    fn has_numbers(&self) -> bool {
+        match self {
+            Key::Numbers(set) => !set.is_saved(),
+            Key::And(keys) => keys.iter().any(Key::has_numbers),
+            Key::Or(both) => both.0.has_numbers() || both.1.has_numbers(),
+            Key::Not(key) => key.has_numbers(),
+            _ => false,
+        }
+    }
+}
+
 /// Which date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DateOf {
@@ -626,4 +663,6 @@ pub struct Append {
     pub date_ms: Option<u64>,
     /// `UTF8 (~{...}` (RFC 6855 §4): a parenthesis follows the literal.
     pub utf8: bool,
+    /// `CATENATE (` (RFC 4469): its parts follow, one by one.
+    pub catenate: bool,
 }

@@ -1,6 +1,8 @@
 //! IMAP4rev1 and IMAP4rev2 (RFC 3501, RFC 9051), server side.
 //!
 //! ```text
+//! wire      the bytes of a connection: the conversation as it is, or compressed
+//! deflate   unpacking and packing them
 //! session   the conversation: states, commands, which ask is out
 //! frame     commands out of pieces, literals
 //! parse     the grammar; command: what comes of it
@@ -8,6 +10,7 @@
 //! sets      sequence sets
 //! program   a search as it is carried out
 //! names     mailbox names and patterns
+//! url       URLs of messages and their parts
 //! write     the small parts of responses
 //! ```
 //!
@@ -23,13 +26,16 @@
 //! - The session ends with BYE when its mailbox is deleted.
 
 pub mod command;
+mod deflate;
 pub mod frame;
 pub mod names;
 pub mod parse;
 mod program;
 mod session;
 pub mod sets;
+mod url;
 pub mod view;
+mod wire;
 mod write;
 
 use std::net::SocketAddr;
@@ -43,6 +49,7 @@ pub use command::{FlagList, Flags, StoreHow};
 pub use program::compare;
 pub use session::Session;
 pub use view::View;
+pub use wire::Wire;
 
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
@@ -174,6 +181,9 @@ pub enum Ask {
     },
     /// What time is it? Answer: [`Answer::Time`].
     Time,
+    /// This session has had its share of the processor: others come first. Answer:
+    /// [`Answer::Done`].
+    Pause,
     /// Changes flags. Answer: [`Answer::Stored`].
     Store(StoreFlags),
     /// Expunges messages, whatever their flags. Answer: [`Answer::Done`].
@@ -197,6 +207,25 @@ pub enum Ask {
         message: u32,
         /// The next bytes.
         bytes: Vec<u8>,
+    },
+    /// A message of any mailbox of the account, to be read by [`Ask::ReadSource`] from now on. Answer:
+    /// [`Answer::Source`].
+    Source {
+        /// Of its mailbox, decoded; `None`: the one that is open.
+        name: Option<String>,
+        /// Its UIDVALIDITY must be this; else the message is [`Refusal::Gone`].
+        validity: Option<u32>,
+        /// Which.
+        uid: u32,
+        /// Its summary is wanted.
+        inside: bool,
+    },
+    /// Bytes `offset..offset + length` of the source. Answer: [`Answer::Data`].
+    ReadSource {
+        /// Bytes from the start of the message.
+        offset: u64,
+        /// Bytes wanted; fewer only at the end of the message.
+        length: u32,
     },
     /// The APPEND is given up. Answer: [`Answer::Done`]. A connection that ends needs none.
     Abort,
@@ -388,6 +417,15 @@ pub enum TextKey {
     Sent(command::Comparison, i32),
 }
 
+/// A message that is read for CATENATE.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Of the message.
+    pub bytes: u64,
+    /// See [`crate::mail::mime::Summary`]; only if it was wanted.
+    pub summary: Option<Vec<u8>>,
+}
+
 /// What became of a STORE.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
@@ -465,6 +503,8 @@ pub enum Answer {
     Summaries(Vec<Result<Vec<u8>, Refusal>>),
     /// The bytes.
     Data(Result<Vec<u8>, Refusal>),
+    /// [`Refusal::Missing`]: no such mailbox; [`Refusal::Gone`]: no such message in it.
+    Source(Result<Source, Refusal>),
     /// For each message the bits of the texts that hold.
     Matched(Result<Vec<u64>, Refusal>),
     /// The quota.

@@ -96,9 +96,8 @@ pub(crate) fn new_session(
             settings.pop3.borrow().clone(),
             tcp_peer()?,
         ))),
-        Service::Imap => AnySession::Imap(Box::new(imap_proto::Session::new(
-            settings.imap.borrow().clone(),
-            tcp_peer()?,
+        Service::Imap => AnySession::Imap(Box::new(imap_proto::Wire::new(
+            imap_proto::Session::new(settings.imap.borrow().clone(), tcp_peer()?),
         ))),
         Service::Http => AnySession::Http(Box::default()),
         Service::Control => AnySession::Control(Box::default()),

@@ -1,9 +1,9 @@
-//! The sealed index file, byte by byte. Version 2; all numbers little-endian.
+//! The sealed index file, byte by byte. Version 3; all numbers little-endian.
 //!
 //! ```text
 //! header, 64 bytes
 //!    0  8  magic "RNGPIDX\n"
-//!    8  4  version, 2
+//!    8  4  version, 3
 //!   12  2  partition            14  2  zero
 //!   16 16  store id
 //!   32  8  covers: the highest sequence number whose record is in here
@@ -18,8 +18,8 @@
 //!   3 CACHES       23 a row: body seq 6, record (seq 6, segment 3), offset 4, bytes 4
 //!   4 MESSAGES     30 a row: uid 4, append record (segment 3, seq 6), body seq 6, date in ms 6,
 //!                            bytes 5; of one mailbox after the other
-//!   5 MARKS        28 a row: uid 4, flags record (segment 3, seq 6), flags 1, keywords 8, saved 6;
-//!                            of one mailbox after the other
+//!   5 MARKS        30 a row: uid 4, flags record (segment 3, seq 6), flags 1, keywords 8, saved 6,
+//!                            bytes of the flags record 2; of one mailbox after the other
 //!   6 MARK ORDER   10 a row: seq 6, uid 4 of the marks with a flags record, by seq; the same
 //!   7 VANISHED     14 a row: seq 6 of an expunge, first uid 4, last uid 4, by seq; the same
 //!   8 ACCOUNTS     46 a row: address offset 5, address length 2, password hash length 3 (behind
@@ -59,7 +59,7 @@ use super::message::Message;
 use super::usage::NO_SEGMENT;
 use crate::store::{Flags, Identity, MailboxId, Sequence, Uid};
 
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 pub(super) const HEADER_BYTES: usize = 64;
 const END_BYTES: usize = SECTIONS * 24;
 pub(super) const FOOTER_BYTES: usize = END_BYTES + 32;
@@ -84,7 +84,7 @@ pub(super) const SEGMENTS: usize = 14;
 pub(super) const SECTIONS: usize = 15;
 /// Bytes of a row of each section.
 pub(super) const ROW_BYTES: [usize; SECTIONS] =
-    [20, 16, 8, 23, 30, 28, 10, 14, 46, 1, 127, 1, 24, 1, 24];
+    [20, 16, 8, 23, 30, 30, 10, 14, 46, 1, 127, 1, 24, 1, 24];
 /// "No segment" in a file.
 pub(super) const NO_ROW: u64 = (1 << 24) - 1;
 
@@ -162,6 +162,7 @@ impl Rows {
         self.put(mark.keywords, 8);
         // Dates are kept in 48 bits, as those of messages.
         self.put(mark.saved_ms & ((1 << 48) - 1), 6);
+        self.put(u64::from(mark.charge), 2);
     }
 
     /// Number and UID of a mark, or of a vanished range with its last UID.
@@ -264,6 +265,7 @@ pub(super) fn mark(row: &[u8], numbers: &[u32]) -> Mark {
         flags: Flags(number(row, 13, 1) as u8),
         keywords: number(row, 14, 8),
         saved_ms: number(row, 22, 6),
+        charge: number(row, 28, 2) as u16,
     }
 }
 

@@ -8,6 +8,9 @@ use super::tombstones::Tombstones;
 use super::usage::NO_SEGMENT;
 use crate::store::{Flags, Sequence, Uid, UidValidity};
 
+/// In place of a special use: the mailbox is gone for all who ask, see `store::removal`.
+pub const CONDEMNED: u8 = u8::MAX;
+
 /// Fields of a mailbox, always known as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BoxFields {
@@ -77,9 +80,19 @@ impl BoxFields {
         self.put_segment != NO_SEGMENT
     }
 
-    /// Not an INBOX, it is to be shown: mail of a mailbox whose own record was lost is kept.
-    pub(super) fn is_shown(&self) -> bool {
+    /// Not an INBOX, there is something of it: mail of a mailbox whose own record was lost is kept.
+    pub(super) fn is_kept(&self) -> bool {
         !self.removed && (self.has_record() || self.count > 0)
+    }
+
+    /// Not an INBOX, it is to be shown.
+    pub(super) fn is_shown(&self) -> bool {
+        self.is_kept() && !self.is_condemned()
+    }
+
+    /// It was removed, and its messages have yet to go.
+    pub(super) fn is_condemned(&self) -> bool {
+        self.special_use == CONDEMNED
     }
 
     /// A reserve record counts.
@@ -234,7 +247,8 @@ impl Mailbox {
             ([], _) => {}
             ([first, ..], Some(last)) if first <= last => {
                 self.dead.extend(dead);
-                self.dead.sort_unstable();
+                // Two runs in order, which this sort joins in one pass.
+                self.dead.sort();
                 self.dead.dedup();
             }
             _ => self.dead.extend(dead),
@@ -275,7 +289,7 @@ impl Mailbox {
             self.dead.clear();
         }
         self.dead.extend(&later.dead);
-        self.dead.sort_unstable();
+        self.dead.sort();
         self.dead.dedup();
         let live: &[Message] = &self.messages;
         self.dead

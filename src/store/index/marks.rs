@@ -4,13 +4,11 @@
 //! flags and keywords; when it is that of the append record itself, it has that one's number.
 //! Does not know: messages, layers, what a keyword's bit is called.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::ops::Bound;
 
 use super::usage::NO_SEGMENT;
 use crate::store::{Flags, Sequence, Uid};
-
-/// Entries of the list by number that are out of date, beside as many as there are marks.
-const STALE_MAX: usize = 64;
 
 /// What is known of a message besides what its append record says in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +25,8 @@ pub(super) struct Mark {
     pub(super) keywords: u64,
     /// System flags.
     pub(super) flags: Flags,
+    /// Bytes of the flags record that are its: those of all the record's marks make up the record.
+    pub(super) charge: u16,
 }
 
 impl Mark {
@@ -34,14 +34,19 @@ impl Mark {
     pub(super) fn is_own(&self) -> bool {
         self.segment != NO_SEGMENT
     }
+
+    /// What it counts in the usage of its segment.
+    pub(super) fn charge(&self) -> u64 {
+        u64::from(self.charge)
+    }
 }
 
 /// Marks of one mailbox in one layer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Marks {
     by_uid: BTreeMap<Uid, Mark>,
-    /// Number and UID of those with a flags record, in the order of numbers; some are out of date.
-    recent: Vec<(Sequence, Uid)>,
+    /// Number and UID of those with a flags record.
+    by_seq: BTreeSet<(Sequence, Uid)>,
 }
 
 impl Marks {
@@ -58,36 +63,27 @@ impl Marks {
     /// Puts a mark in, over an earlier one.
     pub(super) fn put(&mut self, mark: Mark) {
         let before = self.by_uid.insert(mark.uid, mark);
-        if !mark.is_own() || before.is_some_and(|b| b.is_own() && b.seq == mark.seq) {
-            return;
+        if let Some(before) = before.filter(Mark::is_own)
+            && (before.seq != mark.seq || !mark.is_own())
+        {
+            self.by_seq.remove(&(before.seq, mark.uid));
         }
-        let key = (mark.seq, mark.uid);
-        match self.recent.last() {
-            Some(last) if *last > key => {
-                if let Err(place) = self.recent.binary_search(&key) {
-                    self.recent.insert(place, key);
-                }
-            }
-            _ => self.recent.push(key),
-        }
-        if self.recent.len() > 2 * self.by_uid.len() + STALE_MAX {
-            let by_uid = &self.by_uid;
-            let holds = |(seq, uid): &(Sequence, Uid)| {
-                by_uid.get(uid).is_some_and(|m| m.is_own() && m.seq == *seq)
-            };
-            self.recent.retain(holds);
+        if mark.is_own() {
+            self.by_seq.insert((mark.seq, mark.uid));
         }
     }
 
     /// Takes a mark out.
     pub(super) fn remove(&mut self, uid: Uid) {
-        self.by_uid.remove(&uid);
+        if let Some(mark) = self.by_uid.remove(&uid) {
+            self.by_seq.remove(&(mark.seq, uid));
+        }
     }
 
     /// Takes out all that were made before this number.
     pub(super) fn drop_to(&mut self, seq: Sequence) {
         self.by_uid.retain(|_, mark| mark.seq > seq);
-        self.recent.retain(|(own, _)| *own > seq);
+        self.by_seq.retain(|(own, _)| *own > seq);
     }
 
     /// The highest UID with a mark above `seq`.
@@ -101,19 +97,13 @@ impl Marks {
         self.by_uid.range(first..)
     }
 
-    /// Place in the list of numbers behind those up to `seq`.
-    pub(super) fn place_after(&self, seq: Sequence) -> usize {
-        self.recent.partition_point(|(own, _)| *own <= seq)
-    }
-
-    /// Number and UID at a place of the list of numbers; `Some(None)`: out of date.
-    pub(super) fn recent_at(&self, place: usize) -> Option<Option<(Sequence, Uid)>> {
-        let &(seq, uid) = self.recent.get(place)?;
-        let mark = self.by_uid.get(&uid);
-        Some(
-            mark.is_some_and(|m| m.is_own() && m.seq == seq)
-                .then_some((seq, uid)),
-        )
+    /// Number and UID of those with a flags record behind this one, by ascending number.
+    pub(super) fn after(
+        &self,
+        place: (Sequence, Uid),
+    ) -> impl Iterator<Item = (Sequence, Uid)> + use<'_> {
+        let behind = (Bound::Excluded(place), Bound::Unbounded);
+        self.by_seq.range(behind).copied()
     }
 
     /// Takes in what a later layer says.
@@ -130,6 +120,6 @@ impl Marks {
     /// Approximate bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.by_uid.len() * (size_of::<Mark>() + 12)
-            + self.recent.capacity() * size_of::<(Sequence, Uid)>()
+            + self.by_seq.len() * (size_of::<(Sequence, Uid)>() * 3 / 2)
     }
 }

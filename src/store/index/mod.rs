@@ -26,6 +26,7 @@ mod lookup;
 mod mailbox;
 mod marks;
 mod message;
+mod names;
 mod needs;
 mod runs;
 mod seal;
@@ -34,14 +35,17 @@ mod tombstones;
 mod usage;
 mod view;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
+pub use self::mailbox::CONDEMNED;
 pub use self::seal::SealWriter;
 
 use self::format::Header;
 use self::layer::{Fields, Layer};
 use self::lookup::over;
+use self::names::Names;
 use self::sealed::{Check, Sealed};
 use self::usage::{NO_SEGMENT, Segments};
 use super::record::{NewMark, Reserved};
@@ -206,6 +210,7 @@ pub struct Index {
     messages: u64,
     /// Bodies that nothing had named when they came; some may have been named since.
     unnamed: Vec<Sequence>,
+    names: RefCell<Names>,
 }
 
 /// The bytes at hand are no index, a damaged one, or of another partition.
@@ -438,6 +443,18 @@ impl Index {
 
     /// Visits keys with this prefix, in order.
     pub fn for_each_key(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.visit_keys(prefix, &mut |key, value| {
+            visit(key, value);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// The same, until `visit` says that it is enough.
+    pub fn visit_keys(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) {
         let base = self.base.as_ref().map(|base| base.keys_from(prefix));
         let frozen = self.frozen.as_ref().map(|frozen| frozen.keys_from(prefix));
         let active = self.active.keys_from(prefix);
@@ -446,8 +463,10 @@ impl Index {
             if !key.starts_with(prefix) {
                 break;
             }
-            if let Some(value) = value {
-                visit(key, value);
+            if let Some(value) = value
+                && visit(key, value).is_break()
+            {
+                return;
             }
         }
     }
@@ -470,6 +489,7 @@ impl Index {
         let overlay = self.active.bytes()
             + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
             + self.segments.bytes()
+            + self.names.borrow().bytes()
             + self.unnamed.capacity() * size_of::<Sequence>();
         (
             overlay as u64,

@@ -3,7 +3,9 @@
 //! Does not know: which segments there are.
 
 use super::{Change, Index, Location};
-use crate::store::Sequence;
+use crate::mail::Address;
+use crate::store::record::NewMark;
+use crate::store::{MailboxId, Sequence};
 
 impl Index {
     /// The record at this place is needed to rebuild the index from the log: compaction moves it,
@@ -33,12 +35,8 @@ impl Index {
                 marks,
                 ..
             } => {
-                let stack = self.stack(address, mailbox);
-                marks.iter().any(|new| {
-                    let mark = stack.mark(new.uid);
-                    mark.is_some_and(|mark| mark.seq == seq && is_here(mark.segment))
-                        && stack.message(new.uid).is_some_and(|m| m.seq() < seq)
-                })
+                let mut needed = self.needed_marks(seq, at, (address, mailbox), marks);
+                needed.next().is_some()
             }
             Change::PutMailbox {
                 address, mailbox, ..
@@ -72,5 +70,23 @@ impl Index {
             | Change::RemoveMailbox { .. }
             | Change::Key { .. } => true,
         }
+    }
+
+    /// Those marks of a flags record at this place that are needed, for the reason that
+    /// [`Index::needs`] gives: the others need not be moved with them.
+    pub fn needed_marks<'a>(
+        &'a self,
+        seq: Sequence,
+        at: Location,
+        (address, mailbox): (&Address, MailboxId),
+        marks: &'a [NewMark],
+    ) -> impl Iterator<Item = NewMark> + use<'a> {
+        let stack = self.stack(address, mailbox);
+        let needed = marks.iter().filter(move |new| {
+            let mark = stack.mark(new.uid).filter(|mark| mark.seq == seq);
+            mark.is_some_and(|mark| self.segments.generation(mark.segment) == at.segment)
+                && stack.message(new.uid).is_some_and(|m| m.seq() < seq)
+        });
+        needed.copied()
     }
 }

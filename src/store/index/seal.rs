@@ -6,6 +6,7 @@
 //! Does not know: the layer that goes on meanwhile, files.
 
 mod accounts;
+mod vanished;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

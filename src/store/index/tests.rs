@@ -16,7 +16,7 @@ fn reserved(uid_next: Uid, validity: UidValidity) -> Reserved {
         uid_next,
         validity,
         modseq: 1,
-        forgets: false,
+        changed_floor: 0,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Live bytes of every segment, kept up with each change.
 //!
 //! Guarantees: a segment that anything needs has `live_bytes` above zero; no count goes below
-//! zero. Bodies count with their true size, other records with a fixed estimate, the same when
-//! they come and when they go.
+//! zero. Bodies and flags records count with their true size, these shared among their marks, other
+//! records with a fixed estimate, the same when they come and when they go.
 //! Does not know: what is live, or whether a segment exists.
 
 use rustc_hash::FxHashMap;
@@ -19,8 +19,6 @@ pub(super) const ACCOUNT_BYTES: u64 = 256;
 pub(super) const RESERVE_BYTES: u64 = 96;
 /// Estimated bytes of a mailbox's record.
 pub(super) const MAILBOX_BYTES: u64 = 160;
-/// Estimated bytes of a flags record for each of its messages.
-pub(super) const MARK_BYTES: u64 = 16;
 /// Estimated bytes of a key record besides key and value.
 pub(super) const KEY_BYTES: u64 = 64;
 

@@ -4,7 +4,6 @@
 //! appended since a MODSEQ are at the end. Marks are listed by number beside. So what has changed
 //! since is found by a search, and what is gone since by the ranges that are remembered.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::lookup::Stack;
@@ -14,13 +13,8 @@ use super::{Found, Index, Location, runs};
 use crate::mail::Address;
 use crate::store::record::Reserved;
 use crate::store::{
-    INBOX_NAME, MailboxId, MailboxInfo, MessageInfo, Sequence, SpecialUse, Uid, UidRun, UidValidity,
+    MailboxId, MailboxInfo, MessageInfo, Sequence, SpecialUse, Uid, UidRun, UidValidity,
 };
-
-/// What a mailbox without a record of its name is called.
-fn name_of_lost(id: MailboxId) -> String {
-    format!("Recovered {}", id.0)
-}
 
 /// UIDVALIDITY: of a mailbox whose own record was lost, what its number makes it, as that did.
 fn validity_of(id: MailboxId, fields: &BoxFields) -> UidValidity {
@@ -60,11 +54,8 @@ impl Stack<'_> {
             let first = own.messages.partition_point(|m| m.seq() <= modseq);
             uids.extend(own.messages[first..].iter().map(|m| m.uid));
             let Some(rare) = &own.rare else { continue };
-            let mut place = rare.marks.place_after(modseq);
-            while let Some(mark) = rare.marks.recent_at(place) {
-                uids.extend(mark.map(|(_, uid)| uid));
-                place += 1;
-            }
+            let marks = rare.marks.after((modseq, Uid::MAX));
+            uids.extend(marks.map(|(_, uid)| uid));
         }
         if let Some((base, row)) = self.base {
             uids.extend(base.uids_appended_since(row, modseq));
@@ -107,69 +98,11 @@ impl Index {
         self.shown(address, id).is_some()
     }
 
-    /// Mailboxes with their names, INBOX first, the others in the order in which they were made.
-    ///
-    /// Names differ: where damage has brought one back that another mailbox has got since, the later
-    /// one's number is added to it.
-    pub fn names(&self, address: &Address) -> Vec<(MailboxId, String)> {
-        if !self.has_account(address) {
-            return Vec::new();
-        }
-        let shown = self.shown_names(address);
-        let mut seen = std::collections::BTreeSet::new();
-        let names = shown.into_iter().map(|(id, name)| {
-            let mut name = name.into_owned();
-            if !seen.insert(name.clone()) {
-                name = format!("{name} {}", id.0);
-                seen.insert(name.clone());
-            }
-            (id, name)
-        });
-        names.collect()
-    }
-
     /// Numbers of an account's mailboxes.
     pub fn mailbox_ids(&self, address: &Address) -> Vec<MailboxId> {
         let mut ids = self.box_ids(address);
         ids.retain(|id| self.has_mailbox(address, *id));
         ids
-    }
-
-    /// As stored, whether the account is there or not.
-    pub(super) fn shown_names(&self, address: &Address) -> Vec<(MailboxId, Cow<'_, str>)> {
-        let mut names = Vec::new();
-        for id in self.box_ids(address) {
-            if id.is_inbox() {
-                names.push((id, Cow::Borrowed(INBOX_NAME)));
-                continue;
-            }
-            let stack = self.stack(address, id);
-            if !stack.fields().is_some_and(|fields| fields.is_shown()) {
-                continue;
-            }
-            let name = match stack.name() {
-                "" => Cow::Owned(name_of_lost(id)),
-                name => Cow::Borrowed(name),
-            };
-            names.push((id, name));
-        }
-        names
-    }
-
-    /// A name that a mailbox has, or would have if the account were there.
-    pub fn has_name(&self, address: &Address, name: &str) -> bool {
-        let names = self.shown_names(address);
-        names.iter().any(|(_, own)| own == name)
-    }
-
-    /// Number of a mailbox by its canonical name.
-    pub fn find_mailbox(&self, address: &Address, name: &str) -> Option<MailboxId> {
-        if name == INBOX_NAME {
-            return self.has_account(address).then_some(MailboxId::INBOX);
-        }
-        let names = self.names(address);
-        let found = names.iter().find(|(_, own)| own == name)?;
-        Some(found.0)
     }
 
     /// What is known of a mailbox, under the name that [`Index::names`] gives it.
@@ -339,7 +272,7 @@ impl Index {
             uid_next: fields.uid_next,
             validity: validity_of(id, &fields),
             modseq: fields.modseq,
-            forgets: false,
+            changed_floor: fields.changed_floor,
         })
     }
 
@@ -363,6 +296,39 @@ impl Index {
             ControlFlow::Continue(())
         });
         messages
+    }
+
+    /// Messages of a condemned mailbox from a UID on, at most so many; `None`: it is not one.
+    pub fn condemned(
+        &self,
+        address: &Address,
+        id: MailboxId,
+        first: Uid,
+        most: usize,
+    ) -> Option<Vec<Uid>> {
+        let stack = self.stack(address, id);
+        stack.fields().filter(BoxFields::is_condemned)?;
+        let mut uids = Vec::new();
+        stack.visit(first, Uid::MAX, &mut |message, _| {
+            uids.push(message.uid);
+            match uids.len() < most {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        Some(uids)
+    }
+
+    /// Those of these messages that are there, with their bytes.
+    pub fn live(
+        &self,
+        address: &Address,
+        id: MailboxId,
+        uids: &[Uid],
+    ) -> impl Iterator<Item = (Uid, u64)> {
+        let stack = self.shown(address, id).unwrap_or_default();
+        let found = uids.iter().filter_map(move |uid| stack.message(*uid));
+        found.map(|message| (message.uid, message.bytes()))
     }
 
     /// One message. When no record has told of its body, for the log is damaged there, its

@@ -173,6 +173,7 @@ impl<D: Disk> Partition<D> {
         if found.is_empty() {
             return Ok((Vec::new(), taken));
         }
+        self.check_uids(address, to, found.len())?;
         let words = found.iter().flat_map(|m| &m.keywords).map(|word| &**word);
         self.check_words(address, to, words)?;
         let mut pairs = Vec::with_capacity(found.len());

@@ -23,15 +23,15 @@ use super::wait::yield_now;
 use super::waiting::WaitingMark;
 use super::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, MailboxId, MessageInfo, NewMessage,
-    Sequence, StoreError, Stored, StreamId, Uid, UidValidity, same_keyword,
+    Sequence, StoreError, Stored, StreamId, UID_END, Uid, UidValidity, same_keyword,
 };
 use crate::limits::{
     ADDRESS_BYTES_MAX, BODY_CHUNK_BYTES, BODY_INLINE_BYTES_MAX, KEYWORD_BYTES_MAX, KEYWORDS_MAX,
 };
 use crate::mail::Address;
 
-/// UIDs that one expunge or flags record holds at most.
-pub(super) const UIDS_MAX: usize = 65_536;
+/// UIDs that one expunge record holds, and messages that are looked up in one go.
+pub(super) const UIDS_MAX: usize = 4096;
 /// Bytes that the keywords of one record take at most.
 const WORDS_BYTES_MAX: usize = KEYWORDS_MAX * (KEYWORD_BYTES_MAX + 2);
 
@@ -64,7 +64,7 @@ impl<D: Disk> Partition<D> {
     /// that it names are gone afterwards, whatever the outcome.
     ///
     /// # Errors
-    /// `Missing`: no such account, mailbox, stream, or message to be replaced; `OverQuota`,
+    /// `Missing`: no such account, mailbox, stream, or message to be replaced; `OverQuota`, `NoUid`,
     /// `TooMany` keywords; `TooLarge` when the entries of all messages, about 170 bytes each, do
     /// not fit into one batch of the log; `Full`, `ReadOnly`, `Closing`.
     pub async fn append(
@@ -130,6 +130,7 @@ impl<D: Disk> Partition<D> {
                 .iter()
                 .flat_map(|m| &m.keywords)
                 .map(String::as_str);
+            this.check_uids(address, mailbox, messages.len())?;
             this.check_words(address, mailbox, words)?;
             let mut uids = Vec::with_capacity(messages.len());
             for (message, chunks) in messages.iter().zip(&chunks) {
@@ -203,6 +204,23 @@ impl<D: Disk> Partition<D> {
         Ok(validity)
     }
 
+    /// So many messages more can get a UID.
+    fn check_uids(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        count: usize,
+    ) -> Result<(), StoreError> {
+        let durable = self.index.borrow().room(address, mailbox);
+        let accounts = self.accounts.borrow();
+        let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
+        let next = durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting);
+        match (UID_END - next) as usize {
+            left if left < count => Err(StoreError::NoUid),
+            _ => Ok(()),
+        }
+    }
+
     /// These keywords have a bit in the mailbox, or can get one. Who adds a record that has them notes
     /// them ([`super::waiting::WaitingMailbox::note_keywords`]).
     fn check_words<'a>(
@@ -247,7 +265,9 @@ impl<D: Disk> Partition<D> {
         let uid = {
             let accounts = self.accounts.borrow();
             let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
-            durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting)
+            let uid = durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting);
+            debug_assert!(uid < UID_END, "check_uids has seen that there are enough");
+            uid
         };
         let Arrival {
             body_seq,
@@ -318,7 +338,7 @@ impl<D: Disk> Partition<D> {
         Some(found.info)
     }
 
-    fn add_expunge(
+    pub(super) fn add_expunge(
         &self,
         pending: &mut Pending,
         address: &Address,
@@ -364,9 +384,8 @@ impl<D: Disk> Partition<D> {
                 }
                 let uids: Vec<Uid> = {
                     let index = this.index.borrow();
-                    let part = part.iter().copied();
-                    part.filter(|uid| index.find(address, mailbox, *uid).is_some())
-                        .collect()
+                    let live = index.live(address, mailbox, part);
+                    live.map(|(uid, _)| uid).collect()
                 };
                 if uids.is_empty() {
                     return Ok(None);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::*;
 use crate::config::SyncLevels;
 use crate::store::disk::Disk as _;
+use crate::store::record::Reserved;
 use crate::store::sim::{Crash, Executor, Outcome, Random, SimDisk, block_on};
 use crate::store::{Account, Delivery, Identity, Settings, UidRun};
 
@@ -219,15 +220,7 @@ fn a_watch_tells_once_until_it_is_asked() {
         let _all = partition.watch(&ann(), None, 8).unwrap();
         let other = partition.watch(&ann(), Some(sent), 9).unwrap();
         for _ in 0..2 {
-            let delivered = partition.deliver(Delivery {
-                trace: Vec::new(),
-                body: b"x".to_vec(),
-                stream: None,
-                recipients: vec![ann()],
-                now_ms: 1,
-                once: None,
-            });
-            delivered.await.unwrap();
+            partition.deliver(delivery()).await.unwrap();
         }
         assert_eq!(partition.notices().await, [7, 8]);
         partition
@@ -310,5 +303,90 @@ fn values_end_with_their_account_and_mailbox() {
         assert!(partition.subscriptions(&ann()).is_empty());
         assert!(partition.mailbox(&ann(), "a/b").is_err());
         assert_eq!(partition.mailboxes(&ann()).unwrap().len(), 6);
+    });
+}
+
+fn delivery() -> Delivery {
+    Delivery {
+        trace: Vec::new(),
+        body: b"x".to_vec(),
+        stream: None,
+        recipients: vec![ann()],
+        now_ms: 1,
+        once: None,
+    }
+}
+
+/// All UIDs below this one were given.
+async fn reserve_uids(
+    partition: &Partition<SimDisk>,
+    mailbox: MailboxId,
+    uid_next: Uid,
+) -> Result<(), StoreError> {
+    let level = crate::config::SyncLevel::Fsync;
+    let reserved = partition.mutate(100, level, Space::Gives, |this, pending| {
+        let known = this.index.borrow().reserved(&ann(), mailbox);
+        let reserved = Reserved {
+            uid_next,
+            ..known.unwrap()
+        };
+        let change = Pended::Reserve {
+            address: ann(),
+            mailbox,
+            reserved,
+        };
+        this.add(pending, change, |out, seq| {
+            encode::reserve(out, seq, ann().as_str(), mailbox, &reserved);
+        });
+        Ok(())
+    });
+    reserved.await
+}
+
+#[test]
+fn the_last_uid_is_given_once_and_then_none() {
+    let last = UID_END - 1;
+    let disk = new_disk();
+    live(&disk, move |partition| async move {
+        let both = append(INBOX, vec![message("a"), message("b")]);
+        partition.append(&ann(), both).await.unwrap();
+        let sent = partition.mailbox(&ann(), "Sent").unwrap().id;
+        for mailbox in [INBOX, sent] {
+            // As if so many messages had come and gone.
+            let given = reserve_uids(&partition, mailbox, last - 1);
+            given.await.unwrap();
+        }
+        let three = append(sent, vec![message("x"), message("y"), message("z")]);
+        let refused = partition.append(&ann(), three).await;
+        assert!(matches!(refused, Err(StoreError::NoUid)), "{refused:?}");
+        // Neither of the two, and the first one fits on its own.
+        let one = append(sent, vec![message("x")]);
+        assert_eq!(
+            partition.append(&ann(), one).await.unwrap().uids,
+            [last - 1]
+        );
+        let refused = partition.copy(&ann(), (INBOX, sent), &[1, 2], 9).await;
+        assert!(matches!(refused, Err(StoreError::NoUid)), "{refused:?}");
+        let copied = partition.copy(&ann(), (INBOX, sent), &[2], 9).await;
+        assert_eq!(copied.unwrap().pairs, [(2, last)]);
+        let deliver = || partition.deliver(delivery());
+        let given = [deliver().await, deliver().await, deliver().await];
+        let given = given.map(|results| results.unwrap().remove(0));
+        assert!(matches!(given[0], Ok(uid) if uid == last - 1), "{given:?}");
+        assert!(matches!(given[1], Ok(uid) if uid == last), "{given:?}");
+        assert!(matches!(given[2], Err(StoreError::NoUid)), "{given:?}");
+    });
+    let disk = disk.crash(Crash::Power);
+    live(&disk, move |partition| async move {
+        let info = partition.mailbox_info(&ann(), INBOX).unwrap();
+        assert_eq!((info.exists, info.uid_next), (4, UID_END));
+        let view = partition.view(&ann(), INBOX).unwrap();
+        assert_eq!(view.runs.last().unwrap().last, last);
+        let refused = partition.deliver(delivery()).await.unwrap();
+        assert!(matches!(refused[0], Err(StoreError::NoUid)), "{refused:?}");
+        // What is there can go elsewhere.
+        let drafts = partition.mailbox(&ann(), "Drafts").unwrap().id;
+        let moved = partition.move_to(&ann(), (INBOX, drafts), &[last], 9).await;
+        assert_eq!(moved.unwrap().pairs, [(last, 1)]);
     });
 }

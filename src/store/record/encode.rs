@@ -208,8 +208,16 @@ pub fn reserve(
     out.extend_from_slice(&reserved.uid_next.to_le_bytes());
     out.extend_from_slice(&reserved.validity.to_le_bytes());
     out.extend_from_slice(&reserved.modseq.to_le_bytes());
-    out.push(u8::from(reserved.forgets));
+    let floor = match reserved.changed_floor {
+        0 => 0,
+        own if own == seq => 1,
+        _ => 2,
+    };
+    out.push(floor);
     text(out, address);
+    if floor == 2 {
+        out.extend_from_slice(&reserved.changed_floor.to_le_bytes());
+    }
     finish(out, start, 0);
 }
 

@@ -27,7 +27,8 @@
 //! Flags          mailbox u64, count u32, keywords u8, address, keyword ...,
 //!                (uid u32, flags u8, keywords u64: a bit for each of those before) ...
 //! ExpungeFrom    mailbox u64, now u64, count u32, address, uid u32 ...
-//! ReserveIn      mailbox u64, uid_next u32, validity u32, modseq u64, forgets u8, address
+//! ReserveIn      mailbox u64, uid_next u32, validity u32, modseq u64, floor u8, address
+//!                (floor 0: none; 1: this record; 2: changed_floor u64 follows the address)
 //! Cache          body seq u64, bytes
 //! Body, Chunk    total u64, own u32, lead u32, chunks u32, zero u32,
 //!                (chunk seq u64, bytes u32) ..., block crc u32 ..., own bytes
@@ -328,9 +329,9 @@ pub struct Reserved {
     pub validity: UidValidity,
     /// The mailbox has had this MODSEQ.
     pub modseq: Sequence,
-    /// Changes before this record may have been lost: whoever asks for those since then is told
-    /// everything.
-    pub forgets: bool,
+    /// Changes up to here may have been lost: whoever asks for those since an earlier one is told
+    /// everything. 0: none was.
+    pub changed_floor: Sequence,
 }
 
 /// Texts, at most [`KEYWORDS_MAX`].
@@ -493,9 +494,11 @@ pub fn decode(bytes: &[u8], realm: Realm) -> Result<Record<'_>, RecordError> {
     }
     let malformed = RecordError::Malformed(header[4]);
     let kind = Kind::of(header[4]).ok_or(malformed)?;
-    let payload = decode_payload(kind, head, &rest[checked..], len - checked).ok_or(malformed)?;
+    let seq = u64_at(header, 16);
+    let tail = &rest[checked..];
+    let payload = decode_payload(kind, seq, head, tail, len - checked).ok_or(malformed)?;
     Ok(Record {
-        seq: u64_at(header, 16),
+        seq,
         kind,
         moved: header[5] & FLAG_MOVED != 0,
         payload,
@@ -505,6 +508,7 @@ pub fn decode(bytes: &[u8], realm: Realm) -> Result<Record<'_>, RecordError> {
 
 fn decode_payload<'a>(
     kind: Kind,
+    seq: Sequence,
     head: &'a [u8],
     tail: &'a [u8],
     unchecked_bytes: usize,
@@ -575,20 +579,30 @@ fn decode_payload<'a>(
                 uid_next: f.u32()?,
                 validity: f.u32()?,
                 modseq: 0,
-                forgets: false,
+                changed_floor: 0,
             },
             address: f.text()?,
         },
-        Kind::ReserveIn => Payload::Reserve {
-            mailbox: MailboxId(f.u64()?),
-            reserved: Reserved {
-                uid_next: f.u32()?,
-                validity: f.u32()?,
-                modseq: f.u64()?,
-                forgets: f.u8()? != 0,
-            },
-            address: f.text()?,
-        },
+        Kind::ReserveIn => {
+            let (mailbox, uid_next, validity) = (MailboxId(f.u64()?), f.u32()?, f.u32()?);
+            let (modseq, floor, address) = (f.u64()?, f.u8()?, f.text()?);
+            let changed_floor = match floor {
+                0 => 0,
+                1 => seq,
+                2 => f.u64()?,
+                _ => return None,
+            };
+            Payload::Reserve {
+                mailbox,
+                reserved: Reserved {
+                    uid_next,
+                    validity,
+                    modseq,
+                    changed_floor,
+                },
+                address,
+            }
+        }
         Kind::PutMailbox => Payload::PutMailbox {
             mailbox: MailboxId(f.u64()?),
             validity: f.u32()?,

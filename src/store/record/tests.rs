@@ -20,7 +20,7 @@ const RESERVED: Reserved = Reserved {
     uid_next: 100,
     validity: 9,
     modseq: 77,
-    forgets: true,
+    changed_floor: 3,
 };
 const MARKS: [NewMark; 2] = [
     NewMark {
@@ -97,6 +97,24 @@ fn all_kinds(body: &[u8]) -> (Vec<u8>, Vec<usize>) {
     encode::cache(&mut out, 16, 2, b"envelope");
     encode::seal(&mut out, realm());
     (out, starts)
+}
+
+#[test]
+fn a_floor_of_changes_is_kept_whichever_record_says_it() {
+    for changed_floor in [0, 4, 5, Sequence::MAX >> 16] {
+        let reserved = Reserved {
+            changed_floor,
+            ..RESERVED
+        };
+        let mut out = Vec::new();
+        encode::reserve(&mut out, 5, ANN, MailboxId(8), &reserved);
+        encode::seal(&mut out, realm());
+        let record = decode(&out, realm()).unwrap();
+        let Payload::Reserve { reserved: read, .. } = record.payload else {
+            panic!("{record:?}");
+        };
+        assert_eq!(read, reserved);
+    }
 }
 
 #[test]

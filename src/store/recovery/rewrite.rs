@@ -2,9 +2,11 @@
 
 use super::replay::{Replay, What};
 use super::*;
+use crate::limits::{ADDRESS_BYTES_MAX, BATCH_BYTES_MAX, MAILBOXES_MAX};
 use crate::mail::Address;
 use crate::store::batch::{self, Head};
 use crate::store::compact::is_full;
+use crate::store::mutate::SMALL_BYTES;
 use crate::store::partition::Prepared;
 use crate::store::record::{Reserved, encode};
 use crate::store::segment::Segment;
@@ -15,8 +17,11 @@ use crate::store::{Uid, UidValidity};
 const UID_JUMP: Uid = 1 << 16;
 /// And when what is lost was known to be there: more, as it may be the record of such a jump.
 const UID_JUMP_ROTTEN: Uid = 1 << 20;
-/// Bytes of reserve records in one batch.
+/// Bytes of reserve records in one batch, beside those of one account more.
 const RESERVE_BATCH_BYTES: usize = 1024 * 1024;
+const _: () = assert!(
+    RESERVE_BATCH_BYTES + MAILBOXES_MAX * (ADDRESS_BYTES_MAX + SMALL_BYTES) < BATCH_BYTES_MAX
+);
 
 impl<D: Disk> Recovery<'_, D> {
     /// Writes what waits into a fresh segment and makes that, and a new manifest, the log.
@@ -66,15 +71,20 @@ impl<D: Disk> Recovery<'_, D> {
             let lives = epoch.saturating_sub(replay.seq_epoch).max(1);
             seq_next = seq_next.saturating_add(SEQUENCE_JUMP.saturating_mul(lives));
         }
-        let unsynced = self.settings.sync.message == SyncLevel::None && !clean;
-        if unsynced || replay.lost {
+        // What was shown without being synced may be gone: UIDs where messages are not synced, else
+        // changes of flags and mailboxes only, whose MODSEQs clients have seen.
+        let sync = &self.settings.sync;
+        let unsynced = sync.message == SyncLevel::None && !clean;
+        let unsynced_changes = sync.store == SyncLevel::None && !clean;
+        if unsynced || unsynced_changes || replay.lost {
             let jump = match replay.rotten {
                 _ if unsynced => None,
                 true => Some(UID_JUMP_ROTTEN),
-                false => Some(UID_JUMP),
+                false if replay.lost => Some(UID_JUMP),
+                false => Some(0),
             };
-            let reserves = reserves(&replay.index, jump, &mut seq_next);
-            for (bytes, head) in reserves {
+            let mut reserves = Reserves::new(&replay.index, jump);
+            while let Some((bytes, head)) = reserves.next(&replay.index, &mut seq_next) {
                 let written = self.rewrite(&file, &mut fresh, bytes, head, &mut replay);
                 written.await.map_err(failed)?;
             }
@@ -357,58 +367,72 @@ struct Fresh {
     offset: u64,
 }
 
-/// Batches that move the numbers of every mailbox on, or without a `jump` give it another
-/// UIDVALIDITY.
-fn reserves(index: &Index, jump: Option<Uid>, seq_next: &mut Sequence) -> Vec<(Vec<u8>, Head)> {
-    let mut addresses: Vec<Address> = Vec::new();
-    index.for_each_account(&mut |account| addresses.push(account.address.clone()));
-    addresses.sort_unstable();
-    let mut batches = Vec::new();
-    let mut bytes = Vec::new();
-    batch::begin(&mut bytes);
-    let mut head = Head {
-        len: 0,
-        records: 0,
-        epoch: 0,
-        first_seq: *seq_next,
-        durable: Position::default(),
-        level: SyncLevel::Fsync,
-    };
-    let boxes = addresses.iter().flat_map(|address| {
-        let ids = index.mailbox_ids(address);
-        ids.into_iter().map(move |id| (address, id))
-    });
-    for (address, mailbox) in boxes {
-        let Some(known) = index.reserved(address, mailbox) else {
-            continue;
-        };
-        let seq = *seq_next;
-        *seq_next += 1;
-        let (uid_next, validity) = match jump {
-            Some(jump) => (known.uid_next.saturating_add(jump), known.validity),
-            None => {
-                let new = (seq as UidValidity).max(known.validity.wrapping_add(1));
-                (known.uid_next, new.max(1))
-            }
-        };
-        // Whoever saw a change that is lost asks for what came after it: that is this one.
-        let reserved = Reserved {
-            uid_next,
-            validity,
-            modseq: seq,
-            forgets: true,
-        };
-        encode::reserve(&mut bytes, seq, address.as_str(), mailbox, &reserved);
-        head.records += 1;
-        if bytes.len() > RESERVE_BATCH_BYTES {
-            batches.push((std::mem::take(&mut bytes), head));
-            batch::begin(&mut bytes);
-            head.records = 0;
-            head.first_seq = *seq_next;
+/// Batches that move the numbers of every mailbox on, one after the other: of many accounts all at
+/// once would take as much memory as the index.
+struct Reserves {
+    addresses: std::vec::IntoIter<Address>,
+    /// UIDs to be skipped; `None`: every mailbox gets another UIDVALIDITY.
+    jump: Option<Uid>,
+}
+
+impl Reserves {
+    fn new(index: &Index, jump: Option<Uid>) -> Reserves {
+        let mut addresses: Vec<Address> = Vec::new();
+        index.for_each_account(&mut |account| addresses.push(account.address.clone()));
+        addresses.sort_unstable();
+        Reserves {
+            addresses: addresses.into_iter(),
+            jump,
         }
     }
-    if head.records > 0 {
-        batches.push((bytes, head));
+
+    /// The next batch, with all mailboxes of some accounts; `None`: that was the last one.
+    fn next(&mut self, index: &Index, seq_next: &mut Sequence) -> Option<(Vec<u8>, Head)> {
+        let mut bytes = Vec::new();
+        batch::begin(&mut bytes);
+        let mut head = Head {
+            len: 0,
+            records: 0,
+            epoch: 0,
+            first_seq: *seq_next,
+            durable: Position::default(),
+            level: SyncLevel::Fsync,
+        };
+        while bytes.len() < RESERVE_BATCH_BYTES {
+            let Some(address) = self.addresses.next() else {
+                break;
+            };
+            for mailbox in index.mailbox_ids(&address) {
+                let Some(known) = index.reserved(&address, mailbox) else {
+                    continue;
+                };
+                let seq = *seq_next;
+                *seq_next += 1;
+                let reserved = moved_on(known, self.jump, seq);
+                encode::reserve(&mut bytes, seq, address.as_str(), mailbox, &reserved);
+                head.records += 1;
+            }
+        }
+        (head.records > 0).then_some((bytes, head))
     }
-    batches
+}
+
+/// The numbers of a mailbox, as the record `seq` moves them on.
+pub(super) fn moved_on(known: Reserved, jump: Option<Uid>, seq: Sequence) -> Reserved {
+    let next = jump.and_then(|jump| known.uid_next.checked_add(jump));
+    let (uid_next, validity) = match next {
+        Some(uid_next) => (uid_next, known.validity),
+        // Also where so many UIDs are not left: what is lost had them under another UIDVALIDITY.
+        None => {
+            let new = (seq as UidValidity).max(known.validity.wrapping_add(1));
+            (known.uid_next, new.max(1))
+        }
+    };
+    // Whoever saw a change that is lost asks for what came after it: that is this one.
+    Reserved {
+        uid_next,
+        validity,
+        modseq: seq,
+        changed_floor: seq,
+    }
 }

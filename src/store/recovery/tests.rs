@@ -1,6 +1,7 @@
 //! Partitions on the simulated disk: what is acknowledged is there, whatever happens between.
 
 mod changes;
+mod mailboxes;
 mod rot;
 mod space;
 

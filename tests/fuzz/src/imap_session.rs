@@ -29,6 +29,8 @@ pub const WORDS: &[&[u8]] = &[
     b"A: b\r\n\r\nx",
     b"a APPEND INBOX {3+}\r\nabc {3+}\r\nabc\r\n",
     b"a REPLACE 1 INBOX {3+}\r\nabc\r\n",
+    b"a APPEND INBOX CATENATE (URL /INBOX/;UID=2 TEXT {3+}\r\nabc URL /Sent/;UID=1/;SECTION=1)\r\n",
+    b"a APPEND Sent CATENATE (URL {29+}\r\n/INBOX;UIDVALIDITY=101/;UID=3)\r\n",
     b"a APPEND nowhere {3+}\r\nabc\r\n",
     b"a FETCH 1:* (FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)\r\n",
     b"a FETCH 1 (BODY[] BODY[1] BODY[HEADER.FIELDS (A)]<1.2> BINARY[1] PREVIEW)\r\n",
@@ -47,6 +49,8 @@ pub const WORDS: &[&[u8]] = &[
     b"a GETQUOTAROOT INBOX\r\nb GETQUOTA u@example.org\r\n",
     b"a SETQUOTA root@example.org (STORAGE 1)\r\nb SETQUOTA \"\" ()\r\n",
     b"a STATUS INBOX (DELETED-STORAGE)\r\nb LIST \"\" * RETURN (STATUS (DELETED-STORAGE))\r\n",
+    // Without the layer below it a conversation goes on as it was.
+    b"a COMPRESS DEFLATE\r\n",
     b"a NOOP\r\n",
     b"a LOGOUT\r\n",
     b"{5}\r\n",
@@ -77,7 +81,8 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
         match ask {
             Ask::Login(_) if fails => Answer::Login(Err(LoginError::Temporary("busy".to_owned()))),
             Ask::Enter(_) if fails => Answer::Login(Err(LoginError::Authorization)),
-            Ask::Read { .. } if fails => Answer::Data(Err(refusal())),
+            Ask::Source { .. } if fails => Answer::Source(Err(refusal())),
+            Ask::Read { .. } | Ask::ReadSource { .. } if fails => Answer::Data(Err(refusal())),
             Ask::Rows { .. } if fails => Answer::Rows(Err(refusal())),
             Ask::Look { .. } if fails => Answer::News(Err(refusal())),
             Ask::Store(_) if fails => Answer::Stored(Err(refusal())),

@@ -11,8 +11,8 @@ use ringpost::mail::Address;
 use ringpost::mail::mime::{Structure, Summary};
 use ringpost::proto::imap::{
     Answer, Ask, Copied, Flags, Incoming, LoginError, Mailbox, Mailboxes, Manage, News, Opened,
-    Pass, Quota, QuotaOf, Refusal, Row, Session, Settings, StoreFlags, StoreHow, Stored, TextKey,
-    View, compare,
+    Pass, Quota, QuotaOf, Refusal, Row, Session, Settings, Source, StoreFlags, StoreHow, Stored,
+    TextKey, View, compare,
 };
 
 /// The password of everybody.
@@ -61,6 +61,7 @@ pub struct Desk {
     /// Who is logged in, canonical.
     user: String,
     open: Option<u64>,
+    source: Option<(u64, u32)>,
     chunks: BTreeMap<u32, Vec<u8>>,
 }
 
@@ -181,6 +182,14 @@ impl World {
         folders
             .find(|folder| folder.id == id)
             .ok_or(Refusal::Missing)
+    }
+
+    fn source(&self, desk: &Desk) -> Result<Rc<[u8]>, Refusal> {
+        let (id, uid) = desk.source.ok_or(Refusal::Gone)?;
+        let mut folders = self.folders.values();
+        let folder = folders.find(|folder| folder.id == id);
+        let message = folder.ok_or(Refusal::Missing)?.find(uid);
+        Ok(Rc::clone(&message.map_err(|_| Refusal::Gone)?.body))
     }
 
     fn info(&self, name: &str) -> Result<Mailbox, Refusal> {
@@ -326,6 +335,35 @@ impl World {
                 let start = offset as usize;
                 Ok(message.body[start..start + length as usize].to_vec())
             })),
+            Ask::Source {
+                name,
+                validity,
+                uid,
+                inside,
+            } => {
+                let id = match name {
+                    None => desk.open.ok_or(Refusal::Missing),
+                    Some(name) => match self.folders.get(&name) {
+                        None => Err(Refusal::Missing),
+                        Some(folder) if validity.is_some_and(|known| known != folder.validity) => {
+                            Err(Refusal::Gone)
+                        }
+                        Some(folder) => Ok(folder.id),
+                    },
+                };
+                desk.source = id.clone().ok().map(|id| (id, uid));
+                Answer::Source(id.and_then(|_| {
+                    let body = self.source(desk)?;
+                    Ok(Source {
+                        bytes: body.len() as u64,
+                        summary: inside.then(|| Summary::encode(&Structure::parse(&body))),
+                    })
+                }))
+            }
+            Ask::ReadSource { offset, length } => Answer::Data(self.source(desk).map(|body| {
+                let start = offset as usize;
+                body[start..start + length as usize].to_vec()
+            })),
             Ask::Match {
                 messages,
                 texts,
@@ -363,6 +401,7 @@ impl World {
                 ))
             }
             Ask::Time => Answer::Time(NOW_MS),
+            Ask::Pause => Answer::Done(Ok(())),
             Ask::Store(change) => {
                 self.modseq += 1;
                 let modseq = self.modseq;

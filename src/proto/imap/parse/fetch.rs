@@ -63,10 +63,6 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Fetch> {
         // RFC 7162 §3.2.6.
         return Err("VANISHED goes with UID FETCH and CHANGEDSINCE only".into());
     }
-    // RFC 9051 §6.4.9: UID FETCH always tells the UID.
-    if by_uid && !items.contains(&Item::Uid) {
-        items.insert(0, Item::Uid);
-    }
     Ok(Fetch {
         set,
         by_uid,
@@ -177,15 +173,21 @@ fn name(tokens: &mut Tokens<'_>) -> Parsed<String> {
 /// ```
 fn parse_section(tokens: &mut Tokens<'_>) -> Parsed<Section> {
     tokens.expect(b'[')?;
-    let mut section = Section::default();
     if tokens.take(b']') {
-        return Ok(section);
+        return Ok(Section::default());
     }
+    let section = section_spec(tokens)?;
+    tokens.expect(b']')?;
+    Ok(section)
+}
+
+/// What stands in the brackets, if anything does.
+pub(super) fn section_spec(tokens: &mut Tokens<'_>) -> Parsed<Section> {
+    let mut section = Section::default();
     let has_text = parse_part(&mut section.part, tokens)?;
     if has_text {
         section.text = parse_section_text(&section.part, tokens)?;
     }
-    tokens.expect(b']')?;
     Ok(section)
 }
 

@@ -83,7 +83,7 @@ fn parse_qresync(tokens: &mut Tokens<'_>) -> Parsed<Qresync> {
     let validity = tokens.nz_number()?;
     tokens.space()?;
     let modseq = tokens.number64()?;
-    let mut known = None;
+    let (mut known, mut has_numbers) = (None, false);
     if tokens.take(b' ') {
         if tokens.peek() != Some(b'(') {
             known = Some(tokens.set()?);
@@ -92,6 +92,7 @@ fn parse_qresync(tokens: &mut Tokens<'_>) -> Parsed<Qresync> {
         if tokens.take(b'(') {
             // Which numbers the client has for which UIDs: it spares a server that forgets which
             // messages went (RFC 7162 §3.2.5.2). This one remembers.
+            has_numbers = true;
             tokens.set()?;
             tokens.space()?;
             tokens.set()?;
@@ -103,6 +104,7 @@ fn parse_qresync(tokens: &mut Tokens<'_>) -> Parsed<Qresync> {
         validity,
         modseq,
         known,
+        has_numbers,
     })
 }
 

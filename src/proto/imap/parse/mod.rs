@@ -19,8 +19,11 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
-use super::command::{Command, Modifier, StoreHow, Tagged};
-pub use append::{AppendPrefix, Replaced, parse_append_again, parse_append_prefix};
+use super::command::{Command, Modifier, Section, StoreHow, Tagged};
+pub use append::{
+    AppendPrefix, Piece, Replaced, Segment, SegmentEnd, parse_append_prefix, parse_append_whole,
+    parse_segment,
+};
 use token::{Parsed, Tokens};
 pub use token::{SyntaxError, is_atom, month_name};
 
@@ -63,6 +66,13 @@ pub fn parse_command(text: &[u8]) -> Result<Tagged, BadCommand> {
         tag: tag.into(),
         command,
     })
+}
+
+/// `section-spec` (RFC 9051 §9), by itself; `None`: it is none.
+pub fn parse_section_spec(text: &[u8]) -> Option<Section> {
+    let mut tokens = Tokens::new(text);
+    let section = fetch::section_spec(&mut tokens).ok()?;
+    tokens.is_end().then_some(section)
 }
 
 fn parse_body(tokens: &mut Tokens<'_>) -> Parsed<Command> {
@@ -140,7 +150,7 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 20] = [
+const NAMED: [&str; 21] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
@@ -149,6 +159,7 @@ const NAMED: [&str; 20] = [
     "GETQUOTA",
     "GETQUOTAROOT",
     "SETQUOTA",
+    "COMPRESS",
     "SELECT",
     "EXAMINE",
     "CREATE",
@@ -201,6 +212,8 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             Command::Enable(names)
         }
         "PROXYAUTH" => Command::ProxyAuth(tokens.astring()?.into_owned()),
+        // compress = "COMPRESS" SP algorithm (RFC 4978 §5)
+        "COMPRESS" => Command::Compress(tokens.word()?),
         // Its message is a literal, see `append`: without one it is incomplete.
         "REPLACE" => {
             return Err(

@@ -179,7 +179,7 @@ fn fetch_items() {
     for (text, items) in [
         ("FETCH 1 FLAGS", vec![Item::Flags]),
         ("FETCH 1 (FLAGS flags UID)", vec![Item::Flags, Item::Uid]),
-        ("UID FETCH 1 FLAGS", vec![Item::Uid, Item::Flags]),
+        ("UID FETCH 1 FLAGS", vec![Item::Flags]),
         ("FETCH 1 BODY", vec![Item::Structure { extended: false }]),
         (
             "FETCH 1 BODY[]",
@@ -309,11 +309,15 @@ fn append_up_to_its_literal() {
         AppendPrefix::Message {
             tag,
             name,
-            append,
+            mut segment,
             replaces,
         } => {
             assert_eq!(&*tag, b"a");
             assert_eq!(replaces.is_some(), text.contains("REPLACE"));
+            assert_eq!(segment.end, SegmentEnd::Message);
+            let Some(Piece::Message(append)) = segment.pieces.pop() else {
+                panic!("{segment:?}");
+            };
             (String::from_utf8(name).expect("ASCII"), append)
         }
         other => panic!("{text}: {other:?}"),
@@ -363,8 +367,61 @@ fn append_up_to_its_literal() {
             "{text}"
         );
     }
-    assert!(parse_append_again(b" (\\Draft) {1}\r\n").is_ok());
-    assert!(parse_append_again(b"{1}\r\n").is_err());
+    assert!(parse_segment(b" (\\Draft) {1}\r\n", false, true).is_ok());
+    assert!(parse_segment(b"{1}\r\n", false, true).is_err());
+}
+
+#[test]
+fn catenate_between_its_literals() {
+    let segment = |text: &str, in_catenate, announces| {
+        let parsed = parse_segment(text.as_bytes(), in_catenate, announces);
+        parsed.map(|segment| {
+            let pieces = segment.pieces.into_iter().map(|piece| match piece {
+                Piece::Message(append) => format!("message {}", append.catenate),
+                Piece::Url(url) => String::from_utf8_lossy(&url).into_owned(),
+                Piece::Close => ")".to_owned(),
+            });
+            (pieces.collect::<Vec<_>>().join(" "), segment.end)
+        })
+    };
+    let ok = |pieces: &str, end| Ok((pieces.to_owned(), end));
+    for (text, in_catenate, announces, expected) in [
+        ("", false, false, ok("", SegmentEnd::Command)),
+        (")", true, false, ok(")", SegmentEnd::Command)),
+        (
+            " CATENATE (URL /a TEXT {3}\r\n",
+            false,
+            true,
+            ok("message true /a", SegmentEnd::Text),
+        ),
+        (
+            " URL \"/a b\" URL {2}\r\n/c) (k) catenate (url {2+}\r\n/d)",
+            true,
+            false,
+            ok("/a b /c ) message true /d )", SegmentEnd::Command),
+        ),
+        (" URL {4}\r\n", true, true, ok("", SegmentEnd::Url)),
+        (
+            ") (\\Seen) {5}\r\n",
+            true,
+            true,
+            ok(") message false", SegmentEnd::Message),
+        ),
+    ] {
+        assert_eq!(segment(text, in_catenate, announces), expected, "{text}");
+    }
+    for (text, in_catenate, announces) in [
+        ("", true, false),
+        (" CATENATE ()", false, false),
+        (" CATENATE (TEXT x)", false, false),
+        (" CATENATE (URL)", false, false),
+        (" CATENATE (URL /a", false, false),
+        (" CATENATE (URL /a) x", false, false),
+        (" {3}", true, true),
+        (")TEXT {3}\r\n", true, true),
+    ] {
+        assert!(segment(text, in_catenate, announces).is_err(), "{text}");
+    }
 }
 
 proptest! {
@@ -372,17 +429,20 @@ proptest! {
     fn any_bytes(bytes: Vec<u8>) {
         let _ = parse_command(&bytes);
         let _ = parse_append_prefix(&bytes);
-        let _ = parse_append_again(&bytes);
+        let _ = parse_append_whole(&bytes);
+        let _ = parse_segment(&bytes, true, true);
+        let _ = parse_segment(&bytes, false, false);
     }
 
     #[test]
     fn any_words(words in prop::collection::vec(prop::sample::select(vec![
         "a ", "UID ", "FETCH ", "SEARCH ", "STORE ", "1:*", " ", "(", ")", "BODY[", "]", "1", ".",
         "HEADER.FIELDS", "NOT ", "OR ", "ALL", "{1}\r\n", "\"", "\\", "RETURN", "<0.1>", "FLAGS",
-        "LIST ", "STATUS", "APPEND ", "x", "~", "{5+}\r\n", "$", "é",
+        "LIST ", "STATUS", "APPEND ", "CATENATE (", "URL ", "TEXT ", "x", "~", "{5+}\r\n", "$", "é",
     ]), 0..25)) {
         let text = words.concat();
         let _ = parse_command(text.as_bytes());
         let _ = parse_append_prefix(text.as_bytes());
+        let _ = parse_append_whole(text.as_bytes());
     }
 }

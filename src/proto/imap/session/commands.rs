@@ -5,15 +5,20 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, Replaced, parse_append_prefix, parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, Segment, parse_append_prefix, parse_append_whole,
+    parse_command, parse_tag,
 };
 use super::super::{Ask, names, write};
+use super::append::Announced;
 use super::finish::{Finish, SyncMode};
 use super::{
     Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, quota, search,
     select, store, sync,
 };
 use crate::proto::Step;
+
+/// RFC 9586 §3.
+const UID_REQUIRED: &str = "[UIDREQUIRED] UIDONLY is enabled: message numbers mean nothing";
 
 impl Session {
     /// Takes bytes of the client: a command, a literal's announcement, or a part of a message.
@@ -100,6 +105,11 @@ impl Session {
             // Some clients send an empty line behind a literal. Many of them are no IMAP client.
             return self.count_bad(out);
         }
+        match self.take_whole_append(text) {
+            Some(Ok(())) => return None,
+            Some(Err((tag, error))) => return self.refuse(&tag, &error, out),
+            None => {}
+        }
         let tagged = match parse_command(text) {
             Ok(tagged) => tagged,
             Err(BadCommand { tag, error }) => return self.refuse(&tag, &error.0, out),
@@ -120,8 +130,11 @@ impl Session {
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
                 let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                let ends_plain = name == "COMPRESS" && !finish.is_failure();
                 self.start(tagged.tag, name, nothing);
-                self.finish(finish, out)
+                let step = self.finish(finish, out);
+                // Not one byte behind COMPRESS is plain.
+                step.or(ends_plain.then_some(Step::Drain))
             }
         }
     }
@@ -140,6 +153,9 @@ impl Session {
         let Some(replaced) = replaces else {
             return Ok((name, None));
         };
+        if self.enabled.uidonly && !replaced.by_uid {
+            return Err(UID_REQUIRED.to_owned());
+        }
         let selected = match &self.phase {
             Phase::Selected(selected) if !selected.read_only => selected,
             Phase::Selected(_) => return Err("the mailbox is open for reading only".to_owned()),
@@ -155,20 +171,81 @@ impl Session {
         Ok((name, Some(uid)))
     }
 
+    fn start_append(
+        &mut self,
+        tag: Box<[u8]>,
+        name: String,
+        segment: Segment,
+        literal: Option<Literal>,
+        replaces: Option<u32>,
+    ) {
+        let bytes_max = self.settings.message_bytes_max;
+        let append = append::Append::new(name, segment, literal, bytes_max, replaces);
+        let command = if replaces.is_some() {
+            "REPLACE"
+        } else {
+            "APPEND"
+        };
+        self.start(tag, command, Job::Append(append));
+    }
+
+    /// APPEND and REPLACE with CATENATE and without a literal; `None`: it is another command.
+    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), (Box<[u8]>, String)>> {
+        match parse_append_whole(text) {
+            AppendPrefix::Other => None,
+            AppendPrefix::Bad { tag, error } => Some(Err((tag, error.0.into_owned()))),
+            AppendPrefix::Message { tag, .. } if matches!(self.phase, Phase::NotAuthenticated) => {
+                Some(Err((tag, "log in first".to_owned())))
+            }
+            AppendPrefix::Message {
+                tag,
+                name,
+                segment,
+                replaces,
+            } => Some(match self.append_to(&name, replaces) {
+                Ok((name, replaces)) => {
+                    self.start_append(tag, name, segment, None, replaces);
+                    Ok(())
+                }
+                Err(error) => Err((tag, error)),
+            }),
+        }
+    }
+
     /// A literal is announced: it becomes part of the command, or is a message, or is refused before
     /// the client sends it.
     fn take_literal(&mut self, literal: Literal, out: &mut Vec<u8>) -> Option<Step<Ask>> {
         if let Some(task) = &mut self.task {
-            let Job::Append(append) = &mut task.job else {
+            if !matches!(task.job, Job::Append(_)) {
                 // A response to a challenge, or the end of IDLE, has none.
                 self.frames.refuse_literal();
                 return Some(self.bye("A literal makes no sense here", out));
             };
-            if append.take_literal(self.frames.text(), literal) {
-                self.frames.take_message();
-            } else if !self.frames.refuse_literal() {
-                // Read to its end before it is answered: see `Frame::Refused`.
-                append.await_end();
+            let bytes_max = self.bytes_max();
+            let Some(Task {
+                job: Job::Append(append),
+                ..
+            }) = self.task.as_deref_mut()
+            else {
+                return None;
+            };
+            match append.take_literal(self.frames.text(), literal) {
+                Announced::Octets => self.frames.take_message(),
+                Announced::Text if self.frames.keep_literal(bytes_max) => {
+                    if literal.synchronising {
+                        out.extend_from_slice(b"+ Ready for the literal\r\n");
+                    }
+                }
+                announced => {
+                    if announced == Announced::Text {
+                        let text = format!("command too long: at most {bytes_max} bytes");
+                        append.refuse(Finish::bad(text));
+                    }
+                    if !self.frames.refuse_literal() {
+                        // Read to its end before it is answered: see `Frame::Refused`.
+                        append.await_end();
+                    }
+                }
             }
             return None;
         }
@@ -192,19 +269,12 @@ impl Session {
             AppendPrefix::Message {
                 tag,
                 name,
-                append,
+                segment,
                 replaces,
             } => match self.append_to(&name, replaces) {
                 Ok((name, replaces)) => {
                     self.frames.take_message();
-                    let bytes_max = self.settings.message_bytes_max;
-                    let append = append::Append::new(name, append, literal, bytes_max, replaces);
-                    let command = if replaces.is_some() {
-                        "REPLACE"
-                    } else {
-                        "APPEND"
-                    };
-                    self.start(tag, command, Job::Append(append));
+                    self.start_append(tag, name, segment, Some(literal), replaces);
                     return None;
                 }
                 Err(error) => error.into(),
@@ -218,13 +288,18 @@ impl Session {
     fn allows(&self, command: &Command) -> Result<(), &'static str> {
         let needs_login = "log in first";
         match command {
-            Command::Capability | Command::Noop | Command::Logout | Command::Id(_) => Ok(()),
+            Command::Capability
+            | Command::Noop
+            | Command::Logout
+            | Command::Id(_)
+            | Command::Compress(_) => Ok(()),
             Command::StartTls => Err("no TLS here"),
             Command::Login { .. } | Command::Authenticate { .. } => match self.phase {
                 Phase::NotAuthenticated => Ok(()),
                 _ => Err("logged in already"),
             },
             _ if matches!(self.phase, Phase::NotAuthenticated) => Err(needs_login),
+            command if self.enabled.uidonly && command.needs_numbers() => Err(UID_REQUIRED),
             Command::Check
             | Command::Close
             | Command::Unselect
@@ -238,6 +313,17 @@ impl Session {
             },
             _ => Ok(()),
         }
+    }
+
+    /// RFC 4978 §3.
+    fn compress(&mut self, mechanism: &str) -> Finish {
+        if mechanism != "DEFLATE" {
+            return Finish::no("CANNOT", "no such compression here: only DEFLATE");
+        }
+        if std::mem::replace(&mut self.compressed, true) {
+            return Finish::no("COMPRESSIONACTIVE", "DEFLATE is active already");
+        }
+        Finish::ok()
     }
 
     /// Starts a command: what runs of it, or how it ended already.
@@ -288,6 +374,7 @@ impl Session {
             Command::ProxyAuth(user) => {
                 login::Login::act_as(&user, self.peer, &context).map(Job::Login)
             }
+            Command::Compress(mechanism) => Err(self.compress(&mechanism)),
             Command::Enable(names) => {
                 login::enable(&names, &mut context, out);
                 Err(Finish::ok())

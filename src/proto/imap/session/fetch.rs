@@ -72,8 +72,10 @@ enum Asked {
 struct Current {
     row: Row,
     number: u32,
-    /// Flags are written because this command has changed them.
-    tells_flags: bool,
+    /// This command has marked it as seen, which the client is to know.
+    is_marked: bool,
+    /// The response is UIDFETCH.
+    uidonly: bool,
     summary: Option<Vec<u8>>,
     parts: Option<Parts>,
     /// The next item, and whether something is written already.
@@ -90,6 +92,10 @@ impl Fetch {
             return Err(Finish::bad("ENABLE QRESYNC first"));
         }
         let mut items = command.items;
+        // RFC 9051 §6.4.9: UID FETCH always tells the UID; UIDFETCH begins with it (RFC 9586 §3.3).
+        if command.by_uid && !enabled.uidonly && !items.contains(&Item::Uid) {
+            items.insert(0, Item::Uid);
+        }
         // RFC 7162 §3.1: a client that asks for MODSEQ knows of it.
         if command.changed_since.is_some() && !items.contains(&Item::ModSeq) {
             items.push(Item::ModSeq);
@@ -321,7 +327,7 @@ impl Fetch {
                 Some(current) => current,
                 None => {
                     let row = self.rows.pop_front()?;
-                    match self.begin(row, selected) {
+                    match self.begin(row, selected, enabled.uidonly) {
                         Some(current) => current,
                         None => continue,
                     }
@@ -363,25 +369,22 @@ impl Fetch {
                     self.failure = Some(failure);
                 }
             }
-            if current.tells_flags {
+            if current.is_marked && !self.items.contains(&Item::Flags) {
                 current.open(out);
-                write::flags(
-                    current.row.flags,
-                    current.row.keywords,
-                    &selected.keywords,
-                    out,
-                );
-                if enabled.condstore && !self.items.contains(&Item::ModSeq) {
-                    current.open(out);
-                    write_modseq(current.row.modseq, out);
-                }
+                let row = &current.row;
+                write::flags(row.flags, row.keywords, &selected.keywords, out);
+            }
+            // RFC 7162 §3.1: whoever knows of MODSEQs is told the one of every change.
+            if current.is_marked && enabled.condstore && !self.items.contains(&Item::ModSeq) {
+                current.open(out);
+                write_modseq(current.row.modseq, out);
             }
             out.extend_from_slice(b")\r\n");
         }
     }
 
     /// Starts the response for a message; `None`: there is nothing to say of it.
-    fn begin(&mut self, row: Row, selected: &Selected) -> Option<Box<Current>> {
+    fn begin(&mut self, row: Row, selected: &Selected, uidonly: bool) -> Option<Box<Current>> {
         let summary = if self.needs_summary {
             Some(self.summaries.pop_front().flatten()?)
         } else {
@@ -392,7 +395,8 @@ impl Fetch {
         Some(Box::new(Current {
             row,
             number,
-            tells_flags: is_marked && !self.items.contains(&Item::Flags),
+            is_marked,
+            uidonly,
             summary,
             parts: None,
             item: 0,
@@ -411,8 +415,13 @@ impl Current {
         }
         self.is_open = true;
         out.extend_from_slice(b"* ");
-        write::number(self.number, out);
-        out.extend_from_slice(b" FETCH (");
+        if self.uidonly {
+            write::number(self.row.uid, out);
+            out.extend_from_slice(b" UIDFETCH (");
+        } else {
+            write::number(self.number, out);
+            out.extend_from_slice(b" FETCH (");
+        }
     }
 
     /// The parts of the message, decoded once.

@@ -17,8 +17,8 @@ use crate::proto::sasl;
 /// What is announced, before login and after (RFC 9051 §6.1.1). Each of them works in full.
 const CAPABILITIES: &str = "IMAP4rev1 IMAP4rev2 AUTH=PLAIN SASL-IR LITERAL+ ID ENABLE IDLE NAMESPACE \
     UNSELECT UIDPLUS CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE \
-    CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN MOVE BINARY MULTIAPPEND UTF8=ACCEPT OBJECTID SAVEDATE \
-    PREVIEW PARTIAL REPLACE UNAUTHENTICATE SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES \
+    CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN MOVE BINARY MULTIAPPEND CATENATE UTF8=ACCEPT OBJECTID SAVEDATE \
+    PREVIEW PARTIAL REPLACE UNAUTHENTICATE COMPRESS=DEFLATE UIDONLY SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES \
     QUOTA QUOTA=RES-STORAGE QUOTASET";
 
 /// `capability-data` without its first word.
@@ -56,6 +56,7 @@ pub(super) fn enable(names: &[String], context: &mut Context<'_>, out: &mut Vec<
             // RFC 7162 §3.2.3: it brings CONDSTORE with it.
             "QRESYNC" => (enabled.condstore, enabled.qresync) = (true, true),
             "UTF8=ACCEPT" => enabled.utf8 = true,
+            "UIDONLY" => enabled.uidonly = true,
             "IMAP4REV2" => (enabled.utf8, enabled.rev2) = (true, true),
             _ => continue,
         }

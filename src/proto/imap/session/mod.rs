@@ -10,6 +10,7 @@
 
 mod append;
 mod body;
+mod catenate;
 mod commands;
 mod fetch;
 mod finish;
@@ -55,6 +56,8 @@ pub struct Session {
     deadline: Option<Instant>,
     /// The server drains: close as soon as the running command is done.
     shutdown: bool,
+    /// COMPRESS was answered with OK: all that follows is compressed, see [`super::wire`].
+    compressed: bool,
     /// Time is up while an ask is out: close when the answer comes.
     timed_out: bool,
     bad_commands: u8,
@@ -81,6 +84,8 @@ struct Enabled {
     utf8: bool,
     /// IMAP4rev2 (RFC 9051).
     rev2: bool,
+    /// UIDONLY (RFC 9586): no message numbers in either direction.
+    uidonly: bool,
 }
 
 /// The open mailbox as the client knows it.
@@ -166,6 +171,7 @@ impl Session {
             changed: false,
             deadline: None,
             shutdown: false,
+            compressed: false,
             timed_out: false,
             bad_commands: 0,
             login_failures: 0,
@@ -200,6 +206,16 @@ impl Session {
             },
             _ => false,
         }
+    }
+
+    /// An ask is out: nothing is taken.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// The answer to COMPRESS is in `out`: what comes behind it in either direction is compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compressed
     }
 
     /// The name of the command that runs, for metrics.

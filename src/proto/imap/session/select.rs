@@ -175,7 +175,7 @@ impl Select {
         if !enabled.rev2 {
             // RFC 3501 §6.3.1; RFC 9051 §2.3.1.1 has neither.
             out.extend_from_slice(b"* 0 RECENT\r\n");
-            if let Some(number) = opened.first_unseen {
+            if let Some(number) = opened.first_unseen.filter(|_| !enabled.uidonly) {
                 write_code(b"UNSEEN", number.into(), b"First unseen", out);
             }
         }

@@ -4,7 +4,7 @@ use super::super::command;
 use super::super::{Answer, Ask, Refusal, Row, StoreFlags, Stored, sets};
 use super::finish::{Finish, SyncMode};
 use super::manage::{behind, resolve, writable};
-use super::sync::{write_flags, write_flags_of, write_modseq};
+use super::sync::{begin_fetch, write_flags, write_flags_of, write_modseq};
 use super::{Context, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 
@@ -85,11 +85,9 @@ impl Store {
                         write_flags_of(number, &row, &selected.keywords, told, out);
                     } else if Some(row.modseq) == self.modseq {
                         // RFC 7162 §3.1.3: of a silent one the client learns the MODSEQ.
-                        out.extend_from_slice(b"* ");
-                        super::super::write::number(number, out);
-                        out.extend_from_slice(b" FETCH (UID ");
-                        super::super::write::number(row.uid, out);
-                        out.push(b' ');
+                        let mut told = enabled;
+                        told.rev2 = true;
+                        begin_fetch(number, row.uid, told, out);
                         write_modseq(row.modseq, out);
                         out.extend_from_slice(b")\r\n");
                     }

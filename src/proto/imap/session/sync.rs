@@ -38,7 +38,7 @@ enum Stage {
 
 /// News on their way to the client.
 struct Telling {
-    /// What is not said yet: ranges of message numbers, or of UIDs with QRESYNC; from the end.
+    /// What is not said yet: ranges of message numbers, or of UIDs with QRESYNC or UIDONLY; from the end.
     gone: Vec<(u32, u32)>,
     /// Then this is the number of messages, if there are new ones.
     exists: Option<u32>,
@@ -96,18 +96,18 @@ impl Sync {
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
-        let qresync = context.enabled.qresync;
+        let by_uid = context.enabled.expunges_by_uid();
         let Some(selected) = context.selected() else {
             return;
         };
         let stage = std::mem::replace(&mut self.stage, Stage::Begin);
         self.stage = match (stage, answer) {
             (Stage::Looking(since), Answer::News(Ok(Some(news)))) => {
-                self.take_news(*news, since, selected, qresync, out)
+                self.take_news(*news, since, selected, by_uid, out)
             }
             (Stage::Looking(since), Answer::News(Ok(None))) => {
                 let telling = match selected.newest.take() {
-                    Some(newest) if self.expunge => adopt(selected, newest, qresync, since),
+                    Some(newest) if self.expunge => adopt(selected, newest, by_uid, since),
                     newest => {
                         selected.newest = newest;
                         Telling::nothing()
@@ -129,7 +129,7 @@ impl Sync {
         news: News,
         since: u64,
         selected: &mut Selected,
-        qresync: bool,
+        by_uid: bool,
         out: &mut Vec<u8>,
     ) -> Stage {
         if *news.keywords != *selected.keywords {
@@ -139,7 +139,7 @@ impl Sync {
         selected.modseq = selected.modseq.max(news.modseq);
         let gone = !selected.view.without(&news.view).is_empty();
         let mut telling = if self.expunge || !gone {
-            adopt(selected, news.view, qresync, since)
+            adopt(selected, news.view, by_uid, since)
         } else {
             let known = selected.view.exists();
             let flags_uid_max = selected.view.last_uid();
@@ -160,11 +160,11 @@ impl Sync {
 }
 
 /// The client is about to see what the mailbox holds now.
-fn adopt(selected: &mut Selected, newest: Arc<View>, qresync: bool, since: u64) -> Telling {
+fn adopt(selected: &mut Selected, newest: Arc<View>, by_uid: bool, since: u64) -> Telling {
     let before = std::mem::replace(&mut selected.view, newest);
     selected.newest = None;
     let uids = before.without(&selected.view);
-    let gone = if qresync {
+    let gone = if by_uid {
         uids
     } else {
         let numbers = uids
@@ -211,7 +211,7 @@ impl Telling {
             if out.len() >= OUTPUT_BYTES_MAX {
                 return false;
             }
-            if enabled.qresync {
+            if enabled.expunges_by_uid() {
                 let rest = self
                     .gone
                     .split_off(self.gone.len().min(VANISHED_RANGES_MAX));
@@ -261,6 +261,30 @@ impl Star for Vec<u8> {
     }
 }
 
+impl Enabled {
+    /// VANISHED in place of EXPUNGE.
+    fn expunges_by_uid(self) -> bool {
+        self.qresync || self.uidonly
+    }
+}
+
+/// The start of an unsolicited FETCH response, or of UIDFETCH, which needs no UID in it (RFC 9586
+/// §3.3).
+pub(super) fn begin_fetch(number: u32, uid: u32, enabled: Enabled, out: &mut Vec<u8>) {
+    if enabled.uidonly {
+        write::number(uid, out.star());
+        out.extend_from_slice(b" UIDFETCH (");
+        return;
+    }
+    write::number(number, out.star());
+    out.extend_from_slice(b" FETCH (");
+    if enabled.qresync || enabled.rev2 {
+        out.extend_from_slice(b"UID ");
+        write::number(uid, out);
+        out.push(b' ');
+    }
+}
+
 /// An unsolicited FETCH response with the flags of a message.
 pub(super) fn write_flags_of(
     number: u32,
@@ -269,13 +293,7 @@ pub(super) fn write_flags_of(
     enabled: Enabled,
     out: &mut Vec<u8>,
 ) {
-    write::number(number, out.star());
-    out.extend_from_slice(b" FETCH (");
-    if enabled.qresync || enabled.rev2 {
-        out.extend_from_slice(b"UID ");
-        write::number(row.uid, out);
-        out.push(b' ');
-    }
+    begin_fetch(number, row.uid, enabled, out);
     if enabled.condstore {
         write_modseq(row.modseq, out);
         out.push(b' ');

@@ -3,6 +3,7 @@
 //! A message is taken apart when somebody first looks into it, and never again: the summary stays in
 //! the log beside the body. Searches look at summaries first, then at headers, then at bodies.
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use super::super::Asked;
 use super::{Desk, at_once, later, refusal};
 use crate::limits::{IMAP_HEADER_BYTES_MAX, IMAP_READ_BYTES, SUMMARY_BYTES_MAX};
 use crate::mail::mime::{EnvelopeField, Needle, Parts, Scanner, Summary, TextSearch};
-use crate::proto::imap::{Answer, Refusal, TextKey, compare};
-use crate::store::{MailboxId, StoreError};
+use crate::proto::imap::{Answer, Refusal, Source, TextKey, compare};
+use crate::store::{MailboxId, MessageInfo, StoreError};
 
 /// Where to look.
 struct Place {
@@ -80,6 +81,81 @@ impl Place {
             let _ = self.partition.put_caches(made).await;
         }
     }
+}
+
+/// The message that a URL of CATENATE names. From now on it is the source of this connection.
+pub(super) fn source(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    desk: Rc<Desk>,
+    name: Option<&str>,
+    validity: Option<u32>,
+    uid: u32,
+    inside: bool,
+) -> Asked {
+    let (place, info) = match find_source(shard, &desk, name, validity, uid) {
+        Ok(found) => found,
+        Err(refusal) => return at_once(Answer::Source(Err(refusal))),
+    };
+    desk.source.set(Some((place.mailbox, uid)));
+    let mut source = Source {
+        bytes: info.bytes,
+        summary: None,
+    };
+    if !inside {
+        return at_once(Answer::Source(Ok(source)));
+    }
+    later(shard, key, async move {
+        let mut made = Vec::new();
+        let summary = place.summary(uid, info.body_seq, &mut made).await;
+        place.keep(made).await;
+        Answer::Source(match summary {
+            Ok(summary) => {
+                source.summary = Some(summary.to_vec());
+                Ok(source)
+            }
+            // It was there a moment ago.
+            Err(StoreError::Missing) => Err(Refusal::Gone),
+            Err(error) => Err(refusal(error, &place.desk.address)),
+        })
+    })
+}
+
+fn find_source(
+    shard: &Rc<Shard>,
+    desk: &Rc<Desk>,
+    name: Option<&str>,
+    validity: Option<u32>,
+    uid: u32,
+) -> Result<(Place, MessageInfo), Refusal> {
+    let partition = desk.partition(shard)?;
+    let address = &desk.address;
+    let mailbox = match name {
+        None => desk.open_id()?,
+        Some(name) => {
+            let found = partition.mailbox(address, name);
+            let found = found.map_err(|error| refusal(error, address))?;
+            if validity.is_some_and(|validity| validity != found.validity) {
+                return Err(Refusal::Gone);
+            }
+            found.id
+        }
+    };
+    let mut found = None;
+    let visit = |info: &MessageInfo| {
+        found = Some(info.clone());
+        ControlFlow::Break(())
+    };
+    partition
+        .for_each_message(address, mailbox, (uid, uid), visit)
+        .map_err(|error| refusal(error, address))?;
+    let place = Place {
+        shard: Rc::clone(shard),
+        partition,
+        desk: Rc::clone(desk),
+        mailbox,
+    };
+    Ok((place, found.ok_or(Refusal::Gone)?))
 }
 
 /// Summaries of messages, given by UID and body.

@@ -10,7 +10,7 @@ use super::super::Asked;
 use super::{Desk, at_once, later, refusal};
 use crate::limits::IMAP_SLICE_MESSAGES;
 use crate::proto::imap::{self, Answer, Copied, Refusal, Row, StoreFlags, StoreHow, Stored};
-use crate::store::{FlagChange, FlagMode, Flags, MessageInfo};
+use crate::store::{FlagChange, FlagMode, Flags, MailboxId, MessageInfo};
 
 /// A message as sessions list it.
 pub(super) fn row(info: &MessageInfo) -> Row {
@@ -137,7 +137,7 @@ pub(super) fn read(
     shard: &Rc<Shard>,
     key: ConnKey,
     desk: Rc<Desk>,
-    uid: u32,
+    message: Result<(MailboxId, u32), Refusal>,
     offset: u64,
     length: u32,
 ) -> Asked {
@@ -149,8 +149,8 @@ pub(super) fn read(
     }
     let found = desk
         .partition(shard)
-        .and_then(|found| Ok((found, desk.open_id()?)));
-    let (partition, id) = match found {
+        .and_then(|found| Ok((found, message?)));
+    let (partition, (id, uid)) = match found {
         Ok(found) => found,
         Err(refusal) => return at_once(Answer::Data(Err(refusal))),
     };

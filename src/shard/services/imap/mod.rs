@@ -19,7 +19,7 @@ mod mailboxes;
 mod messages;
 mod quota;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -28,6 +28,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
+use super::super::wait::breathe;
 use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
@@ -48,6 +49,8 @@ struct Desk {
     address: Address,
     partition: u16,
     open: RefCell<Option<Open>>,
+    /// The message that an APPEND reads (CATENATE).
+    source: Cell<Option<(MailboxId, u32)>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
 }
@@ -139,7 +142,9 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
         StoreError::Exists => Refusal::Exists,
         StoreError::OverQuota => Refusal::OverQuota,
         StoreError::Name(error) => Refusal::Cannot(error.to_string()),
-        StoreError::TooMany(_) | StoreError::TooLarge => Refusal::Limit(error.to_string()),
+        StoreError::TooMany(_) | StoreError::TooLarge | StoreError::NoUid => {
+            Refusal::Limit(error.to_string())
+        }
         StoreError::Closing => Refusal::Unavailable("shutting down".to_owned()),
         StoreError::Full => Refusal::Unavailable(error.to_string()),
         StoreError::ReadOnly(_) | StoreError::Damaged(_) | StoreError::Read(_) => {
@@ -156,6 +161,12 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         Ask::Enter(pass) => return come_in(shard, key, pass),
         ask => ask,
     };
+    if let Ask::Pause = ask {
+        return later(shard, key, async {
+            breathe().await;
+            Answer::Done(Ok(()))
+        });
+    }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
         return at_once(Answer::Done(Err(Refusal::Unavailable(
@@ -166,6 +177,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         Ask::Login(credentials) => log_in(shard, key, credentials),
         Ask::Enter(pass) => come_in(shard, key, pass),
         Ask::ActAs { user, peer } => vouch(shard, key, desk.address.clone(), user, peer),
+        Ask::Pause => at_once(Answer::Done(Ok(()))),
         Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);
@@ -194,7 +206,20 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             uid,
             offset,
             length,
-        } => messages::read(shard, key, desk, uid, offset, length),
+        } => {
+            let message = desk.open_id().map(|id| (id, uid));
+            messages::read(shard, key, desk, message, offset, length)
+        }
+        Ask::Source {
+            name,
+            validity,
+            uid,
+            inside,
+        } => inside::source(shard, key, desk, name.as_deref(), validity, uid, inside),
+        Ask::ReadSource { offset, length } => {
+            let message = desk.source.get().ok_or(Refusal::Gone);
+            messages::read(shard, key, desk, message, offset, length)
+        }
         Ask::Match {
             messages,
             texts,
@@ -289,6 +314,7 @@ fn sit_down(shard: &Rc<Shard>, key: ConnKey, address: &Address) -> Answer {
         address: address.clone(),
         partition: shard.partition_of(address),
         open: RefCell::new(None),
+        source: Cell::new(None),
         streams: RefCell::default(),
     };
     shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));

@@ -5,7 +5,7 @@
 use super::super::layer::Slot;
 use super::super::marks::Mark;
 use super::super::message::Message;
-use super::super::usage::{APPEND_BYTES, MARK_BYTES, NO_SEGMENT, RESERVE_BYTES};
+use super::super::usage::{APPEND_BYTES, NO_SEGMENT, RESERVE_BYTES};
 use super::super::{Index, Location};
 use super::Target;
 use crate::limits::KEYWORDS_MAX;
@@ -75,6 +75,9 @@ impl Index {
         mailbox.put_message(message);
         let own = &mut mailbox.fields;
         own.uid_next = own.uid_next.max(uid.saturating_add(1));
+        if own.count == 0 && !own.has_record() && !id.is_inbox() {
+            self.names.get_mut().forget(address);
+        }
         own.count += 1;
         own.bytes = own.bytes.saturating_add(message.bytes());
         own.modseq = own.modseq.max(seq);
@@ -83,7 +86,7 @@ impl Index {
         self.messages += 1;
         self.segments.add(message.segment, APPEND_BYTES);
         if let Some(early) = early {
-            self.segments.add(early.segment, MARK_BYTES);
+            self.segments.add(early.segment, early.charge());
             let mailbox = self.active.at_mut(slot);
             mailbox.fields.count_flags(early.flags);
             mailbox.rare_mut().marks.put(Mark { saved_ms, ..early });
@@ -99,6 +102,7 @@ impl Index {
                 saved_ms,
                 keywords,
                 flags,
+                charge: 0,
             });
         }
         if let Some(body_seq) = message.body_seq() {
@@ -133,10 +137,13 @@ impl Index {
         if let Some(mark) = mark
             && mark.is_own()
         {
-            self.segments.sub(mark.segment, MARK_BYTES);
+            self.segments.sub(mark.segment, mark.charge());
         }
         let fields = &mut self.active.at_mut(target.slot).fields;
         fields.count -= 1;
+        if fields.count == 0 && !fields.has_record() && !target.id.is_inbox() {
+            self.names.get_mut().forget(target.address);
+        }
         fields.bytes = fields.bytes.saturating_sub(message.bytes());
         if let Some(mark) = mark {
             fields.uncount_flags(mark.flags);
@@ -224,6 +231,8 @@ impl Index {
         target.base_row = self.base_row(address, id);
         let segment = self.segments.number(at.segment);
         let is_covered = self.is_covered(seq);
+        let charge = u64::from(at.bytes).div_ceil(marks.len().max(1) as u64);
+        let charge = u16::try_from(charge).unwrap_or(u16::MAX);
         let mut bits = None;
         for new in marks {
             let uid = new.uid;
@@ -236,11 +245,16 @@ impl Index {
                 && old.seq >= seq
             {
                 if old.seq == seq && old.is_own() && self.moves(old.segment, segment) {
+                    let moved = Mark {
+                        segment,
+                        charge,
+                        ..old
+                    };
                     if message.is_some() {
-                        self.segments.sub(old.segment, MARK_BYTES);
-                        self.segments.add(segment, MARK_BYTES);
+                        self.segments.sub(old.segment, old.charge());
+                        self.segments.add(segment, moved.charge());
                     }
-                    self.put_mark(target.slot, Mark { segment, ..old });
+                    self.put_mark(target.slot, moved);
                 }
                 continue;
             }
@@ -251,14 +265,14 @@ impl Index {
                 // Of an account that had this address before.
                 Some(message) if message.seq() > seq => continue,
                 Some(_) => {
-                    self.segments.add(segment, MARK_BYTES);
+                    self.segments.add(segment, charge.into());
                     let fields = &mut self.active.at_mut(target.slot).fields;
                     if let Some(old) = before {
                         fields.uncount_flags(old.flags);
                     }
                     fields.count_flags(new.flags);
                     if let Some(old) = before.filter(Mark::is_own) {
-                        self.segments.sub(old.segment, MARK_BYTES);
+                        self.segments.sub(old.segment, old.charge());
                     }
                 }
                 None => {
@@ -287,6 +301,7 @@ impl Index {
                     .map(set)
                     .fold(0, |all, bit| all | bit),
                 flags: new.flags,
+                charge,
             };
             self.put_mark(target.slot, mark);
         }
@@ -360,12 +375,13 @@ impl Index {
         let own = &mut self.active.at_mut(target.slot).fields;
         own.uid_next = own.uid_next.max(reserved.uid_next);
         own.modseq = own.modseq.max(reserved.modseq);
-        if reserved.forgets {
-            own.changed_floor = own.changed_floor.max(seq);
-        }
-        if reserved.forgets || !is_whole {
-            own.vanished_floor = own.vanished_floor.max(seq);
-        }
+        own.changed_floor = own.changed_floor.max(reserved.changed_floor);
+        let vanished_floor = if is_whole {
+            reserved.changed_floor
+        } else {
+            seq
+        };
+        own.vanished_floor = own.vanished_floor.max(vanished_floor);
         if has_reserve && seq < fields.reserve_seq {
             return;
         }

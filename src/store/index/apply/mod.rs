@@ -160,6 +160,7 @@ impl Index {
         let Some(number) = self.touch(&account.address, seq) else {
             return;
         };
+        self.names.get_mut().forget(&account.address);
         let segment = self.segments.number(at.segment);
         let fields = self.active.entries[number].fields;
         if seq < fields.removed_seq || (fields.exists() && seq < fields.put_seq) {
@@ -196,6 +197,7 @@ impl Index {
         if seq <= self.active.entries[number].fields.removed_seq {
             return;
         }
+        self.names.get_mut().forget(address);
         for id in self.box_ids(address) {
             let entry = &self.active.entries[number];
             let below = match entry.mailbox(id) {
@@ -304,8 +306,11 @@ impl Index {
     fn clear_all(&mut self, target: &Target<'_>) {
         let stack = self.stack(target.address, target.id);
         let Some(fields) = stack.fields() else { return };
-        for message in self.messages_of(target.address, target.id) {
-            self.release(target, &message);
+        // One that was emptied before has nothing to look for, and may have had a million.
+        if fields.count > 0 {
+            for message in self.messages_of(target.address, target.id) {
+                self.release(target, &message);
+            }
         }
         self.segments.sub(fields.put_segment, MAILBOX_BYTES);
         self.segments.sub(fields.reserve_segment, RESERVE_BYTES);
@@ -345,6 +350,7 @@ impl Index {
         if self.is_covered(seq) {
             return;
         }
+        self.names.get_mut().forget(address);
         self.segments.sub(fields.put_segment, MAILBOX_BYTES);
         self.segments.add(segment, MAILBOX_BYTES);
         let mailbox = self.active.at_mut(target.slot);
@@ -361,6 +367,7 @@ impl Index {
         }
         if let Some(mut target) = self.touch_box(address, id, seq) {
             target.base_row = self.base_row(address, id);
+            self.names.get_mut().forget(address);
             self.clear_all(&target);
         }
     }

@@ -6,14 +6,14 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::SealWriter;
-use crate::limits::VANISHED_RANGES_MAX;
+use super::{SealWriter, vanished};
 use crate::store::index::format::{
     ACCOUNTS, AccountRow, BoxRow, MARK_ORDER, MARKS, MESSAGES, PARTS, Part,
 };
 use crate::store::index::layer::{Entry, Fields};
 use crate::store::index::lookup::Stack;
 use crate::store::index::mailbox::{BoxFields, Mailbox};
+use crate::store::index::tombstones::Tombstones;
 use crate::store::{MailboxId, Sequence, Uid};
 
 /// An account of the cut: what the frozen layer and the base have of it.
@@ -41,12 +41,16 @@ pub(super) struct BoxOf {
 #[derive(Debug)]
 pub(super) struct BoxWalk {
     of: BoxOf,
-    /// Messages of the frozen layer that are done; or places in its list of marks.
+    /// Messages of the frozen layer that are done.
     own: usize,
+    /// The last of its marks by number that is done.
+    order: (Sequence, Uid),
     /// The UID after which its marks are to come.
     after: Uid,
     base: Range<usize>,
     rows: u64,
+    /// Its vanished UIDs, while these are gone through.
+    vanished: Option<Box<vanished::Walk>>,
 }
 
 /// Rows of a mailbox, and what was forgotten of its vanished ones.
@@ -140,7 +144,7 @@ impl SealWriter {
                 let floor = base.box_fields(row).vanished_floor;
                 fields.vanished_floor = fields.vanished_floor.max(floor);
             }
-            (id.is_inbox() || fields.is_shown()).then_some(BoxOf {
+            (id.is_inbox() || fields.is_kept()).then_some(BoxOf {
                 id,
                 entry,
                 base: row,
@@ -180,9 +184,11 @@ impl SealWriter {
             self.walk.mailbox = Some(BoxWalk {
                 of,
                 own: 0,
+                order: (0, 0),
                 after: 0,
                 base,
                 rows: 0,
+                vanished: None,
             });
             return true;
         };
@@ -190,7 +196,7 @@ impl SealWriter {
             MESSAGES => self.step_message(&mut walk),
             MARKS => self.step_mark(&mut walk),
             MARK_ORDER => self.step_order(&mut walk),
-            _ => self.write_vanished(&mut walk),
+            _ => self.step_vanished(&mut walk),
         };
         if more {
             self.walk.mailbox = Some(walk);
@@ -285,12 +291,11 @@ impl SealWriter {
                     Some(base) if walk.of.base.is_some() => base.covers(),
                     _ => 0,
                 };
-                walk.own = walk.own.max(rare.marks.place_after(covers));
-                let Some(listed) = rare.marks.recent_at(walk.own) else {
+                let after = walk.order.max((covers, Uid::MAX));
+                let Some(listed) = rare.marks.after(after).next() else {
                     return false;
                 };
-                walk.own += 1;
-                let Some(listed) = listed else { return true };
+                walk.order = listed;
                 listed
             }
             _ => return false,
@@ -306,15 +311,29 @@ impl SealWriter {
         true
     }
 
-    fn write_vanished(&mut self, walk: &mut BoxWalk) -> bool {
-        let mut ranges: Vec<Range3> = Vec::new();
-        if let (Some(base), Some(row)) = (&self.base, walk.of.base) {
-            ranges.extend(base.vanished_since(row, 0));
+    /// One range, or at last the rows of those that stay.
+    fn step_vanished(&mut self, walk: &mut BoxWalk) -> bool {
+        let rare = self.own(&walk.of).and_then(|own| own.rare.as_ref());
+        let own = rare.map(|rare| &rare.tombstones);
+        let mut vanished = match walk.vanished.take() {
+            Some(vanished) => vanished,
+            None => {
+                let base = match (&self.base, walk.of.base) {
+                    (Some(base), Some(row)) => base.vanished_since(row, 0).collect(),
+                    _ => Vec::new(),
+                };
+                if base.is_empty() && own.is_none_or(Tombstones::is_empty) {
+                    return false;
+                }
+                Box::new(vanished::Walk::new(base))
+            }
+        };
+        let upper = own.zip(vanished.next());
+        if vanished.step(upper.and_then(|(own, next)| own.from(next).next())) {
+            walk.vanished = Some(vanished);
+            return true;
         }
-        if let Some(rare) = self.own(&walk.of).and_then(|own| own.rare.as_ref()) {
-            ranges.extend(rare.tombstones.after(0));
-        }
-        let floor = forget_oldest(&mut ranges);
+        let (ranges, floor) = vanished.finish();
         for (first, last, seq) in ranges {
             self.rows.put_numbered(seq, &[first, last]);
             walk.rows += 1;
@@ -400,42 +419,4 @@ impl SealWriter {
         }
         true
     }
-}
-
-/// First UID, last UID, number of the expunge.
-type Range3 = (Uid, Uid, Sequence);
-
-/// Sorts by number, and forgets what is too much: ranges that touch are joined under the later
-/// number, but for the newest; then the oldest go. Returns the number up to which they are gone.
-fn forget_oldest(ranges: &mut Vec<Range3>) -> Sequence {
-    let by_seq = |range: &Range3| (range.2, range.0);
-    ranges.sort_unstable_by_key(by_seq);
-    // A record that came again while the file with it was being written.
-    ranges.dedup_by(|b, a| {
-        let is_same = by_seq(a) == by_seq(b);
-        if is_same {
-            a.1 = a.1.max(b.1);
-        }
-        is_same
-    });
-    if ranges.len() <= VANISHED_RANGES_MAX {
-        return 0;
-    }
-    let newest = ranges.split_off(ranges.len() - VANISHED_RANGES_MAX / 2);
-    ranges.sort_unstable_by_key(|range| range.0);
-    ranges.dedup_by(|b, a| {
-        let touches = a.1.checked_add(1).is_none_or(|next| b.0 <= next);
-        if touches {
-            *a = (a.0, a.1.max(b.1), a.2.max(b.2));
-        }
-        touches
-    });
-    ranges.extend(newest);
-    ranges.sort_unstable_by_key(by_seq);
-    let too_many = ranges.len().saturating_sub(VANISHED_RANGES_MAX);
-    ranges
-        .drain(..too_many)
-        .map(|range| range.2)
-        .max()
-        .unwrap_or(0)
 }

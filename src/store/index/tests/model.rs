@@ -192,6 +192,8 @@ struct World {
     log: Log,
     /// Latest copy of each record that was moved.
     moved: BTreeMap<usize, Location>,
+    /// Marks in the latest copy of a flags record.
+    moved_marks: BTreeMap<usize, usize>,
     accounts: BTreeMap<u64, ModelAccount>,
     keys: BTreeMap<Vec<u8>, usize>,
     /// What is kept beside bodies.
@@ -317,7 +319,7 @@ impl World {
                     uid_next: own.uid_next + random.below(4) as u32,
                     validity: own.validity + random.below(2) as u32,
                     modseq: own.modseq + random.below(2),
-                    forgets: false,
+                    changed_floor: 0,
                 };
                 self.validity = self.validity.max(reserved.validity);
                 let place = self.write(random, Record::Reserve(number, id, reserved));
@@ -440,6 +442,14 @@ impl World {
             let (seq, _, mut record) = self.log[place].clone();
             if let Record::Body(_, location, _) = &mut record {
                 *location = at;
+            }
+            if let Record::Flags(number, id, _, marks) = &mut record {
+                // Marks that nobody needs stay behind, now and then.
+                if random.one_in(2) {
+                    let own = &self.accounts[number].boxes[id].marks;
+                    marks.retain(|mark| own.get(&mark.uid).is_some_and(|own| own.1 == Some(place)));
+                }
+                self.moved_marks.insert(place, marks.len());
             }
             self.log.push((seq, at, record));
             self.moved.insert(place, at);

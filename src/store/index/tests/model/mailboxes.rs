@@ -202,7 +202,12 @@ impl World {
             };
             let (modseq, flags_place, flags, bits) = model.marks[uid];
             if let Some(place) = flags_place {
-                use_bytes(place, 16);
+                let Record::Flags(_, _, _, marks) = &self.log[place].2 else {
+                    panic!("no flags");
+                };
+                let moved = self.moved_marks.get(&place);
+                let share = *moved.unwrap_or(&marks.len()) as u32;
+                use_bytes(place, self.location(place).bytes.div_ceil(share).into());
             }
             let info = MessageInfo {
                 uid: *uid,

@@ -1,0 +1,577 @@
+//! What the server has to answer to a command, and whether it did.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::client::{Client, Told};
+use super::command::name_of;
+use super::response::{Code, Response, Status, Value, numbers_of};
+use super::search::Returns;
+use super::world::{Account, BoxId, Tick};
+
+/// How the command ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    Ok,
+    /// With this response code; empty: none.
+    No(&'static str),
+    Bad,
+    /// The open mailbox is gone: NO, or the end of the session.
+    Doomed,
+}
+
+/// Data about messages that are due.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    pub uids: BTreeSet<u32>,
+    pub items: Vec<&'static str>,
+    /// Others of these may come, too.
+    pub optional: BTreeSet<u32>,
+}
+
+/// VANISHED (EARLIER)
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    pub must: BTreeSet<u32>,
+    /// UIDs that were never given are above this.
+    pub uid_next: u32,
+    /// UIDs that the client has a number for.
+    pub view: BTreeSet<u32>,
+}
+
+/// What a SEARCH finds.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Numbers or UIDs, ascending.
+    pub numbers: Vec<u32>,
+    pub by_uid: bool,
+    /// `None`: the plain form.
+    pub returns: Option<Returns>,
+    /// The change whose MODSEQ is to be told.
+    pub tick: Option<Tick>,
+}
+
+/// COPYUID or APPENDUID.
+#[derive(Debug, Clone)]
+pub struct Copied {
+    /// `None`: APPENDUID
+    pub from: Option<Vec<u32>>,
+    pub to: Vec<u32>,
+    /// Where they are now.
+    pub name: String,
+    /// It stands in a response of its own.
+    pub is_untagged: bool,
+}
+
+/// What comes of SELECT.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub name: String,
+    pub read_only: bool,
+    /// Number of the first unread message.
+    pub first_unseen: Option<u32>,
+}
+
+/// All that is due.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    pub end: End,
+    pub told: Told,
+    pub fetched: Fetched,
+    pub earlier: Option<Earlier>,
+    pub found: Option<Found>,
+    pub copied: Option<Copied>,
+    /// STORE: numbers or UIDs left alone.
+    pub modified: Vec<u32>,
+    /// LIST or LSUB: attributes by name.
+    pub listed: Option<(bool, BTreeMap<String, BTreeSet<String>>)>,
+    /// Names of mailboxes of which STATUS is due.
+    pub statuses: BTreeSet<String>,
+    pub opened: Option<Opened>,
+    /// CREATE: MAILBOXID of this one is told.
+    pub created: Option<String>,
+    /// A mailbox was open that is not any more, and the client is to be told.
+    pub closes: bool,
+    /// A client with QRESYNC is told HIGHESTMODSEQ of this mailbox.
+    pub highest: Option<BoxId>,
+}
+
+impl Expected {
+    pub fn new(end: End, told: Told) -> Expected {
+        Expected {
+            end,
+            told,
+            fetched: Fetched::default(),
+            earlier: None,
+            found: None,
+            copied: None,
+            modified: Vec::new(),
+            listed: None,
+            statuses: BTreeSet::new(),
+            opened: None,
+            created: None,
+            closes: false,
+            highest: None,
+        }
+    }
+}
+
+/// What has come so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    fetched: BTreeMap<u32, BTreeSet<String>>,
+    earlier: Option<BTreeSet<u32>>,
+    found: bool,
+    copied: bool,
+    listed: BTreeMap<String, BTreeSet<String>>,
+    statuses: BTreeSet<String>,
+    codes: BTreeSet<String>,
+    closed: bool,
+    opened_list: bool,
+    exists: bool,
+    flags: bool,
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+/// Values of STATUS, against the world.
+fn check_status(
+    account: &mut Account,
+    name: &str,
+    items: &BTreeMap<String, Value>,
+) -> Result<(), String> {
+    let mailbox = account.mailboxes.get_mut(name);
+    let mailbox = mailbox.ok_or_else(|| format!("STATUS of {name}, which is not there"))?;
+    let (mut validity, mut object_id) = (None, None);
+    for (item, value) in items {
+        let wanted = match item.as_str() {
+            "MESSAGES" => mailbox.messages.len() as u64,
+            "UIDNEXT" => u64::from(mailbox.uid_next),
+            "UNSEEN" => mailbox.count(|marks| marks.flags & super::world::SEEN == 0),
+            "DELETED" => mailbox.count(|marks| marks.flags & super::world::DELETED != 0),
+            "SIZE" => mailbox.bytes(),
+            "RECENT" => 0,
+            "HIGHESTMODSEQ" => {
+                mailbox.learn(mailbox.top, value.number()?)?;
+                continue;
+            }
+            "UIDVALIDITY" => {
+                validity = Some(value.number()? as u32);
+                continue;
+            }
+            "MAILBOXID" => {
+                object_id = Some(
+                    value
+                        .list()?
+                        .first()
+                        .ok_or("MAILBOXID of nothing")?
+                        .text()?,
+                );
+                continue;
+            }
+            "APPENDLIMIT" => continue,
+            other => return Err(format!("STATUS item {other}")),
+        };
+        if value.number()? != wanted {
+            return Err(format!("{item} of {name} is {value:?}, not {wanted}"));
+        }
+    }
+    if let Some(validity) = validity {
+        account.learn_validity(name, validity)?;
+    }
+    if let Some(object_id) = object_id {
+        account.learn_object_id(name, &object_id)?;
+    }
+    Ok(())
+}
+
+impl Seen {
+    /// Takes one untagged response in.
+    pub fn take(
+        &mut self,
+        response: Response,
+        expected: &Expected,
+        client: &mut Client,
+        account: &mut Account,
+        tag: &str,
+    ) -> Result<(), String> {
+        if let Response::Note(Some((name, _))) = &response
+            && name == "CLOSED"
+        {
+            if !expected.closes {
+                return Err("CLOSED, and nothing was".to_owned());
+            }
+            self.closed = true;
+            return Ok(());
+        }
+        self.exists |= matches!(response, Response::Exists(_));
+        self.flags |= matches!(response, Response::Flags(_));
+        let Some(response) = client.take(response, account, expected.told)? else {
+            return Ok(());
+        };
+        match response {
+            Response::Fetch(number, items) => {
+                let selected = client.selected.as_ref().ok_or("no mailbox is open")?;
+                let uid = selected.uid(number)?;
+                let names = items.into_iter().map(|(name, _)| name);
+                let mut names: BTreeSet<String> = names.collect();
+                let is_asked = expected.fetched.uids.contains(&uid);
+                let asked = &expected.fetched.items;
+                let news = ["FLAGS", "UID", "MODSEQ"];
+                let extra = names.iter().find(|name| {
+                    !(news.contains(&name.as_str()) || is_asked && asked.contains(&name.as_str()))
+                });
+                if let Some(name) = extra {
+                    return Err(format!("{name} of UID {uid}, which was not asked for"));
+                }
+                self.fetched.entry(uid).or_default().append(&mut names);
+                Ok(())
+            }
+            Response::Vanished { uids, .. } => {
+                let earlier = expected.earlier.as_ref().ok_or("VANISHED (EARLIER)")?;
+                let selected = client.selected.as_ref().ok_or("no mailbox is open")?;
+                let mailbox = account.find(selected.mailbox).ok_or("mailbox is gone")?;
+                for uid in &uids {
+                    if mailbox.messages.contains_key(uid) || *uid >= earlier.uid_next {
+                        return Err(format!("VANISHED (EARLIER) {uid}, which did not"));
+                    }
+                    if earlier.view.contains(uid) {
+                        return Err(format!(
+                            "VANISHED (EARLIER) {uid}, for which the client has a number"
+                        ));
+                    }
+                }
+                self.earlier.get_or_insert_default().extend(uids);
+                Ok(())
+            }
+            Response::Search { numbers, modseq } => {
+                let found = expected.found.as_ref().ok_or("SEARCH unasked")?;
+                if found.returns.is_some() || numbers != found.numbers {
+                    return Err(format!("SEARCH {numbers:?}, not {:?}", found.numbers));
+                }
+                self.found = true;
+                check_modseq(found, modseq, client, account)
+            }
+            Response::Esearch {
+                tag: own,
+                by_uid,
+                items,
+            } => {
+                let found = expected.found.as_ref().ok_or("ESEARCH unasked")?;
+                if own != tag || by_uid != found.by_uid {
+                    return Err("ESEARCH of another command".to_owned());
+                }
+                self.found = true;
+                check_extended(found, items, client, account)
+            }
+            Response::List {
+                lsub,
+                attributes,
+                name,
+            } => {
+                let name = name_of(&name, client.enabled.utf8);
+                if let Some(opened) = &expected.opened {
+                    if !client.enabled.rev2 || name != opened.name {
+                        return Err(format!("LIST {name} in SELECT"));
+                    }
+                    self.opened_list = true;
+                    return Ok(());
+                }
+                let (is_lsub, _) = expected.listed.as_ref().ok_or("LIST unasked")?;
+                if lsub != *is_lsub {
+                    return Err("LIST for LSUB, or the other way".to_owned());
+                }
+                let attributes = attributes.into_iter().collect();
+                if self.listed.insert(name.clone(), attributes).is_some() {
+                    return Err(format!("{name} is listed twice"));
+                }
+                Ok(())
+            }
+            Response::Status(name, items) => {
+                let name = name_of(&name, client.enabled.utf8);
+                if !expected.statuses.contains(&name) || !self.statuses.insert(name.clone()) {
+                    return Err(format!("STATUS of {name} unasked, or twice"));
+                }
+                check_status(account, &name, &items)
+            }
+            Response::Recent(0) => Ok(()),
+            Response::Other => Ok(()),
+            Response::Note(Some((name, argument))) => {
+                if matches!(name.as_str(), "COPYUID" | "APPENDUID")
+                    && !expected
+                        .copied
+                        .as_ref()
+                        .is_some_and(|copied| copied.is_untagged)
+                {
+                    return Err(format!("{name} belongs to the end of the command"));
+                }
+                self.take_code(&name, &argument, expected, client, account)
+            }
+            other => Err(format!("{other:?} does not belong here")),
+        }
+    }
+
+    /// A response code of OK, tagged or not.
+    fn take_code(
+        &mut self,
+        name: &str,
+        argument: &str,
+        expected: &Expected,
+        client: &Client,
+        account: &mut Account,
+    ) -> Result<(), String> {
+        self.codes.insert(name.to_owned());
+        let selected = || client.selected.as_ref().ok_or("no mailbox is open");
+        match name {
+            "PERMANENTFLAGS" => selected().map(drop).map_err(str::to_owned),
+            "UIDVALIDITY" => {
+                let opened = expected.opened.as_ref().ok_or("UIDVALIDITY unasked")?;
+                account.learn_validity(&opened.name, number(argument)? as u32)
+            }
+            "MAILBOXID" => {
+                let opened = expected.opened.as_ref().map(|opened| &opened.name);
+                let name = opened.or(expected.created.as_ref());
+                let id = argument.trim_matches(['(', ')']);
+                account.learn_object_id(name.ok_or("MAILBOXID unasked")?, id)
+            }
+            "UIDNEXT" => {
+                let id = selected()?.mailbox;
+                let wanted = account.find(id).map_or(0, |mailbox| mailbox.uid_next);
+                if number(argument)? != u64::from(wanted) {
+                    return Err(format!("UIDNEXT {argument}, not {wanted}"));
+                }
+                Ok(())
+            }
+            "UNSEEN" => {
+                let first = expected
+                    .opened
+                    .as_ref()
+                    .and_then(|opened| opened.first_unseen);
+                if first.map(u64::from) != Some(number(argument)?) {
+                    return Err(format!("UNSEEN {argument}, not {first:?}"));
+                }
+                Ok(())
+            }
+            "HIGHESTMODSEQ" => {
+                let id = match expected.highest {
+                    Some(id) => id,
+                    None => selected()?.mailbox,
+                };
+                let mailbox = account.by_id(id).ok_or("its mailbox is gone")?;
+                mailbox.learn(mailbox.top, number(argument)?)
+            }
+            "READ-ONLY" | "READ-WRITE" => {
+                let opened = expected.opened.as_ref().ok_or("nothing was opened")?;
+                if opened.read_only != (name == "READ-ONLY") {
+                    return Err(format!("{name} is the other way round"));
+                }
+                Ok(())
+            }
+            "COPYUID" | "APPENDUID" => {
+                let copied = expected.copied.as_ref().ok_or("nothing was copied")?;
+                self.copied = true;
+                check_copied(copied, name, argument, account)
+            }
+            "MODIFIED" => {
+                let modified = numbers_of(argument)?;
+                if modified != expected.modified {
+                    return Err(format!(
+                        "MODIFIED {modified:?}, not {:?}",
+                        expected.modified
+                    ));
+                }
+                Ok(())
+            }
+            other => Err(format!("response code {other}")),
+        }
+    }
+
+    /// The command has ended so: was everything said that is due?
+    pub fn end(
+        mut self,
+        (status, code): (Status, Code),
+        expected: &Expected,
+        client: &Client,
+        account: &mut Account,
+    ) -> Result<(), String> {
+        let name = code.as_ref().map_or("", |(name, _)| name.as_str());
+        let fits = match (&expected.end, status) {
+            (End::Ok, Status::Ok) | (End::Bad, Status::Bad) => true,
+            (End::No(wanted), Status::No) => *wanted == name,
+            (End::Doomed, Status::No) => return Ok(()),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("{status:?} [{name}], not {:?}", expected.end));
+        }
+        if let Some((name, argument)) = &code
+            && status == Status::Ok
+        {
+            self.take_code(name, argument, expected, client, account)?;
+        }
+        if status == Status::Bad {
+            return Ok(());
+        }
+        let fetched = &expected.fetched;
+        for uid in &fetched.uids {
+            let seen = self.fetched.get(uid);
+            let lacks = |item: &&&str| !seen.is_some_and(|seen| seen.contains(**item));
+            if let Some(item) = fetched.items.iter().find(lacks)
+                && !fetched.optional.contains(uid)
+            {
+                return Err(format!("no {item} of UID {uid}"));
+            }
+        }
+        self.end_of_lists(expected)?;
+        if status == Status::No {
+            return Ok(());
+        }
+        if let Some(earlier) = &expected.earlier {
+            let seen = self.earlier.unwrap_or_default();
+            if let Some(uid) = earlier.must.difference(&seen).next() {
+                return Err(format!("no VANISHED (EARLIER) of UID {uid}"));
+            }
+        }
+        let returns = expected.found.as_ref().and_then(|found| found.returns);
+        let is_silent = returns.is_some_and(|returns| returns.save && !says(&returns));
+        if expected.found.is_some() && self.found == is_silent {
+            return Err("no answer to SEARCH, or one too many".to_owned());
+        }
+        if expected.copied.is_some() != self.copied {
+            return Err("no COPYUID or APPENDUID, or one too many".to_owned());
+        }
+        if expected.closes && !self.closed {
+            return Err("no CLOSED".to_owned());
+        }
+        let mut due: Vec<&str> = Vec::new();
+        if !expected.modified.is_empty() {
+            due.push("MODIFIED");
+        }
+        if expected.created.is_some() {
+            due.push("MAILBOXID");
+        }
+        if expected.highest.is_some() && client.enabled.qresync {
+            due.push("HIGHESTMODSEQ");
+        }
+        if let Some(opened) = &expected.opened {
+            due.extend(["UIDVALIDITY", "UIDNEXT", "HIGHESTMODSEQ", "MAILBOXID"]);
+            due.push(if opened.read_only {
+                "READ-ONLY"
+            } else {
+                "READ-WRITE"
+            });
+            due.extend(["PERMANENTFLAGS"]);
+            if opened.first_unseen.is_some() && !client.enabled.rev2 {
+                due.push("UNSEEN");
+            }
+            if !self.exists || !self.flags {
+                return Err("no EXISTS or no FLAGS in SELECT".to_owned());
+            }
+            if client.enabled.rev2 && !self.opened_list {
+                return Err("no LIST in SELECT (RFC 9051 §6.3.2)".to_owned());
+            }
+        }
+        match due.iter().find(|code| !self.codes.contains(**code)) {
+            Some(code) => Err(format!("no {code}")),
+            None => Ok(()),
+        }
+    }
+
+    fn end_of_lists(&self, expected: &Expected) -> Result<(), String> {
+        if let Some((_, listed)) = &expected.listed
+            && *listed != self.listed
+        {
+            return Err(format!("listed {:?}, not {listed:?}", self.listed));
+        }
+        if self.statuses != expected.statuses {
+            return Err(format!("STATUS of {:?} only", self.statuses));
+        }
+        Ok(())
+    }
+}
+
+/// The options ask for an answer.
+fn says(returns: &Returns) -> bool {
+    returns.min || returns.max || returns.all || returns.count
+}
+
+fn check_modseq(
+    found: &Found,
+    modseq: Option<u64>,
+    client: &Client,
+    account: &mut Account,
+) -> Result<(), String> {
+    match (found.tick, modseq) {
+        (None, None) => Ok(()),
+        (Some(tick), Some(modseq)) => {
+            let selected = client.selected.as_ref().ok_or("no mailbox is open")?;
+            let mailbox = account.by_id(selected.mailbox).ok_or("mailbox is gone")?;
+            mailbox.learn(tick, modseq)
+        }
+        (wanted, got) => Err(format!("MODSEQ {got:?} of SEARCH, wanted: {wanted:?}")),
+    }
+}
+
+fn check_extended(
+    found: &Found,
+    mut items: BTreeMap<String, Value>,
+    client: &Client,
+    account: &mut Account,
+) -> Result<(), String> {
+    // IMAP4rev2 answers so where nothing was asked for.
+    let returns = found.returns.unwrap_or_default();
+    let modseq = items.remove("MODSEQ").map(|value| value.number());
+    check_modseq(found, modseq.transpose()?, client, account)?;
+    let numbers = &found.numbers;
+    let mut due: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    if let (Some(first), Some(last)) = (numbers.first(), numbers.last()) {
+        if returns.min {
+            due.insert("MIN", vec![*first]);
+        }
+        if returns.max {
+            due.insert("MAX", vec![*last]);
+        }
+        if returns.wants_all() {
+            due.insert("ALL", numbers.clone());
+        }
+    }
+    if returns.count {
+        let count = items.remove("COUNT").ok_or("no COUNT")?.number()?;
+        if count != numbers.len() as u64 {
+            return Err(format!("COUNT {count}, not {}", numbers.len()));
+        }
+    }
+    let mut got = BTreeMap::new();
+    for (name, value) in &items {
+        got.insert(name.as_str(), numbers_of(&value.text()?)?);
+    }
+    if got != due {
+        return Err(format!("ESEARCH {got:?}, not {due:?}"));
+    }
+    Ok(())
+}
+
+fn check_copied(
+    copied: &Copied,
+    code: &str,
+    argument: &str,
+    account: &mut Account,
+) -> Result<(), String> {
+    let parts: Vec<&str> = argument.split(' ').collect();
+    let (validity, from, to) = match (parts.as_slice(), &copied.from) {
+        ([validity, to], None) if code == "APPENDUID" => (validity, None, to),
+        ([validity, from, to], Some(_)) if code == "COPYUID" => (validity, Some(from), to),
+        _ => return Err(format!("{code} {argument}")),
+    };
+    account.learn_validity(&copied.name, number(validity)? as u32)?;
+    let from = from.map(|set| numbers_of(set)).transpose()?;
+    let to = numbers_of(to)?;
+    if from != copied.from || to != copied.to {
+        return Err(format!(
+            "{code} {argument}, not {:?} to {:?}",
+            copied.from, copied.to
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Faults planted in what a server says: the model must notice each of them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::response::{Response, Value};
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    ExistsOneMore,
+    ExpungeOfAnother,
+    ExpungeLost,
+    VanishedLost,
+    EarlierLost,
+    FetchOfAnother,
+    FlagsChanged,
+    FlagsLost,
+    ModseqGoesBack,
+    ModseqTooHigh,
+    BodyChanged,
+    SizeChanged,
+    UidChanged,
+    UidValidityChanged,
+    UidNextChanged,
+    HighestModseqGoesBack,
+    CopyUidChanged,
+    AppendUidChanged,
+    ModifiedLost,
+    SearchLost,
+    ListLost,
+    StatusChanged,
+    OkForNo,
+    DateChanged,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 24] = [
+        Fault::ExistsOneMore,
+        Fault::ExpungeOfAnother,
+        Fault::ExpungeLost,
+        Fault::VanishedLost,
+        Fault::EarlierLost,
+        Fault::FetchOfAnother,
+        Fault::FlagsChanged,
+        Fault::FlagsLost,
+        Fault::ModseqGoesBack,
+        Fault::ModseqTooHigh,
+        Fault::BodyChanged,
+        Fault::SizeChanged,
+        Fault::UidChanged,
+        Fault::UidValidityChanged,
+        Fault::UidNextChanged,
+        Fault::HighestModseqGoesBack,
+        Fault::CopyUidChanged,
+        Fault::AppendUidChanged,
+        Fault::ModifiedLost,
+        Fault::SearchLost,
+        Fault::ListLost,
+        Fault::StatusChanged,
+        Fault::OkForNo,
+        Fault::DateChanged,
+    ];
+}
+
+/// Changes one response of a run: the first that fits after so many that do.
+#[derive(Debug, Clone)]
+pub struct Tamper {
+    fault: Fault,
+    skip: Rc<Cell<u32>>,
+    fired: Rc<Cell<bool>>,
+}
+
+impl Tamper {
+    pub fn new(fault: Fault, skip: u32) -> Tamper {
+        Tamper {
+            fault,
+            skip: Rc::new(Cell::new(skip)),
+            fired: Rc::default(),
+        }
+    }
+
+    /// A response was changed.
+    pub fn has_fired(&self) -> bool {
+        self.fired.get()
+    }
+
+    /// The response as the client gets it; `None`: it gets none.
+    pub fn change(&mut self, response: Response) -> Option<Response> {
+        if self.fired.get() {
+            return Some(response);
+        }
+        let changed = match change(self.fault, response.clone()) {
+            Changed::Not => return Some(response),
+            Changed::To(changed) => Some(changed),
+            Changed::Lost => None,
+        };
+        if self.skip.get() > 0 {
+            self.skip.set(self.skip.get() - 1);
+            return Some(response);
+        }
+        self.fired.set(true);
+        changed
+    }
+}
+
+enum Changed {
+    Not,
+    To(Response),
+    Lost,
+}
+
+/// Another number for the first one of a text.
+fn next_number(text: &str) -> Option<String> {
+    let number: u64 = text.parse().ok()?;
+    Some((number + 1).to_string())
+}
+
+fn change_item(
+    (number, mut items): (u32, Vec<(String, Value)>),
+    name: &str,
+    change: impl FnOnce(&mut Value),
+) -> Changed {
+    match items.iter_mut().find(|(own, _)| own == name) {
+        Some((_, value)) => {
+            change(value);
+            Changed::To(Response::Fetch(number, items))
+        }
+        None => Changed::Not,
+    }
+}
+
+fn change_modseq(value: &mut Value, modseq: &str) {
+    *value = Value::List(vec![Value::Atom(modseq.to_owned())]);
+}
+
+/// A response code, changed: `change` is given its argument.
+fn change_code(
+    response: Response,
+    wanted: &str,
+    change: impl FnOnce(&str) -> Option<String>,
+) -> Changed {
+    match response {
+        Response::Note(Some((name, argument))) if name == wanted => match change(&argument) {
+            Some(argument) => Changed::To(Response::Note(Some((name, argument)))),
+            None => Changed::Not,
+        },
+        Response::Tagged(tag, status, Some((name, argument))) if name == wanted => {
+            match change(&argument) {
+                Some(argument) => {
+                    Changed::To(Response::Tagged(tag, status, Some((name, argument))))
+                }
+                None => Changed::Not,
+            }
+        }
+        _ => Changed::Not,
+    }
+}
+
+fn change(fault: Fault, response: Response) -> Changed {
+    let last_number = |argument: &str| {
+        let (start, last) = argument.rsplit_once(' ')?;
+        Some(format!("{start} {}", next_number(last)?))
+    };
+    match (fault, response) {
+        (Fault::ExistsOneMore, Response::Exists(count)) => Changed::To(Response::Exists(count + 1)),
+        (Fault::ExpungeOfAnother, Response::Expunge(number)) => {
+            let other = if number > 1 { number - 1 } else { number + 1 };
+            Changed::To(Response::Expunge(other))
+        }
+        (Fault::ExpungeLost, Response::Expunge(_)) => Changed::Lost,
+        (Fault::VanishedLost, Response::Vanished { earlier: false, .. })
+        | (Fault::EarlierLost, Response::Vanished { earlier: true, .. })
+        | (Fault::ListLost, Response::List { .. }) => Changed::Lost,
+        (Fault::FetchOfAnother, Response::Fetch(number, items)) => {
+            Changed::To(Response::Fetch(number + 1, items))
+        }
+        (Fault::FlagsLost, Response::Fetch(_, items)) => {
+            if items.iter().any(|(name, _)| name == "FLAGS") {
+                Changed::Lost
+            } else {
+                Changed::Not
+            }
+        }
+        (Fault::FlagsChanged, Response::Fetch(number, items)) => {
+            change_item((number, items), "FLAGS", |value| {
+                let Value::List(flags) = value else {
+                    return;
+                };
+                let flagged = Value::Atom("\\Flagged".to_owned());
+                match flags.iter().position(|flag| *flag == flagged) {
+                    Some(place) => drop(flags.remove(place)),
+                    None => flags.push(flagged),
+                }
+            })
+        }
+        (Fault::ModseqGoesBack, Response::Fetch(number, items)) => {
+            change_item((number, items), "MODSEQ", |value| change_modseq(value, "1"))
+        }
+        (Fault::ModseqTooHigh, Response::Fetch(number, items)) => {
+            change_item((number, items), "MODSEQ", |value| {
+                change_modseq(value, "9000000000");
+            })
+        }
+        (Fault::BodyChanged, Response::Fetch(number, items)) => {
+            change_item((number, items), "BODY[]", |value| {
+                if let Value::Text(text) = value
+                    && let Some(byte) = text.last_mut()
+                {
+                    *byte ^= 1;
+                }
+            })
+        }
+        (Fault::SizeChanged, Response::Fetch(number, items)) => {
+            change_item((number, items), "RFC822.SIZE", |value| {
+                *value = Value::Atom("7".to_owned());
+            })
+        }
+        (Fault::DateChanged, Response::Fetch(number, items)) => {
+            change_item((number, items), "INTERNALDATE", |value| {
+                *value = Value::Text(b"17-Jul-1996 02:44:25 +0000".to_vec());
+            })
+        }
+        (Fault::UidChanged, Response::Fetch(number, items)) => {
+            change_item((number, items), "UID", |value| {
+                *value = Value::Atom("99999".to_owned());
+            })
+        }
+        (Fault::UidValidityChanged, response) => change_code(response, "UIDVALIDITY", next_number),
+        (Fault::UidNextChanged, response) => change_code(response, "UIDNEXT", next_number),
+        (Fault::HighestModseqGoesBack, response) => {
+            change_code(response, "HIGHESTMODSEQ", |_| Some("1".to_owned()))
+        }
+        (Fault::CopyUidChanged, response) => change_code(response, "COPYUID", last_number),
+        (Fault::AppendUidChanged, response) => change_code(response, "APPENDUID", last_number),
+        (Fault::ModifiedLost, Response::Tagged(tag, status, Some((name, _))))
+            if name == "MODIFIED" =>
+        {
+            Changed::To(Response::Tagged(tag, status, None))
+        }
+        (Fault::SearchLost, Response::Search { numbers, modseq }) if !numbers.is_empty() => {
+            let numbers = numbers[1..].to_vec();
+            Changed::To(Response::Search { numbers, modseq })
+        }
+        (Fault::StatusChanged, Response::Status(name, mut items)) => {
+            items.insert("MESSAGES".to_owned(), Value::Atom("4711".to_owned()));
+            Changed::To(Response::Status(name, items))
+        }
+        (Fault::OkForNo, Response::Tagged(tag, super::response::Status::No, _)) => {
+            Changed::To(Response::Tagged(tag, super::response::Status::Ok, None))
+        }
+        _ => Changed::Not,
+    }
+}

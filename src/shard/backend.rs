@@ -13,6 +13,7 @@ use crate::admin::{
     AccountEntry, AccountQuery, Backend, BackendError, FirstRun, Listing, Place, Status,
 };
 use crate::directory::{Change, SITE_PREFIX, Site};
+use crate::limits;
 use crate::mail::Address;
 use crate::store::{Account, AccountChange, Health, Reclaimed, StoreError};
 
@@ -86,6 +87,23 @@ async fn change_site(shard: &Rc<Shard>, changes: Vec<Change>) -> Result<(), Back
 }
 
 impl Shards {
+    /// Changes which accounts share with anyone: one such change at a time, as an operator's
+    /// requests are.
+    pub(super) async fn change_sharing(&self, change: Change) -> Result<(), BackendError> {
+        self.0
+            .mesh
+            .call(&self.0, 0, async move |keeper| {
+                // Calls that wait for others to end must stay few.
+                if keeper.control.waiting() >= limits::SHARING_WAITING_MAX {
+                    let text = "too much is being changed at once, try again later";
+                    return Err(BackendError::Failed(text.to_owned()));
+                }
+                let _turn = keeper.control.acquire().await;
+                change_site(&keeper, vec![change]).await
+            })
+            .await
+    }
+
     /// Forgets on every shard what was remembered of an account.
     async fn forget(&self, address: &Address) {
         for id in 0..self.0.mesh.shards() {
@@ -174,6 +192,9 @@ impl Backend for Shards {
                 partition.remove_account(&gone).await
             })
             .await?;
+        if let Ok(Some(change)) = self.0.site().share(address, false) {
+            self.change_site(vec![change]).await?;
+        }
         self.forget(address).await;
         Ok(())
     }

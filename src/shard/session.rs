@@ -131,12 +131,13 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
     match ask {
         Ask::Login(_) | Ask::ActAs { .. } | Ask::Enter(_) => AskKind::ImapLogin,
         Ask::Mailboxes
+        | Ask::Shared
         | Ask::Mailbox { .. }
         | Ask::DeletedBytes { .. }
         | Ask::Quota(_)
         | Ask::Time
         | Ask::Pause => AskKind::ImapList,
-        Ask::Manage(_) | Ask::SetQuota { .. } => AskKind::ImapManage,
+        Ask::Manage(_) | Ask::Access(_) | Ask::SetQuota { .. } => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
         Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,
         Ask::Rows { .. } => AskKind::ImapRows,

@@ -95,6 +95,8 @@ pub enum Command {
         /// MOVE.
         moves: bool,
     },
+    /// RFC 4314 §3
+    Access(AccessCommand),
     /// RFC 9208 §4.1.1: of this quota root.
     GetQuota(Vec<u8>),
     /// RFC 9208 §4.1.2
@@ -158,6 +160,7 @@ impl Command {
             Command::Store(_) => "STORE",
             Command::Copy { moves: false, .. } => "COPY",
             Command::Copy { moves: true, .. } => "MOVE",
+            Command::Access(access) => access.verb,
             Command::GetQuota(_) => "GETQUOTA",
             Command::GetQuotaRoot(_) => "GETQUOTAROOT",
             Command::SetQuota { .. } => "SETQUOTA",
@@ -184,6 +187,19 @@ impl Command {
             _ => false,
         }
     }
+}
+
+/// SETACL, DELETEACL, GETACL, LISTRIGHTS or MYRIGHTS.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AccessCommand {
+    /// Which of them.
+    pub verb: &'static str,
+    /// Of this mailbox.
+    pub name: RawName,
+    /// Whom it is about, where it is about somebody: as given.
+    pub whom: Option<Vec<u8>>,
+    /// SETACL: which rights, with a sign in front or not.
+    pub rights: Vec<u8>,
 }
 
 /// SELECT or EXAMINE.

@@ -9,6 +9,7 @@
 //! view      message numbers and UIDs
 //! sets      sequence sets
 //! program   a search as it is carried out
+//! rights    what others may do, and how their mailboxes are called
 //! names     mailbox names and patterns
 //! url       URLs of messages and their parts
 //! write     the small parts of responses
@@ -31,6 +32,7 @@ pub mod frame;
 pub mod names;
 pub mod parse;
 mod program;
+mod rights;
 mod session;
 pub mod sets;
 mod url;
@@ -47,6 +49,7 @@ use zeroize::Zeroizing;
 pub use super::sasl::Pass;
 pub use command::{FlagList, Flags, StoreHow};
 pub use program::compare;
+pub use rights::{ANYONE, OTHER_USERS, Place, Rights, name_of_other, place};
 pub use session::Session;
 pub use view::View;
 pub use wire::Wire;
@@ -105,7 +108,13 @@ pub enum Ask {
     Enter(Pass),
     /// All mailboxes. Answer: [`Answer::Mailboxes`].
     Mailboxes,
-    /// One of them. Answer: [`Answer::Mailbox`].
+    /// Mailboxes of others that the user may see, under the names that they have here. Answer:
+    /// [`Answer::Mailboxes`].
+    Shared,
+    /// Who may do what in a mailbox (RFC 4314). Answer: [`Answer::Access`]; to a change
+    /// [`Answer::Done`].
+    Access(Access),
+    /// One of them, or of others' if the user has any right in it. Answer: [`Answer::Mailbox`].
     Mailbox {
         /// Decoded.
         name: String,
@@ -203,6 +212,8 @@ pub enum Ask {
     /// A piece of a message of APPEND above what the session keeps. Answer: [`Answer::Done`]; after
     /// an error nothing of this APPEND is there any more.
     Chunk {
+        /// Into which mailbox, decoded.
+        name: String,
         /// Which message of this APPEND, from 0, never going back.
         message: u32,
         /// The next bytes.
@@ -239,6 +250,79 @@ pub enum Ask {
         /// already is [`Refusal::Gone`].
         replaces: Option<u32>,
     },
+}
+
+/// What is asked of an access list, or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// SETACL
+    Set {
+        /// Decoded.
+        name: String,
+        /// Canonical address or [`ANYONE`], behind a `-` where rights are taken from them.
+        whom: String,
+        /// What.
+        how: AccessChange,
+    },
+    /// DELETEACL
+    Delete {
+        /// Decoded.
+        name: String,
+        /// As in `Set`.
+        whom: String,
+    },
+    /// GETACL: all entries, the owner's first.
+    Get {
+        /// Decoded.
+        name: String,
+    },
+    /// LISTRIGHTS: one entry, of what they have whatever the list says.
+    List {
+        /// Decoded.
+        name: String,
+        /// As in `Set`.
+        whom: String,
+    },
+    /// MYRIGHTS: one entry, about nobody in particular.
+    Mine {
+        /// Decoded.
+        name: String,
+    },
+}
+
+impl Access {
+    /// Of which mailbox.
+    pub fn name(&self) -> &str {
+        match self {
+            Access::Set { name, .. }
+            | Access::Delete { name, .. }
+            | Access::Get { name }
+            | Access::List { name, .. }
+            | Access::Mine { name } => name,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn name_mut(&mut self) -> &mut String {
+        match self {
+            Access::Set { name, .. }
+            | Access::Delete { name, .. }
+            | Access::Get { name }
+            | Access::List { name, .. }
+            | Access::Mine { name } => name,
+        }
+    }
+}
+
+/// A change of an entry of an access list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessChange {
+    /// These and no others.
+    Replace(Rights),
+    /// `+`
+    Add(Rights),
+    /// `-`
+    Remove(Rights),
 }
 
 /// Whose quota.
@@ -345,6 +429,8 @@ pub struct Mailbox {
     pub modseq: u64,
     /// MAILBOXID (RFC 8474 §4): `A-Z a-z 0-9 - _`.
     pub object_id: String,
+    /// What the user may do with it; all, where it is one's own.
+    pub rights: Rights,
 }
 
 /// Answer to [`Ask::Mailboxes`].
@@ -507,6 +593,8 @@ pub enum Answer {
     Source(Result<Source, Refusal>),
     /// For each message the bits of the texts that hold.
     Matched(Result<Vec<u64>, Refusal>),
+    /// Who has which rights.
+    Access(Result<Vec<(String, Rights)>, Refusal>),
     /// The quota.
     Quota(Result<Quota, Refusal>),
     /// Bytes.

@@ -51,6 +51,9 @@ pub const WORDS: &[&[u8]] = &[
     b"a STATUS INBOX (DELETED-STORAGE)\r\nb LIST \"\" * RETURN (STATUS (DELETED-STORAGE))\r\n",
     // Without the layer below it a conversation goes on as it was.
     b"a COMPRESS DEFLATE\r\n",
+    b"a SETACL INBOX anyone +lr\r\nb GETACL INBOX\r\nc DELETEACL INBOX -u@example.org\r\n",
+    b"a LISTRIGHTS INBOX anyone\r\nb MYRIGHTS INBOX\r\n",
+    b"a SELECT \"Other Users/bob@example.org/Lists\"\r\n",
     b"a NOOP\r\n",
     b"a LOGOUT\r\n",
     b"{5}\r\n",

@@ -10,15 +10,17 @@ use std::time::Duration;
 use ringpost::mail::Address;
 use ringpost::mail::mime::{Structure, Summary};
 use ringpost::proto::imap::{
-    Answer, Ask, Copied, Flags, Incoming, LoginError, Mailbox, Mailboxes, Manage, News, Opened,
-    Pass, Quota, QuotaOf, Refusal, Row, Session, Settings, Source, StoreFlags, StoreHow, Stored,
-    TextKey, View, compare,
+    Access, AccessChange, Answer, Ask, Copied, Flags, Incoming, LoginError, Mailbox, Mailboxes,
+    Manage, News, Opened, Pass, Quota, QuotaOf, Refusal, Rights, Row, Session, Settings, Source,
+    StoreFlags, StoreHow, Stored, TextKey, View, compare,
 };
 
 /// The password of everybody.
 pub const PASSWORD: &[u8] = b"secret";
 /// Who may act for others.
 pub const ADMINISTRATOR: &str = "root@example.org";
+/// Bob lets everybody into this one, but only Carol knows of it.
+pub const SHARED: &str = "Other Users/bob@example.org/Lists";
 /// The time of day.
 pub const NOW_MS: u64 = 1_000_000_000_000;
 const DAY_MS: u64 = 86_400_000;
@@ -42,6 +44,9 @@ pub struct Folder {
     keywords: Vec<String>,
     messages: Vec<Message>,
     vanished: Vec<(u64, u32)>,
+    /// What the user may do: less than all with somebody else's.
+    rights: Rights,
+    access: BTreeMap<String, Rights>,
 }
 
 /// All mailboxes of one account.
@@ -108,6 +113,15 @@ impl World {
         };
         world.make("INBOX", None);
         world.make("Sent", Some("\\Sent"));
+        let shared = Folder {
+            id: 900,
+            validity: 900,
+            uid_next: 1,
+            modseq: 10,
+            rights: Rights::LOOKUP.with(Rights::READ).with(Rights::SEEN),
+            ..Folder::default()
+        };
+        world.folders.insert(SHARED.to_owned(), shared);
         Rc::new(RefCell::new(world))
     }
 
@@ -120,6 +134,7 @@ impl World {
             uid_next: 1,
             modseq: self.modseq,
             special_use,
+            rights: Rights::ALL,
             ..Folder::default()
         };
         self.folders.insert(name.to_owned(), folder);
@@ -216,6 +231,7 @@ impl World {
             deleted_bytes: 0,
             modseq: folder.modseq,
             object_id: format!("F{}", folder.id),
+            rights: folder.rights,
         })
     }
 
@@ -263,11 +279,20 @@ impl World {
                 Answer::Mailboxes(Ok(Mailboxes {
                     list: names
                         .iter()
+                        .filter(|name| *name != SHARED)
                         .filter_map(|name| self.info(name).ok())
                         .collect(),
                     subscribed: self.subscribed.clone(),
                 }))
             }
+            Ask::Shared => Answer::Mailboxes(Ok(Mailboxes {
+                list: match desk.user.as_str() {
+                    "carol@example.org" => self.info(SHARED).into_iter().collect(),
+                    _ => Vec::new(),
+                },
+                subscribed: Vec::new(),
+            })),
+            Ask::Access(access) => self.access(access, &desk.user),
             Ask::Mailbox { name } => Answer::Mailbox(self.info(&name).map(Box::new)),
             Ask::Manage(change) => self.manage(change),
             Ask::Open { name } => {
@@ -413,8 +438,12 @@ impl World {
                 Answer::Done(self.by_id(desk).map(|folder| folder.expunge(&uids, modseq)))
             }
             Ask::Copy { uids, name, moves } => self.copy(&uids, &name, moves, desk),
-            Ask::Chunk { message, bytes } => {
-                assert!(!bytes.is_empty());
+            Ask::Chunk {
+                name,
+                message,
+                bytes,
+            } => {
+                assert!(!bytes.is_empty() && !name.is_empty());
                 desk.chunks.entry(message).or_default().extend(bytes);
                 Answer::Done(Ok(()))
             }
@@ -447,6 +476,43 @@ impl World {
                 Answer::Appended(appended)
             }
         }
+    }
+
+    fn access(&mut self, access: Access, user: &str) -> Answer {
+        let folder = self.folders.get_mut(access.name());
+        let Some(folder) = folder else {
+            return match access {
+                Access::Set { .. } | Access::Delete { .. } => Answer::Done(Err(Refusal::Missing)),
+                _ => Answer::Access(Err(Refusal::Missing)),
+            };
+        };
+        Answer::Access(Ok(match access {
+            Access::Set { whom, how, .. } => {
+                let known = folder.access.entry(whom).or_default();
+                *known = match how {
+                    AccessChange::Replace(rights) => rights,
+                    AccessChange::Add(rights) => known.with(rights),
+                    AccessChange::Remove(rights) => known.without(rights),
+                };
+                return Answer::Done(Ok(()));
+            }
+            Access::Delete { whom, .. } => {
+                folder.access.remove(&whom);
+                return Answer::Done(Ok(()));
+            }
+            Access::Get { .. } => {
+                let others = folder
+                    .access
+                    .iter()
+                    .map(|(whom, rights)| (whom.clone(), *rights));
+                std::iter::once((user.to_owned(), Rights::ALL))
+                    .chain(others)
+                    .collect()
+            }
+            Access::List { whom, .. } if whom == user => vec![(whom, Rights::ALL)],
+            Access::List { whom, .. } => vec![(whom, Rights::NONE)],
+            Access::Mine { .. } => vec![(String::new(), folder.rights)],
+        }))
     }
 
     fn manage(&mut self, change: Manage) -> Answer {

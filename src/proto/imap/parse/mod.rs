@@ -150,7 +150,7 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 21] = [
+const NAMED: [&str; 26] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
@@ -160,6 +160,11 @@ const NAMED: [&str; 21] = [
     "GETQUOTAROOT",
     "SETQUOTA",
     "COMPRESS",
+    "SETACL",
+    "DELETEACL",
+    "GETACL",
+    "LISTRIGHTS",
+    "MYRIGHTS",
     "SELECT",
     "EXAMINE",
     "CREATE",

@@ -12,8 +12,8 @@ use super::super::{Ask, names, write};
 use super::append::Announced;
 use super::finish::{Finish, SyncMode};
 use super::{
-    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, quota, search,
-    select, store, sync,
+    Context, Enabled, Job, Phase, Session, Task, acl, append, fetch, list, login, manage, quota,
+    search, select, store, sync,
 };
 use crate::proto::Step;
 
@@ -380,10 +380,14 @@ impl Session {
                 Err(Finish::ok())
             }
             Command::Namespace => {
-                // RFC 2342: one's own mailboxes; no others' and no shared ones yet.
-                out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+                // RFC 2342: one's own mailboxes, and those of others below a name; those that all
+                // may see are among the latter, too.
+                let others = super::super::OTHER_USERS;
+                let text = format!("* NAMESPACE ((\"\" \"/\")) ((\"{others}/\" \"/\")) NIL\r\n");
+                out.extend_from_slice(text.as_bytes());
                 Err(Finish::ok().with_sync(SyncMode::Whole))
             }
+            Command::Access(access) => acl::Acl::new(access, &context).map(Job::Acl),
             Command::GetQuota(root) => quota::Quota::get(&root, &context).map(Job::Quota),
             Command::GetQuotaRoot(name) => quota::Quota::get_root(&name, &context).map(Job::Quota),
             Command::SetQuota { root, limits } => {

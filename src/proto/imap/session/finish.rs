@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::{Refusal, write};
+use super::super::{Mailbox, Refusal, Rights, write};
 
 /// Whether the client learns what is new before the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -145,4 +145,17 @@ impl Finish {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Why the user may not do what needs this right in a mailbox; who may not even see it is told that
+/// there is none (RFC 4314 §6).
+pub(super) fn lacks(mailbox: &Mailbox, needed: Rights) -> Option<Refusal> {
+    if mailbox.rights.has(needed) {
+        return None;
+    }
+    Some(if mailbox.rights.has(Rights::LOOKUP) {
+        Refusal::Denied(format!("needs the right {needed}"))
+    } else {
+        Refusal::Missing
+    })
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::super::command::{self, StatusItem, StatusItems};
 use super::super::names::{self, SEPARATOR};
-use super::super::{Answer, Ask, Mailbox, Mailboxes, Settings, write};
+use super::super::rights::may_match_others;
+use super::super::{Answer, Ask, Mailbox, Mailboxes, Rights, Settings, write};
 use super::finish::{Finish, SyncMode};
 use super::{Context, Turn};
 use crate::limits::OUTPUT_BYTES_MAX;
@@ -23,6 +24,9 @@ pub(super) struct List {
 enum Stage {
     Ask,
     Asking,
+    /// One's own, and those of others to be asked for.
+    AskShared(Box<Mailboxes>),
+    AskingShared(Box<Mailboxes>),
     /// Lines from this one on, and the mailboxes for STATUS.
     Lines(std::vec::IntoIter<Line>),
     /// DELETED-STORAGE of the mailbox in this line, which is the next, is asked for.
@@ -85,6 +89,10 @@ impl List {
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         match std::mem::replace(&mut self.stage, Stage::Asking) {
             Stage::Ask => Turn::Ask(Ask::Mailboxes),
+            Stage::AskShared(own) => {
+                self.stage = Stage::AskingShared(own);
+                Turn::Ask(Ask::Shared)
+            }
             Stage::Lines(mut lines) => {
                 while out.len() < OUTPUT_BYTES_MAX {
                     let Some(line) = lines.next() else {
@@ -101,8 +109,15 @@ impl List {
                 Turn::Drain
             }
             Stage::Done(finish) => Turn::Finish(finish),
-            Stage::Asking | Stage::Measuring(..) => Turn::Finish(Finish::confused()),
+            Stage::Asking | Stage::AskingShared(_) | Stage::Measuring(..) => {
+                Turn::Finish(Finish::confused())
+            }
         }
+    }
+
+    fn may_match_others(&self) -> bool {
+        // LSUB tells of names alone.
+        !self.command.lsub && self.patterns.iter().any(|p| may_match_others(p))
     }
 
     /// Its STATUS says DELETED-STORAGE, which takes a look of its own.
@@ -119,8 +134,16 @@ impl List {
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &Context<'_>, out: &mut Vec<u8>) {
-        if let Stage::Measuring(mut line, lines) = std::mem::replace(&mut self.stage, Stage::Asking)
-        {
+        let stage = std::mem::replace(&mut self.stage, Stage::Asking);
+        if let Stage::AskingShared(mut own) = stage {
+            // Others' mailboxes that cannot be reached now are left out.
+            if let Answer::Mailboxes(Ok(shared)) = answer {
+                own.list.extend(shared.list);
+            }
+            self.stage = Stage::Lines(self.choose(*own).into_iter());
+            return;
+        }
+        if let Stage::Measuring(mut line, lines) = stage {
             match (answer, &mut line.status) {
                 (Answer::DeletedBytes(Ok(bytes)), Some(mailbox)) => mailbox.deleted_bytes = bytes,
                 // It is gone since: its line stays, and says nothing of what is in it.
@@ -131,6 +154,9 @@ impl List {
             return;
         }
         self.stage = match answer {
+            Answer::Mailboxes(Ok(mailboxes)) if self.may_match_others() => {
+                Stage::AskShared(Box::new(mailboxes))
+            }
             Answer::Mailboxes(Ok(mailboxes)) => Stage::Lines(self.choose(mailboxes).into_iter()),
             Answer::Mailboxes(Err(refusal)) => Stage::Done(Finish::refused(refusal, false)),
             _ => Stage::Done(Finish::confused()),
@@ -245,7 +271,8 @@ impl List {
                 && node.subscribed_below,
             status: node
                 .mailbox
-                .filter(|_| command.status.is_some())
+                // RFC 5819 §2: no STATUS of what one may not read.
+                .filter(|mailbox| command.status.is_some() && mailbox.rights.has(Rights::READ))
                 .map(Box::new),
         })
     }

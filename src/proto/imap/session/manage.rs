@@ -3,8 +3,8 @@
 
 use super::super::command::{Command, Flags, StatusItem, StatusItems};
 use super::super::names::{self, SEPARATOR};
-use super::super::{Answer, Ask, Copied, Mailbox, Manage as Change, Refusal, sets};
-use super::finish::{Finish, SyncMode};
+use super::super::{Answer, Ask, Copied, Mailbox, Manage as Change, Refusal, Rights, sets};
+use super::finish::{Finish, SyncMode, lacks};
 use super::list::write_status;
 use super::{Context, Phase, Selected, Turn};
 use crate::limits::IMAP_SLICE_MESSAGES;
@@ -97,7 +97,10 @@ pub(super) fn begin(command: Command, context: &mut Context<'_>) -> Result<Manag
         Command::Unselect => Ok(Manage::close_mailbox()),
         Command::Close => match context.selected() {
             // RFC 9051 §6.4.1: of a mailbox opened by EXAMINE nothing is removed.
-            Some(selected) if !selected.read_only => Ok(Manage::expunge(all_of(selected), true)),
+            // Nor where one may not (RFC 4314 §4).
+            Some(selected) if !selected.read_only && selected.rights.has(Rights::EXPUNGE) => {
+                Ok(Manage::expunge(all_of(selected), true))
+            }
             _ => Ok(Manage::close_mailbox()),
         },
         Command::Expunge(set) => {
@@ -238,6 +241,12 @@ impl Manage {
                 Next::Done(Finish::ok_with(code).with_sync(SyncMode::Whole))
             }
             (What::Change, Answer::Done(Ok(()))) => done(),
+            (What::Status(_), Answer::Mailbox(Ok(mailbox)))
+                if !mailbox.rights.has(Rights::READ) =>
+            {
+                let refusal = lacks(&mailbox, Rights::READ).unwrap_or(Refusal::Missing);
+                Next::Done(Finish::refused(refusal, false).with_sync(SyncMode::Whole))
+            }
             (What::Status(items), Answer::Mailbox(Ok(mailbox)))
                 if items.has(StatusItem::DeletedStorage) && mailbox.deleted > 0 =>
             {
@@ -268,6 +277,8 @@ impl Manage {
                 Next::Done(Finish::ok())
             }
             (What::Find { left, found, close }, Answer::Rows(Ok(rows))) => {
+                let selected = context.selected();
+                let may_expunge = selected.is_none_or(|s| s.rights.has(Rights::EXPUNGE));
                 let deleted = rows.iter().filter(|row| row.flags.has(Flags::DELETED));
                 found.extend(deleted.map(|row| row.uid));
                 let close = *close;
@@ -276,7 +287,8 @@ impl Manage {
                         *left = behind(left, last.uid);
                         Next::Ask(look(left.clone()))
                     }
-                    None if found.is_empty() => self.expunged(close),
+                    // Where there may be no right to it, the shard says so (RFC 4314 §4).
+                    None if found.is_empty() && may_expunge => self.expunged(close),
                     None => {
                         let uids = std::mem::take(found);
                         self.what = What::Expunge { close };

@@ -8,6 +8,7 @@
 //! On failure: NO, BAD or BYE with a response code and a text; a message that cannot be read to its
 //! announced end ends the session, for the client could take what follows for the message.
 
+mod acl;
 mod append;
 mod body;
 mod catenate;
@@ -33,7 +34,7 @@ use std::time::Instant;
 
 use super::frame::Frames;
 use super::view::View;
-use super::{Answer, Ask, Settings, write};
+use super::{Answer, Ask, Rights, Settings, write};
 use crate::limits::{
     IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, OUTPUT_BYTES_MAX,
 };
@@ -91,6 +92,8 @@ struct Enabled {
 /// The open mailbox as the client knows it.
 struct Selected {
     read_only: bool,
+    /// What the user may do with it, as of its opening: the shard decides each time.
+    rights: Rights,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.
@@ -122,6 +125,7 @@ enum Job {
     Search(search::Search),
     Append(append::Append),
     Quota(quota::Quota),
+    Acl(acl::Acl),
     Idle(sync::Idle),
     /// The command is carried out; before it is answered the client learns what is new.
     Sync(sync::Sync, Finish),
@@ -316,6 +320,7 @@ impl Session {
             Job::Search(job) => job.go(&mut context, out),
             Job::Append(job) => job.go(out),
             Job::Quota(job) => job.go(),
+            Job::Acl(job) => job.go(),
             Job::Idle(job) => job.go(&mut context, out),
             Job::Sync(job, finish) => match job.go(&mut context, out) {
                 Turn::Finish(_) => Turn::Finish(std::mem::take(finish).without_sync()),
@@ -430,6 +435,7 @@ impl crate::proto::Session for Session {
             Job::Search(job) => job.answer(answer),
             Job::Append(job) => job.answer(answer),
             Job::Quota(job) => job.answer(answer, &context, out),
+            Job::Acl(job) => job.answer(answer, &context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),
         }

@@ -3,7 +3,7 @@
 //! An account with a limit is a quota root, by its address, which all its mailboxes belong to; one
 //! without a limit is none. STORAGE is the only resource.
 
-use super::super::{Answer, Ask, Quota as Found, QuotaOf, Refusal, names};
+use super::super::{Answer, Ask, Quota as Found, QuotaOf, Refusal, names, write};
 use super::finish::{Finish, SyncMode};
 use super::{Context, Turn, login};
 
@@ -99,13 +99,13 @@ impl Quota {
             names::write(name, utf8, out);
             if has_limit {
                 out.push(b' ');
-                names::write(&found.account, utf8, out);
+                write::quoted(&found.account, out);
             }
             out.extend_from_slice(b"\r\n");
         }
         if has_limit {
             out.extend_from_slice(b"* QUOTA ");
-            names::write(&found.account, utf8, out);
+            write::quoted(&found.account, out);
             let used = found.used_bytes.div_ceil(UNIT_BYTES);
             let limit = found.limit_bytes / UNIT_BYTES;
             out.extend_from_slice(format!(" (STORAGE {used} {limit})\r\n").as_bytes());
@@ -128,8 +128,8 @@ fn account(root: &[u8], context: &Context<'_>) -> Result<QuotaOf, Finish> {
     if root.is_empty() {
         return Ok(QuotaOf::Own);
     }
-    let name = names::decode(root, context.enabled.utf8).ok();
-    match name.and_then(|name| login::canonical(&name, context.settings)) {
+    let name = std::str::from_utf8(root).ok();
+    match name.and_then(|name| login::canonical(name, context.settings)) {
         Some(address) => Ok(QuotaOf::Account(address)),
         None => Err(no_such_root()),
     }

@@ -8,9 +8,9 @@ use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::Asked;
 use super::messages::row;
-use super::{Desk, Open, at_once, later, refusal};
+use super::{Desk, Open, acl, at_once, later, refusal};
 use crate::limits::IMAP_SLICE_MESSAGES;
-use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, View};
+use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, Rights, View};
 use crate::store::{Flags, INBOX_NAME, MailboxInfo, SpecialUse, View as StoreView, canonical_name};
 
 /// Messages that are looked through for the first one without `\Seen`: opening a mailbox must not
@@ -27,7 +27,7 @@ fn attribute(special_use: SpecialUse) -> &'static str {
     }
 }
 
-fn mailbox(info: MailboxInfo) -> Mailbox {
+pub(super) fn mailbox(info: MailboxInfo) -> Mailbox {
     Mailbox {
         special_use: info.special_use.map(attribute),
         validity: info.validity,
@@ -39,6 +39,7 @@ fn mailbox(info: MailboxInfo) -> Mailbox {
         deleted_bytes: 0,
         modseq: info.highest_modseq,
         object_id: format!("F{}", info.object_id),
+        rights: Rights::ALL,
         name: info.name,
     }
 }
@@ -68,6 +69,7 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
         Ok(partition) => partition,
         Err(refusal) => return at_once(Answer::Done(Err(refusal))),
     };
+    let home = Rc::clone(shard);
     later(shard, key, async move {
         let address = &desk.address;
         let failed = |error| refusal(error, address);
@@ -83,6 +85,12 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                     }
                 };
                 let made = partition.create_mailbox(address, &name, wanted).await;
+                if made.is_ok()
+                    && let Err(refusal) = acl::inherit(&home, &desk, &name).await
+                {
+                    // Then it is the owner's alone.
+                    tracing::warn!(account = %address, name, ?refusal, "no access list inherited");
+                }
                 let made = made.map(|info| Box::new(mailbox(info))).map_err(failed);
                 return Answer::Mailbox(made);
             }
@@ -90,7 +98,12 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                 Ok(info) if info.id.is_inbox() => {
                     return Answer::Done(Err(Refusal::Cannot("INBOX stays".to_owned())));
                 }
-                Ok(info) => partition.delete_mailbox(address, info.id).await,
+                Ok(info) => {
+                    let gone = partition.delete_mailbox(address, info.id).await;
+                    // A note that nothing is behind does no harm.
+                    let _ = acl::close_to_anyone(&home, address).await;
+                    gone
+                }
                 Err(error) => Err(error),
             },
             Manage::Rename { from, to } => {

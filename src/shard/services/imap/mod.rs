@@ -6,6 +6,10 @@
 //! inside     summaries, searches in messages
 //! append     messages that come in
 //! quota      what an account may hold
+//! acl        who may do what
+//! visits     mailboxes of other accounts, from home
+//! guests     the same, where they are
+//! transfer   COPY and MOVE between accounts
 //! ```
 //!
 //! The connection moves to the shard that owns the account before the password is looked at, as with
@@ -13,11 +17,15 @@
 //! a task. A session that has a mailbox open has a watch in its partition: one task a partition
 //! fetches the notices and wakes the sessions concerned, nobody polls.
 
+mod acl;
 mod append;
+mod guests;
 mod inside;
 mod mailboxes;
 mod messages;
 mod quota;
+mod transfer;
+mod visits;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -33,7 +41,7 @@ use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
 use crate::mail::Address;
-use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Pass, Refusal, View};
+use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
 use crate::store::{MailboxId, Sequence, StoreError, StreamId, Watch};
 
@@ -42,6 +50,7 @@ use crate::store::{MailboxId, Sequence, StoreError, StreamId, Watch};
 pub(crate) struct Desks {
     by_conn: RefCell<FxHashMap<ConnKey, Rc<Desk>>>,
     views: RefCell<Views>,
+    guests: guests::GuestKeys,
 }
 
 /// What one logged-in connection has.
@@ -53,6 +62,12 @@ struct Desk {
     source: Cell<Option<(MailboxId, u32)>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
+    /// Whose desk it is, where the account is somebody else's.
+    guest: Option<Box<guests::Guest>>,
+    /// What the connection has at other accounts.
+    visits: RefCell<Option<Box<visits::Visits>>>,
+    /// Who waits for the next answer, where it is not a session.
+    expected: visits::Expected,
 }
 
 /// An open mailbox.
@@ -84,7 +99,12 @@ impl Desks {
         let desk = self.by_conn.borrow_mut().remove(&key);
         if let Some(desk) = desk {
             append::abort(shard, &desk);
+            visits::end(shard, &desk);
         }
+    }
+
+    fn put(&self, key: ConnKey, desk: Rc<Desk>) {
+        self.by_conn.borrow_mut().insert(key, desk);
     }
 
     /// The view of these runs: the one that others have, if it is the same.
@@ -106,6 +126,19 @@ impl Desks {
 }
 
 impl Desk {
+    fn new(address: Address, partition: u16, guest: Option<guests::Guest>) -> Desk {
+        Desk {
+            address,
+            partition,
+            open: RefCell::new(None),
+            source: Cell::new(None),
+            streams: RefCell::default(),
+            guest: guest.map(Box::new),
+            visits: RefCell::default(),
+            expected: RefCell::default(),
+        }
+    }
+
     fn open_id(&self) -> Result<MailboxId, Refusal> {
         let open = self.open.borrow();
         open.as_ref().map(|open| open.id).ok_or(Refusal::Missing)
@@ -125,12 +158,22 @@ fn at_once(answer: Answer) -> Asked {
     Asked::Answer(wrap(answer))
 }
 
+/// Gives an answer to whoever waits for it: the session, or a caller.
+fn deliver(shard: &Shard, key: ConnKey, answer: Answer) {
+    let desk = shard.desks.of(key);
+    match desk.and_then(|desk| desk.expected.take()) {
+        Some(expected) => expected.fill(answer),
+        None if key.is_guest() => {}
+        None => shard.answer(key, wrap(answer)),
+    }
+}
+
 /// Lets a task answer.
 fn later(shard: &Rc<Shard>, key: ConnKey, work: impl Future<Output = Answer> + 'static) -> Asked {
     let shard = Rc::clone(shard);
     super::super::spawn(async move {
         let answer = work.await;
-        shard.answer(key, wrap(answer));
+        deliver(&shard, key, answer);
     });
     Asked::Later
 }
@@ -173,11 +216,19 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             "log in first".to_owned(),
         ))));
     };
+    visits::dispatch(shard, key, desk, ask)
+}
+
+/// Answers an ask about the account of a desk.
+fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked {
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
         Ask::Enter(pass) => come_in(shard, key, pass),
         Ask::ActAs { user, peer } => vouch(shard, key, desk.address.clone(), user, peer),
         Ask::Pause => at_once(Answer::Done(Ok(()))),
+        Ask::Access(access) => acl::answer(shard, key, desk, access),
+        // Gathered before an ask comes here.
+        Ask::Shared => at_once(Answer::Mailboxes(Ok(Mailboxes::default()))),
         Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);
@@ -232,7 +283,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
         Ask::Copy { uids, name, moves } => messages::copy(shard, key, desk, uids, name, moves),
-        Ask::Chunk { message, bytes } => append::chunk(shard, key, desk, message, bytes),
+        Ask::Chunk { message, bytes, .. } => append::chunk(shard, key, desk, message, bytes),
         Ask::Abort => {
             append::abort(shard, &desk);
             at_once(Answer::Done(Ok(())))
@@ -310,14 +361,8 @@ fn denied(denial: Denial) -> Answer {
 /// The connection has the mailboxes of this account from now on.
 fn sit_down(shard: &Rc<Shard>, key: ConnKey, address: &Address) -> Answer {
     shard.probe.logins.add(1);
-    let desk = Desk {
-        address: address.clone(),
-        partition: shard.partition_of(address),
-        open: RefCell::new(None),
-        source: Cell::new(None),
-        streams: RefCell::default(),
-    };
-    shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));
+    let desk = Desk::new(address.clone(), shard.partition_of(address), None);
+    shard.desks.put(key, Rc::new(desk));
     Answer::Login(Ok(()))
 }
 
@@ -363,7 +408,12 @@ pub(crate) async fn watch(shard: Rc<Shard>, partition: Rc<LocalPartition>) {
             return;
         }
         for token in tokens {
-            shard.wake_session(ConnKey::from_token(Token(token)));
+            let key = ConnKey::from_token(Token(token));
+            if key.is_guest() {
+                guests::wake(&shard, key);
+            } else {
+                shard.wake_session(key);
+            }
         }
     }
 }

@@ -60,6 +60,14 @@ pub const INFLATE_PIECE_BYTES: usize = 16 * 1024;
 pub const INFLATE_TURN_BYTES: usize = 256 * 1024;
 /// How far back compressed input may refer (RFC 1951 §2).
 pub const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
+/// Bytes of a conversation that a session notes for telemetry between two turns.
+pub const TRANSCRIPT_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of the telemetry of one connection: behind them nothing more is written of it.
+pub const TELEMETRY_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Files of telemetry of one account: for one more, the oldest goes.
+pub const TELEMETRY_FILES_MAX: usize = 100;
+/// Bytes of telemetry that wait to be written, of all connections.
+pub const TELEMETRY_QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
 pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
@@ -174,6 +182,26 @@ pub const SHARING_MAX: usize = 1000;
 pub const SHARING_WAITING_MAX: usize = 16;
 /// Other accounts whose mailboxes one IMAP connection has to do with at a time.
 pub const IMAP_VISITS_MAX: usize = 8;
+/// Things that happened in an account and that its watcher has not taken yet; messages count once a
+/// mailbox. Beyond them the watcher learns only that it was too much (RFC 5465 §5.8).
+pub const JOURNAL_EVENTS_MAX: usize = 256;
+/// Groups of events in one NOTIFY (RFC 5465 §3.1).
+pub const IMAP_NOTIFY_GROUPS_MAX: usize = 32;
+/// Names of mailboxes in one NOTIFY.
+pub const IMAP_NOTIFY_NAMES_MAX: usize = 200;
+/// Bytes of an annotation's value (RFC 5464 §4.1 asks for at least 1024).
+pub const ANNOTATION_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an annotation's name.
+pub const ANNOTATION_NAME_BYTES_MAX: usize = 255;
+/// Annotations of one mailbox, or of one account's server annotations (RFC 5464 §4.1 asks for at least
+/// 10); and entries of one command.
+pub const ANNOTATIONS_MAX: usize = 100;
+/// Bytes of those, names and values.
+pub const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+/// Annotations of an account and all its mailboxes.
+pub const ACCOUNT_ANNOTATIONS_MAX: usize = 5000;
+/// Bytes of those, names and values.
+pub const ACCOUNT_ANNOTATIONS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of a small value kept with an account or mailbox: an access list, an annotation.
 pub const ACCOUNT_VALUE_BYTES_MAX: usize = 64 * 1024;
 
@@ -204,10 +232,20 @@ const _: () = assert!(IMAP_LOGIN_BYTES_MAX <= IMAP_COMMAND_BYTES_MAX);
 const _: () = assert!(IMAP_COMMAND_BYTES_MAX < ENDLESS_LINE_BYTES);
 const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
 const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
+const _: () = assert!(TRANSCRIPT_BYTES_MAX < TELEMETRY_QUEUED_BYTES_MAX);
 const _: () = assert!(INFLATE_PIECE_BYTES <= INFLATE_TURN_BYTES);
 const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
 const _: () = assert!(IMAP_KEYWORD_BYTES_MAX <= KEYWORD_BYTES_MAX);
 const _: () = assert!(IMAP_KEYWORDS_MAX <= KEYWORDS_MAX);
+const _: () = assert!(ANNOTATION_BYTES_MAX < IMAP_COMMAND_BYTES_MAX);
+// The name of an annotation, and whose it is.
+const _: () = assert!(
+    ANNOTATION_BYTES_MAX + ANNOTATION_NAME_BYTES_MAX + ADDRESS_BYTES_MAX + 16
+        <= ACCOUNT_VALUE_BYTES_MAX
+);
+const _: () = assert!(ANNOTATION_BYTES_MAX * 4 <= ANNOTATIONS_BYTES_MAX);
+const _: () = assert!(ANNOTATIONS_BYTES_MAX <= ACCOUNT_ANNOTATIONS_BYTES_MAX);
+const _: () = assert!(ANNOTATIONS_MAX <= ACCOUNT_ANNOTATIONS_MAX);
 const _: () = assert!(SUMMARY_BYTES_MAX <= CACHE_BYTES_MAX);
 const _: () = assert!(POP3_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
 const _: () = assert!(POP3_TOP_READ_BYTES <= POP3_READ_BYTES);

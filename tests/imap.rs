@@ -139,6 +139,150 @@ fn what_was_acknowledged_outlives_a_kill() {
 }
 
 #[test]
+fn annotations_are_told_and_kept() {
+    let mut server = server(&[]);
+    let (mut one, mut two) = (Imap::new(&server), Imap::new(&server));
+    two.ok("ENABLE METADATA");
+    one.ok("CREATE a/b");
+    one.0
+        .send(b"t SETMETADATA a/b (/shared/comment ~{4+}\r\na\0\r\n /private/c \"mine\")\r\n");
+    assert_eq!(one.line(), "t OK SETMETADATA completed");
+    // Without a command.
+    let changed = two.line();
+    assert!(changed.starts_with("* METADATA \"a/b\" /"), "{changed}");
+    assert!(changed.contains("/shared/comment") && changed.contains("/private/c"));
+    one.ok("RENAME a c");
+    one.ok("SETMETADATA INBOX (/shared/comment \"in\")");
+    assert_eq!(two.line(), "* METADATA \"INBOX\" /shared/comment");
+    one.ok("RENAME INBOX old");
+    // What INBOX had was copied.
+    assert_eq!(two.line(), "* METADATA \"old\" /shared/comment");
+    two.0.send(b"t IDLE\r\n");
+    assert_eq!(two.line(), "+ idling");
+    one.ok("SETMETADATA \"\" (/private/vendor/x \"y\")");
+    assert_eq!(two.line(), "* METADATA \"\" /private/vendor/x");
+    server.kill();
+    server.restart();
+    let mut one = Imap::new(&server);
+    assert_eq!(
+        one.ok("GETMETADATA c/b (DEPTH infinity) (/shared /private)"),
+        [
+            "* METADATA \"c/b\" (/private/c \"mine\" /shared/comment ~{4}",
+            "a\0",
+            ")"
+        ]
+    );
+    assert_eq!(
+        one.ok("LIST \"\" (INBOX old) RETURN (METADATA (/shared/comment))"),
+        [
+            "* LIST (\\HasNoChildren) \"/\" \"INBOX\"",
+            "* METADATA \"INBOX\" (/shared/comment \"in\")",
+            "* LIST (\\HasNoChildren) \"/\" \"old\"",
+            "* METADATA \"old\" (/shared/comment \"in\")"
+        ]
+    );
+    assert_eq!(
+        one.ok("GETMETADATA \"\" (DEPTH infinity) /private"),
+        ["* METADATA \"\" (/private/vendor/x \"y\")"]
+    );
+    one.ok("DELETE c/b");
+    one.ok("CREATE c/b");
+    assert_eq!(
+        one.ok("GETMETADATA c/b (DEPTH infinity) /shared"),
+        ["* METADATA \"c/b\" (/shared NIL)"]
+    );
+    server.stop();
+}
+
+#[test]
+fn notify_tells_at_once() {
+    let mut server = server(&[]);
+    let (mut one, mut two) = (Imap::new(&server), Imap::new(&server));
+    let statuses = two.ok(
+        "NOTIFY SET STATUS (selected (MessageNew (UID BODY.PEEK[HEADER.FIELDS (Subject)]) \
+         MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge FlagChange MailboxName \
+         SubscriptionChange MailboxMetadataChange ServerMetadataChange))",
+    );
+    assert_eq!(statuses.len(), 6, "{statuses:?}");
+    assert!(statuses[0].starts_with("* STATUS \"INBOX\" (MESSAGES 0 UIDNEXT 1 UIDVALIDITY "));
+    two.ok("SELECT Archive");
+    // Elsewhere: a delivery, flags, names, subscriptions.
+    deliver(&server, "first");
+    let told = two.line();
+    assert!(
+        told.starts_with("* STATUS \"INBOX\" (MESSAGES 1 UIDNEXT 2 UIDVALIDITY "),
+        "{told}"
+    );
+    assert!(told.ends_with(" UNSEEN 1)"), "{told}");
+    one.ok("SELECT INBOX");
+    one.ok("STORE 1 +FLAGS (\\Seen)");
+    let told = two.line();
+    assert!(
+        told.starts_with("* STATUS \"INBOX\" (UIDVALIDITY "),
+        "{told}"
+    );
+    assert!(told.ends_with(" UNSEEN 0)"), "{told}");
+    one.ok("CREATE a/b");
+    assert_eq!(two.line(), "* LIST (\\HasNoChildren) \"/\" \"a/b\"");
+    assert_eq!(
+        two.line(),
+        "* LIST (\\NonExistent \\HasChildren) \"/\" \"a\""
+    );
+    one.ok("CREATE a/b/c");
+    assert_eq!(two.line(), "* LIST (\\HasNoChildren) \"/\" \"a/b/c\"");
+    assert_eq!(two.line(), "* LIST (\\HasChildren) \"/\" \"a/b\"");
+    one.ok("RENAME a/b d");
+    assert_eq!(
+        two.line(),
+        "* LIST (\\HasChildren) \"/\" \"d\" (\"OLDNAME\" (\"a/b\"))"
+    );
+    one.ok("SUBSCRIBE d/c");
+    assert_eq!(
+        two.line(),
+        "* LIST (\\Subscribed \\HasNoChildren) \"/\" \"d/c\""
+    );
+    one.ok("DELETE d/c");
+    assert_eq!(
+        two.line(),
+        "* LIST (\\NonExistent \\Subscribed \\HasNoChildren) \"/\" \"d/c\""
+    );
+    assert_eq!(two.line(), "* LIST (\\HasNoChildren) \"/\" \"d\"");
+    one.ok("SETMETADATA d (/shared/comment \"x\")");
+    assert_eq!(two.line(), "* METADATA \"d\" /shared/comment");
+    // In the open mailbox.
+    one.ok("COPY 1 Archive");
+    assert_eq!(two.line(), "* 1 EXISTS");
+    assert_eq!(
+        two.line(),
+        "* 1 FETCH (UID 1 BODY[HEADER.FIELDS (Subject)] {18}"
+    );
+    assert_eq!(two.line(), "Subject: first");
+    assert_eq!([two.line(), two.line()], ["", ")"]);
+    one.ok("SELECT Archive");
+    one.ok("STORE 1 FLAGS (\\Deleted)");
+    assert_eq!(two.line(), "* 1 FETCH (UID 1 FLAGS (\\Deleted))");
+    one.ok("EXPUNGE");
+    assert_eq!(two.line(), "* 1 EXPUNGE");
+    // Nothing of what it does itself.
+    two.ok("CREATE own");
+    two.0.send(b"t APPEND own {1+}\r\nx\r\n");
+    assert!(two.line().starts_with("t OK [APPENDUID "));
+    two.ok("RENAME own own2");
+    two.ok("SETMETADATA own2 (/private/x \"y\")");
+    two.ok("DELETE own2");
+    // What another one has done since comes next.
+    one.ok("SUBSCRIBE later");
+    assert_eq!(
+        two.line(),
+        "* LIST (\\NonExistent \\Subscribed \\HasNoChildren) \"/\" \"later\""
+    );
+    two.ok("NOTIFY NONE");
+    one.ok("SUBSCRIBE last");
+    assert!(two.ok("NOOP").is_empty());
+    server.stop();
+}
+
+#[test]
 fn hostile_commands_are_answered() {
     let mut server = server(&[]);
     let mut one = Imap::new(&server);
@@ -199,6 +343,153 @@ fn hostile_commands_are_answered() {
         .send(&vec![b'x'; ringpost::limits::ENDLESS_LINE_BYTES + 70_000]);
     assert!(one.line().starts_with("* BYE Line too long"));
     assert_eq!(one.line(), "");
+    server.stop();
+}
+
+/// Lines of all telemetry files of an account, oldest first, without their times.
+fn telemetry(server: &Server, account: &str) -> Vec<Vec<String>> {
+    let folder = server.data.join("telemetry").join(account);
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    paths.sort();
+    let read = |path| std::fs::read_to_string(path).expect("text");
+    let lines = |text: String| {
+        let lines = text.lines().map(|line| {
+            let (time, line) = line.split_once(' ').expect("a time");
+            assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+            line.to_owned()
+        });
+        lines.collect()
+    };
+    paths.into_iter().map(read).map(lines).collect()
+}
+
+#[test]
+fn telemetry_tells_everything_but_secrets() {
+    let mut server = server(&[]);
+    let switch = |state: &str| server.run(&["account", "telemetry", "u0@bench.test", state]);
+    // Before it is switched on, and somebody else's: not a word.
+    let mut open = Imap::new(&server);
+    open.ok("NOOP");
+    let shown = switch("on");
+    assert!(
+        shown.starts_with("u0@bench.test  telemetry on  "),
+        "{shown}"
+    );
+    drop(support::log_in(server.pop3, "u1@bench.test", "pw"));
+    // A connection that is open begins now.
+    open.ok("SELECT INBOX");
+    assert!(open.say("LOGIN u0@bench.test hunter2")[0].starts_with("t BAD "));
+    // Secrets in pieces, in literals, pipelined, in answers to challenges that were not made.
+    open.0.send(b"t LOG");
+    open.0.send(b"IN {2+}\r\nu0 {7+}\r\nhunt");
+    open.0
+        .send(b"er2\r\nt AUTHENTICATE PLAIN\r\nAGh1bnRlcjI=\r\nt NOOP\r\n");
+    for _ in 0..4 {
+        open.line();
+    }
+    open.0
+        .send(b"t APPEND INBOX {17+}\r\nSubject: seen\r\n\r\n\r\n");
+    while !open.line().starts_with("t OK") {}
+    // A new one, from its login on; another user on the same connection is not this user.
+    let mut client = Client::silent(server.imap);
+    client.line();
+    client.send(b"t LOGIN u0@bench.test pw\r\nt NOOP\r\n");
+    assert!(client.line().starts_with("t OK") && client.line().starts_with("t OK"));
+    client.send(b"t UNAUTHENTICATE\r\nt LOGIN u1@bench.test pw\r\nt ID NIL\r\n");
+    while !client.line().starts_with("t OK ID") {}
+    let mut pop3 = support::log_in(server.pop3, "u0@bench.test", "pw");
+    pop3.expect("PASS hunter2", "-ERR");
+    pop3.expect("RETR 1", "+OK");
+    pop3.expect("QUIT", "");
+    assert!(switch("off").contains("telemetry off"));
+    open.ok("SUBSCRIBE afterwards");
+    server.stop();
+    assert!(!server.data.join("telemetry/u1@bench.test").exists());
+    let files = telemetry(&server, "u0@bench.test");
+    assert_eq!(files.len(), 3, "{files:#?}");
+    let all: String = files.concat().join("\n");
+    for secret in ["hunter2", "AGh1bnRlcjI", "hunt"] {
+        assert!(!all.contains(secret), "{secret} in {all}");
+    }
+    let [first, second, third] = &files[..] else {
+        unreachable!("three of them");
+    };
+    let has = |lines: &[String], line: &str| lines.iter().any(|l| l == line);
+    assert_eq!(first[0], "C: t SELECT INBOX");
+    for line in [
+        "S: * 0 EXISTS",
+        "C: t LOGIN <blanked>",
+        "C: t AUTHENTICATE <blanked>",
+        "C: t APPEND INBOX {17+}",
+        "C: Subject: seen",
+        "S: t OK NOOP completed",
+    ] {
+        assert!(has(first, line), "{line}: {first:#?}");
+    }
+    assert!(!all.contains("afterwards"));
+    assert!(second[0].starts_with("S: t OK [CAPABILITY "), "{second:#?}");
+    assert_eq!(
+        second[1..],
+        ["C: t NOOP", "S: t OK NOOP completed", "C: t UNAUTHENTICATE"]
+    );
+    assert!(has(third, "C: PASS <blanked>") && has(third, "S: Subject: seen"));
+}
+
+#[test]
+fn messages_are_put_together_of_others() {
+    let mut server = server(&[]);
+    let mut one = Imap::new(&server);
+    // Large enough to stream to the store, as a part and as the whole.
+    let line = b"0123456789abcdef0123456789abcdef\r\n";
+    let attachment = line.repeat(20_000);
+    let mut message = b"Subject: parts\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n        text\r\n--b\r\nContent-Type: application/x-data\r\n\r\n"
+        .to_vec();
+    message.extend_from_slice(&attachment);
+    message.extend_from_slice(b"\r\n--b--\r\n");
+    one.0
+        .send(format!("t APPEND Sent {{{}+}}\r\n", message.len()).as_bytes());
+    one.0.send(&message);
+    one.0.send(b"\r\n");
+    assert!(one.line().contains("[APPENDUID "));
+    one.0.send(
+        b"t APPEND Drafts (\\Draft) CATENATE (TEXT {16+}\r\nSubject: new\r\n\r\n URL /Sent/;UID=1/;SECTION=2           URL /Sent/;UID=1/;SECTION=2/;PARTIAL=0.34) CATENATE (URL /Sent/;UID=1)\r\n",
+    );
+    let tagged = one.line();
+    assert!(tagged.starts_with("t OK [APPENDUID "), "{tagged}");
+    for (text, start) in [
+        ("URL /Sent/;UID=2", "t NO [BADURL /Sent/;UID=2]"),
+        ("URL /Sent;UIDVALIDITY=1/;UID=1", "t NO [BADURL "),
+        ("URL /Nowhere/;UID=1", "t NO [BADURL "),
+    ] {
+        let said = one.say(&format!("APPEND Drafts CATENATE (URL /Sent/;UID=1 {text})"));
+        assert!(said[0].starts_with(start), "{said:?}");
+    }
+    // The rest of the session knows messages by their UIDs only.
+    one.ok("ENABLE UIDONLY");
+    one.ok("SELECT Drafts");
+    let whole = 16 + attachment.len() + line.len();
+    assert_eq!(
+        one.ok("UID FETCH 1:* (RFC822.SIZE FLAGS)"),
+        [
+            format!("* 1 UIDFETCH (RFC822.SIZE {whole} FLAGS (\\Draft))"),
+            format!("* 2 UIDFETCH (RFC822.SIZE {} FLAGS ())", message.len()),
+        ]
+    );
+    let expected = [&b"Subject: new\r\n\r\n"[..], &attachment, line].concat();
+    let text = String::from_utf8(expected).expect("text");
+    one.0.send(b"t UID FETCH 1 BODY.PEEK[]\r\n");
+    assert_eq!(one.line(), format!("* 1 UIDFETCH (BODY[] {{{whole}}}"));
+    for line in text.lines() {
+        assert_eq!(one.line(), line);
+    }
+    assert_eq!(one.line(), ")");
+    assert!(one.line().starts_with("t OK "));
+    assert_eq!(one.say("FETCH 1 UID").len(), 1);
+    one.ok("UID STORE 1 +FLAGS.SILENT (\\Deleted)");
+    assert_eq!(one.ok("EXPUNGE"), ["* VANISHED 1"]);
+    deliver(&server, "x");
     server.stop();
 }
 

@@ -40,6 +40,17 @@ pub trait Backend {
         change: AccountChange,
     ) -> Result<Account, BackendError>;
 
+    /// Has what an account says and hears written down, or not any more: open connections, too [N35].
+    /// `None`: it stays as it is. Returns whether it is, and the folder.
+    ///
+    /// # Errors
+    /// `Missing`, or what the disk says.
+    async fn telemetry(
+        &self,
+        address: &Address,
+        on: Option<bool>,
+    ) -> Result<(bool, PathBuf), BackendError>;
+
     /// Removes an account and its mail, and forgets what was cached of it.
     ///
     /// # Errors

@@ -88,6 +88,16 @@ async fn run<B: Backend>(backend: &B, request: Request) -> Result<Reply, String>
             let account = existing(backend, &address).await?;
             show(backend, account).await
         }
+        Request::AccountTelemetry { address, on } => {
+            let address = parse(&address)?;
+            let done = backend.telemetry(&address, on).await;
+            let (on, folder) = done.map_err(|error| about(&address, error))?;
+            Ok(Reply::Telemetry {
+                address: address.to_string(),
+                on,
+                folder: folder.display().to_string(),
+            })
+        }
         Request::AccountRemove { address } => {
             let address = parse(&address)?;
             site.check_removable(&address).map_err(text)?;

@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) site: Arc<Site>,
     accounts: BTreeMap<Address, Account>,
     administrators: BTreeSet<Address>,
+    telemetry: BTreeSet<Address>,
     /// The next change of the site fails.
     pub(super) broken: bool,
 }
@@ -82,6 +83,24 @@ impl Backend for Memory {
         let account = account.ok_or(BackendError::Missing)?;
         change.apply_to(account);
         Ok(account.clone())
+    }
+
+    async fn telemetry(
+        &self,
+        address: &Address,
+        on: Option<bool>,
+    ) -> Result<(bool, PathBuf), BackendError> {
+        let mut state = self.0.borrow_mut();
+        if !state.accounts.contains_key(address) {
+            return Err(BackendError::Missing);
+        }
+        match on {
+            Some(true) => state.telemetry.insert(address.clone()),
+            Some(false) => state.telemetry.remove(address),
+            None => false,
+        };
+        let folder = PathBuf::from("/data/telemetry");
+        Ok((state.telemetry.contains(address), folder))
     }
 
     async fn remove_account(&self, address: &Address) -> Result<(), BackendError> {

@@ -442,6 +442,27 @@ fn what_is_printed_can_be_copied() {
 }
 
 #[test]
+fn telemetry_is_shown_and_switched() {
+    let memory = served("x.test");
+    assert!(add(&memory, &["a@x.test"]).is_empty());
+    let telemetry = |address: &str, on| {
+        let address = address.to_owned();
+        ask(&memory, Request::AccountTelemetry { address, on })
+    };
+    let shown = |on| Reply::Telemetry {
+        address: "a@x.test".to_owned(),
+        on,
+        folder: "/data/telemetry".to_owned(),
+    };
+    assert_eq!(telemetry("A@X.test", None), shown(false));
+    assert_eq!(telemetry("a@x.test", Some(true)), shown(true));
+    assert_eq!(telemetry("a@x.test", None), shown(true));
+    assert_eq!(telemetry("a@x.test", Some(false)), shown(false));
+    let missing = telemetry("b@x.test", Some(true));
+    refused(missing, "there is no account b@x.test");
+}
+
+#[test]
 fn a_quota_is_shown_and_set() {
     let memory = served("x.test");
     assert!(add(&memory, &["a@x.test"]).is_empty());

@@ -87,6 +87,13 @@ pub enum Request {
         /// It may; `None`: it stays as it is.
         on: Option<bool>,
     },
+    /// Show whether an account's connections are written down, or have it done [N35].
+    AccountTelemetry {
+        /// The account.
+        address: String,
+        /// `None`: it stays as it is.
+        on: Option<bool>,
+    },
     /// Remove an account and all its mail.
     AccountRemove {
         /// The account.
@@ -164,6 +171,15 @@ pub enum Reply {
         failed: Vec<(usize, String)>,
         /// What the operator should know besides, a sentence each.
         notes: Vec<String>,
+    },
+    /// Answers [`Request::AccountTelemetry`].
+    Telemetry {
+        /// The account, canonical.
+        address: String,
+        /// Its connections are written down.
+        on: bool,
+        /// The folder of the files.
+        folder: String,
     },
     /// Answers [`Request::PostmasterShow`].
     Postmaster {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::cli::{AccountCommand, PasswordArgs};
+use super::cli::{AccountCommand, PasswordArgs, Switch};
 use super::import;
 use super::office::{Office, run, unexpected};
 use super::{Failure, complain, existing, secret, site};
@@ -62,6 +62,18 @@ pub(super) fn carry_out(command: AccountCommand) -> Result<(), Failure> {
                     Reply::Accounts { accounts, .. } => show(&accounts),
                     _ => Err(unexpected()),
                 }
+            })
+        }
+        AccountCommand::Telemetry {
+            address,
+            switch,
+            settings,
+        } => {
+            let effective = existing(&settings)?;
+            let config = effective.config.clone();
+            let on = switch.map(|switch| switch == Switch::On);
+            run(effective, async move |mut office| {
+                set_telemetry(&mut office, &config, &address, on).await
             })
         }
         AccountCommand::List { domain, settings } => {
@@ -214,6 +226,31 @@ pub(super) async fn set_quota(
         return Err(unexpected());
     };
     show(&accounts)
+}
+
+/// Switches telemetry if that is wanted, and shows where it goes [N35].
+pub(super) async fn set_telemetry(
+    office: &mut Office,
+    config: &Config,
+    name: &str,
+    on: Option<bool>,
+) -> Result<(), Failure> {
+    let request = Request::AccountTelemetry {
+        address: qualify(office, config, name).await?,
+        on,
+    };
+    let Reply::Telemetry {
+        address,
+        on,
+        folder,
+    } = office.ask(request).await?
+    else {
+        return Err(unexpected());
+    };
+    let mut out = std::io::stdout().lock();
+    let state = if on { "on" } else { "off" };
+    writeln!(out, "{address}  telemetry {state}  {folder}")?;
+    Ok(())
 }
 
 /// A line for each account: address, bytes used, quota, and whether it may act for others.

@@ -192,6 +192,15 @@ pub(super) enum CatchAllCommand {
     },
 }
 
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Switch {
+    /// From now on
+    On,
+    /// Not any more
+    Off,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountCommand {
     /// Make an account
@@ -234,6 +243,21 @@ pub(super) enum AccountCommand {
         /// on or off. Without it, the account is shown
         #[arg(value_name = "on|off", value_parser = on_or_off)]
         on: Option<bool>,
+        #[command(flatten)]
+        settings: StoreSettings,
+    },
+    /// Write down what an account's connections say and hear, for finding faults
+    ///
+    /// Each connection by IMAP or POP3 gets a file of its own below DATA/telemetry, from login on,
+    /// without passwords. Connections that are open begin or end at once. Files hold mail: switch it
+    /// off again, and remove them. Without on or off, it is shown.
+    Telemetry {
+        /// The account
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// Switch it on or off
+        #[arg(value_enum)]
+        switch: Option<Switch>,
         #[command(flatten)]
         settings: StoreSettings,
     },

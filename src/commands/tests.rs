@@ -70,6 +70,13 @@ fn a_day_in_an_operators_life() {
         run("account admin eve off --data DATA"),
         "there is no account eve@x.test",
     );
+    run("account telemetry ann on --data DATA").expect("switched");
+    run("account telemetry ann --data DATA").expect("shown");
+    run("account telemetry ann off --data DATA").expect("switched");
+    fails(
+        run("account telemetry eve on --data DATA"),
+        "there is no account eve@x.test",
+    );
     run("account remove ann --data DATA").expect("removed");
     run("account passwd joe --password new --scheme light --data DATA").expect("changed");
     fails(

@@ -4,10 +4,12 @@
 //! that owns every partition (see [`super::with_store`]).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shard;
+use super::telemetry;
 use super::wait::Slot;
 use crate::admin::{
     AccountEntry, AccountQuery, Backend, BackendError, FirstRun, Listing, Place, Status,
@@ -185,6 +187,24 @@ impl Backend for Shards {
         Ok(account)
     }
 
+    async fn telemetry(
+        &self,
+        address: &Address,
+        on: Option<bool>,
+    ) -> Result<(bool, PathBuf), BackendError> {
+        let folder = telemetry::folder_of(&self.0.config.data, address);
+        let wanted = address.clone();
+        let owner = self.0.owner_of(self.0.partition_of(address));
+        let is_on = self
+            .0
+            .mesh
+            .call(&self.0, owner, async move |there| {
+                record_user(&there, &wanted, on).await
+            })
+            .await?;
+        Ok((is_on, folder))
+    }
+
     async fn remove_account(&self, address: &Address) -> Result<(), BackendError> {
         let gone = address.clone();
         self.0
@@ -328,6 +348,28 @@ impl Backend for Shards {
             unwell,
         }))
     }
+}
+
+/// Notes with an account whether its connections are written down, and sees to those that are open.
+async fn record_user(
+    owner: &Rc<Shard>,
+    address: &Address,
+    on: Option<bool>,
+) -> Result<bool, BackendError> {
+    let partition = owner
+        .partition(owner.partition_of(address))
+        .ok_or(StoreError::Closing)?;
+    if partition.account(address).is_none() {
+        return Err(BackendError::Missing);
+    }
+    if let Some(on) = on {
+        let value = on.then(Vec::new);
+        partition
+            .put_value(address, None, telemetry::VALUE, value)
+            .await?;
+        owner.connections.record_user(owner, address);
+    }
+    Ok(owner.wants_telemetry(address))
 }
 
 /// Makes accounts of one partition, all of them in flight at once, so that they share batches.

@@ -17,6 +17,7 @@ use super::Shard;
 use super::probe::AskKind;
 use super::services;
 use super::session::{AnyAnswer, AnyAsk, AnySession, Service};
+use super::telemetry::Recording;
 use crate::limits;
 use crate::proto::{Event, Session, Step};
 use crate::ring::Token;
@@ -115,6 +116,8 @@ pub(crate) struct Conn {
     moving: Option<Box<(usize, AnyAsk)>>,
     /// The ask that is out, and since when.
     asked: (AskKind, Instant),
+    /// What is said goes to a file [N35].
+    recording: Option<Box<Recording>>,
 }
 
 impl Conn {
@@ -137,6 +140,7 @@ impl Conn {
             closing: false,
             moving: None,
             asked: (AskKind::Http, Instant::now()),
+            recording: None,
         }
     }
 
@@ -232,10 +236,48 @@ impl Conn {
         self.asking = false;
         let (kind, since) = self.asked;
         shard.probe.asks[kind as usize].record(now - since);
+        if is_login(kind) {
+            self.record_if_wanted(key, shard);
+        }
         let step = guarded(|| self.session.answer(answer, now, &mut self.out));
         self.take_step(step, key, shard, now);
         self.run(&[], key, shard);
         self.settle(key, shard)
+    }
+
+    /// Begins or ends the telemetry of this connection, as its account wants it [N35].
+    pub(crate) fn record_if_wanted(&mut self, key: ConnKey, shard: &Rc<Shard>) {
+        self.hand_over_said();
+        let user = services::user_of(shard, key).filter(|user| shard.wants_telemetry(user));
+        if self.recording.as_ref().map(|recording| recording.address()) == user.as_ref() {
+            return;
+        }
+        self.session.record(user.is_some());
+        self.recording = user.map(|user| {
+            let data = &shard.config.data;
+            Box::new(Recording::new(data, &user, self.service, shard.id))
+        });
+    }
+
+    /// The same between two turns.
+    pub(crate) fn record_now(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
+        self.record_if_wanted(key, shard);
+        self.settle(key, shard)
+    }
+
+    /// What was said in this turn goes to its file.
+    fn hand_over_said(&mut self) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        let goes_on = match self.session.take_said() {
+            Some(said) => recording.write(&said),
+            None => false,
+        };
+        if !goes_on {
+            self.session.record(false);
+            self.recording = None;
+        }
     }
 
     /// Shutdown, or a time-out.
@@ -344,6 +386,9 @@ impl Conn {
                     match services::ask(shard, key, ask) {
                         services::Asked::Answer(answer) => {
                             shard.probe.asks[self.asked.0 as usize].record(Duration::ZERO);
+                            if is_login(self.asked.0) {
+                                self.record_if_wanted(key, shard);
+                            }
                             step = guarded(|| self.session.answer(answer, now, &mut self.out));
                         }
                         services::Asked::Later => {
@@ -379,6 +424,7 @@ impl Conn {
 
     /// Sends what can be sent, arms or disarms the receive, and tells what becomes of it.
     fn settle(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
+        self.hand_over_said();
         if self.draining && self.out.is_empty() && !self.sending {
             // Nothing to wait for: the session is fed again at once.
             self.draining = false;
@@ -417,6 +463,10 @@ impl Conn {
         }
         Fate::Stays
     }
+}
+
+fn is_login(kind: AskKind) -> bool {
+    matches!(kind, AskKind::Login | AskKind::ImapLogin)
 }
 
 /// Runs a piece of a session; a panic ends the session, not the shard.

@@ -12,6 +12,7 @@
 //! services   finds the answers: recipients, deliveries, maildrops, mailboxes, admin
 //! mesh       jobs between shards
 //! line       how a line of the log is written
+//! telemetry  what users say and hear, to files
 //! wait       waiting among the tasks of one shard
 //! ```
 //!
@@ -36,6 +37,7 @@ mod services;
 mod session;
 mod signals;
 mod start;
+mod telemetry;
 mod wait;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -182,6 +184,13 @@ impl Shard {
     /// The shard that owns a partition.
     pub(crate) fn owner_of(&self, partition: u16) -> usize {
         usize::from(partition) % self.mesh.shards()
+    }
+
+    /// What this account says and hears is to be written down [N35]. Its partition is here.
+    pub(crate) fn wants_telemetry(&self, address: &Address) -> bool {
+        let partition = self.partition(self.partition_of(address));
+        partition
+            .is_some_and(|partition| partition.value(address, None, telemetry::VALUE).is_some())
     }
 
     /// A partition of this shard.

@@ -17,6 +17,7 @@ use super::conn::{Conn, ConnKey, Fate, Luggage};
 use super::session::Service;
 use super::wait::breathe;
 use crate::limits;
+use crate::mail::Address;
 use crate::proto::Event;
 use crate::ring::{Completion, Token};
 
@@ -136,6 +137,13 @@ impl Connections {
                 })
             })
             .collect()
+    }
+
+    /// Begins or ends the telemetry of an account's connections that are open [N35].
+    pub(crate) fn record_user(&self, shard: &Rc<Shard>, address: &Address) {
+        for key in super::services::connections_of(shard, address) {
+            self.with(shard, key, |conn| conn.record_now(key, shard));
+        }
     }
 
     fn notify_all(

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::probe::AskKind;
 use crate::admin;
+use crate::proto::transcript::Said;
 use crate::proto::{Event, Session, Step, http, imap, pop3, smtp};
 
 /// What a listener speaks.
@@ -139,7 +140,9 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         | Ask::Pause => AskKind::ImapList,
         Ask::Manage(_) | Ask::Access(_) | Ask::SetQuota { .. } => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
-        Ask::Look { .. } | Ask::Vanished { .. } => AskKind::ImapNews,
+        Ask::Look { .. } | Ask::Vanished { .. } | Ask::Happened { .. } => AskKind::ImapNews,
+        Ask::Annotations { .. } => AskKind::ImapList,
+        Ask::Annotate { .. } | Ask::WatchAccount { .. } => AskKind::ImapManage,
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
         Ask::Read { .. } | Ask::Source { .. } | Ask::ReadSource { .. } => AskKind::ImapRead,
@@ -160,6 +163,25 @@ impl AnySession {
             AnySession::Imap(session) => session.held_bytes(),
             // A request at most, of an operator.
             AnySession::Http(_) | AnySession::Control(_) => 0,
+        }
+    }
+
+    /// From now on what is said is noted, or is not [N35].
+    pub(crate) fn record(&mut self, on: bool) {
+        match self {
+            AnySession::Pop3(session) => session.record(on),
+            AnySession::Imap(session) => session.record(on),
+            // Nobody logs in there.
+            AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => {}
+        }
+    }
+
+    /// What was said since the last call; `None`: it is not noted.
+    pub(crate) fn take_said(&mut self) -> Option<Said> {
+        match self {
+            AnySession::Pop3(session) => session.take_said(),
+            AnySession::Imap(session) => session.take_said(),
+            AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => None,
         }
     }
 

@@ -17,7 +17,7 @@ use super::life::{Plan, Recovery, Report, open_site, spawn_shard};
 use super::mesh::Links;
 use super::session::Service;
 use super::signals::Signals;
-use super::{Published, logging, panics, spawn};
+use super::{Published, logging, panics, spawn, telemetry};
 use crate::admin;
 use crate::config::{self, Config, Machine};
 use crate::directory::Verifier;
@@ -54,6 +54,7 @@ pub fn serve(config: Config) -> Result<(), ServeError> {
     // Every helper thread inherits this: nothing of the server runs beside its processors.
     confine_to(&cpus)?;
     let signals = Signals::install().map_err(ServeError::new)?;
+    let _telemetry = telemetry::start().map_err(ServeError)?;
 
     let shards = cpus.len();
     let layout = Arc::new(

@@ -265,7 +265,7 @@ impl<D: Disk> Partition<D> {
     pub async fn remove_account(&self, address: &Address) -> Result<(), StoreError> {
         let bytes = 3 * (SMALL_BYTES + address.as_str().len());
         let level = self.settings.sync.database;
-        let keys = self.mutate(bytes, level, Space::Gives, |this, pending| {
+        let removed = self.mutate(bytes, level, Space::Gives, |this, pending| {
             if !this.will_exist(pending, address) || !this.has_account(address) {
                 return Err(StoreError::Missing);
             }
@@ -279,9 +279,10 @@ impl<D: Disk> Partition<D> {
             this.set_exists(address, seq, false);
             // Nobody finds them any more: they name this account, and not one that comes after it.
             this.add_gone(pending, &keys, None);
-            Ok(keys)
+            Ok(())
         });
-        self.clear_gone(&keys.await?, false).await;
+        removed.await?;
+        self.clear_gone();
         Ok(())
     }
 

@@ -29,7 +29,9 @@ const KEYS_BYTES_MAX: usize = 256 * 1024;
 /// Messages that go with a mailbox at once, and in one step of those that do not.
 pub(super) const MESSAGES_MAX: usize = 1024;
 /// Steps between other chores of the background.
-const STEPS: usize = 16;
+const STEPS: usize = 4;
+/// Removals that one step goes on with.
+const GONE_AT_ONCE: usize = 64;
 
 /// A mailbox whose messages go in steps; `None`: there is nothing but keys.
 fn decode_condemned(value: &[u8]) -> Option<(MailboxId, Address)> {
@@ -55,22 +57,10 @@ impl<D: Disk> Partition<D> {
         self.add_key(pending, [GONE_KEYS, prefix].concat(), Some(value));
     }
 
-    /// The removal is durable: small values go at once, messages by and by.
-    pub(super) async fn clear_gone(&self, prefix: &[u8], is_condemned: bool) {
-        let cleared = match is_condemned {
-            true => Ok(false),
-            false => self.drop_all(prefix).await.map(|()| true),
-        };
-        if !matches!(cleared, Ok(true)) {
-            // Nobody finds it any more, so this is no reason to say that it was not removed.
-            self.background.has_gone.set(true);
-            self.chores.notify();
-        }
-    }
-
-    async fn drop_all(&self, prefix: &[u8]) -> Result<(), StoreError> {
-        while self.drop_some(prefix).await? {}
-        self.put([GONE_KEYS, prefix].concat(), None).await
+    /// A removal is durable: the background takes away what stays.
+    pub(super) fn clear_gone(&self) {
+        self.background.has_gone.set(true);
+        self.chores.notify();
     }
 
     /// Removes some keys with this prefix; false: there are none.
@@ -97,19 +87,22 @@ impl<D: Disk> Partition<D> {
             if !self.background.has_gone.get() || self.closing.get() {
                 return;
             }
-            let mut first = None;
+            let mut some = Vec::new();
             self.index
                 .borrow()
                 .visit_keys(GONE_KEYS, &mut |key, value| {
-                    first = Some((key[GONE_KEYS.len()..].to_vec(), decode_condemned(value)));
-                    ControlFlow::Break(())
+                    some.push((key.to_vec(), decode_condemned(value)));
+                    match some.len() < GONE_AT_ONCE {
+                        true => ControlFlow::Continue(()),
+                        false => ControlFlow::Break(()),
+                    }
                 });
-            let Some((prefix, condemned)) = first else {
+            if some.is_empty() {
                 self.background.has_gone.set(false);
                 self.background.not_swept.is_over();
                 return;
-            };
-            if let Err(error) = self.step_gone(&prefix, condemned).await {
+            }
+            if let Err(error) = self.step_gone(some).await {
                 if self.background.not_swept.is_news() {
                     let dir = self.dir.display();
                     tracing::error!("{dir}: what was removed still takes space: {error}");
@@ -120,20 +113,25 @@ impl<D: Disk> Partition<D> {
         self.chores.notify();
     }
 
+    /// One step of each; the keys of those that have come to their end go in one batch.
     async fn step_gone(
         &self,
-        prefix: &[u8],
-        condemned: Option<(MailboxId, Address)>,
+        some: Vec<(Vec<u8>, Option<(MailboxId, Address)>)>,
     ) -> Result<(), StoreError> {
-        if let Some((mailbox, address)) = condemned
-            && self.bury_some(&address, mailbox).await?
-        {
+        let mut done = Vec::new();
+        for (key, condemned) in some {
+            let has_messages = match condemned {
+                Some((mailbox, address)) => self.bury_some(&address, mailbox).await?,
+                None => false,
+            };
+            if !has_messages && !self.drop_some(&key[GONE_KEYS.len()..]).await? {
+                done.push((key, None));
+            }
+        }
+        if done.is_empty() {
             return Ok(());
         }
-        if self.drop_some(prefix).await? {
-            return Ok(());
-        }
-        self.put([GONE_KEYS, prefix].concat(), None).await
+        self.put_all(done).await
     }
 
     /// Takes some messages out of a condemned mailbox, or at last itself; false: it is gone.

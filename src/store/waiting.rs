@@ -153,14 +153,14 @@ impl WaitingMailbox {
     }
 
     fn release(&mut self, seq: Sequence, change: &Pended) {
+        if self.uid_seq == seq {
+            (self.uid_next, self.uid_seq) = (0, 0);
+        }
+        // One that is condemned is put once more, as that.
+        if self.removed == Some(seq) {
+            self.removed = None;
+        }
         match change {
-            Pended::Append { .. } if self.uid_seq == seq => (self.uid_next, self.uid_seq) = (0, 0),
-            // One that is condemned is put once more, as that.
-            Pended::RemoveMailbox { .. } | Pended::PutMailbox { .. }
-                if self.removed == Some(seq) =>
-            {
-                self.removed = None;
-            }
             Pended::Flags { marks, .. } => {
                 for mark in marks {
                     if self.marks.get(&mark.uid).is_some_and(|own| own.seq == seq) {

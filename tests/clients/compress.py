@@ -104,4 +104,17 @@ for byte in packer.compress(b"DONE\r\nf LOGOUT\r\n") + packer.flush(zlib.Z_SYNC_
 assert client.readline().startswith(b"e OK")
 assert client.readline().startswith(b"* BYE")
 assert client.readline().startswith(b"f OK")
+
+# Little that unpacks to much, and what is no DEFLATE at all: the session ends, the server does not.
+for bad, word in (
+    (zlib.compressobj(9, zlib.DEFLATED, -15).compress(b"x" * 50_000_000), b"too long"),
+    (b"\x07" * 10, b"damaged"),
+    (b"b NOOP\r\n", b"damaged"),
+):
+    client = Packed(HOST, IMAP)
+    client.compress()
+    client.sock.sendall(bad)
+    said = client.readline()
+    assert said.startswith(b"* BYE") and word in said, said
+    assert Packed(HOST, IMAP).noop()[0] == "OK"
 print("all well")

@@ -1,6 +1,6 @@
 //! Rights on mailboxes of others (RFC 4314), and the names that those mailboxes have.
 //!
-//! Guarantees: a name of [`place`] means the same to everybody but the account itself, whose own
+//! Guarantees: a name of [`locate`] means the same to everybody but the account itself, whose own
 //! mailboxes it may call so as well.
 //! Does not know: who has which rights.
 //! On failure: says which letter is no right.
@@ -130,7 +130,7 @@ impl fmt::Display for Rights {
 
 /// Where a mailbox is that a client names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Located {
     /// Among those of who has logged in.
     Own(String),
     /// Among those of this account, under this name there.
@@ -144,15 +144,15 @@ pub enum Place {
 /// ```text
 /// name = OTHER_USERS "/" address "/" mailbox / own-mailbox
 /// ```
-pub fn place(name: &str, user: &Address) -> Place {
+pub fn locate(name: &str, user: &Address) -> Located {
     let Some(rest) = name.strip_prefix(OTHER_USERS) else {
-        return Place::Own(name.to_owned());
+        return Located::Own(name.to_owned());
     };
     if rest.is_empty() {
-        return Place::Nowhere;
+        return Located::Nowhere;
     }
     let Some(rest) = rest.strip_prefix(SEPARATOR) else {
-        return Place::Own(name.to_owned());
+        return Located::Own(name.to_owned());
     };
     // A local part may hold the separator, too: the address is the first part that is one.
     let ends = rest.match_indices(SEPARATOR).map(|(end, _)| end);
@@ -161,13 +161,13 @@ pub fn place(name: &str, user: &Address) -> Place {
             let address = address.account_key();
             let mailbox = rest[end + 1..].to_owned();
             return match mailbox.is_empty() {
-                true => Place::Nowhere,
-                false if address == *user => Place::Own(mailbox),
-                false => Place::Of(address, mailbox),
+                true => Located::Nowhere,
+                false if address == *user => Located::Own(mailbox),
+                false => Located::Of(address, mailbox),
             };
         }
     }
-    Place::Nowhere
+    Located::Nowhere
 }
 
 /// The name of another account's mailbox.
@@ -208,25 +208,25 @@ mod tests {
     #[test]
     fn names_have_a_place() {
         let ann = address("ann@x.test");
-        let own = |name: &str| Place::Own(name.to_owned());
-        let of = |who: &str, name: &str| Place::Of(address(who), name.to_owned());
+        let own = |name: &str| Located::Own(name.to_owned());
+        let of = |who: &str, name: &str| Located::Of(address(who), name.to_owned());
         for (name, expected) in [
             ("INBOX", own("INBOX")),
             ("Other Users2/x", own("Other Users2/x")),
-            ("Other Users", Place::Nowhere),
-            ("Other Users/", Place::Nowhere),
-            ("Other Users/bob", Place::Nowhere),
-            ("Other Users/bob@x.test", Place::Nowhere),
-            ("Other Users/bob@x.test/", Place::Nowhere),
+            ("Other Users", Located::Nowhere),
+            ("Other Users/", Located::Nowhere),
+            ("Other Users/bob", Located::Nowhere),
+            ("Other Users/bob@x.test", Located::Nowhere),
+            ("Other Users/bob@x.test/", Located::Nowhere),
             ("Other Users/bob@x.test/a/b", of("bob@x.test", "a/b")),
             ("Other Users/Bob@X.test/INBOX", of("bob@x.test", "INBOX")),
             ("Other Users/a/b@x.test/c", of("a/b@x.test", "c")),
             ("Other Users/ann@x.test/Sent", own("Sent")),
         ] {
-            assert_eq!(place(name, &ann), expected, "{name}");
+            assert_eq!(locate(name, &ann), expected, "{name}");
         }
         let name = name_of_other(&address("bob@x.test"), "a/b");
-        assert_eq!(place(&name, &ann), of("bob@x.test", "a/b"));
+        assert_eq!(locate(&name, &ann), of("bob@x.test", "a/b"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Instant;
 use super::deflate::{Inflater, pack};
 use super::{Answer, Ask, Session};
 use crate::limits::INFLATE_TURN_BYTES;
+use crate::proto::transcript::Said;
 use crate::proto::{Event, Step};
 
 /// An IMAP connection's bytes: a [`Session`], and the compression that its client may start.
@@ -53,6 +54,16 @@ impl Wire {
     /// Memory is short: gives up what can be asked for again. `false`: there is nothing.
     pub fn shed(&mut self) -> bool {
         self.session.shed()
+    }
+
+    /// See [`Session::record`].
+    pub fn record(&mut self, on: bool) {
+        self.session.record(on);
+    }
+
+    /// See [`Session::take_said`].
+    pub fn take_said(&mut self) -> Option<Said> {
+        self.session.take_said()
     }
 
     fn pauses(&self) -> bool {
@@ -101,7 +112,13 @@ impl Wire {
     ) -> R {
         let start = out.len();
         let is_packed = self.layer.is_some();
+        if let Some(transcript) = self.session.transcript() {
+            transcript.begin_turn(out);
+        }
         let result = work(self, out);
+        if let Some(transcript) = self.session.transcript() {
+            transcript.end_turn(out);
+        }
         if is_packed {
             pack(out, start);
         } else if self.session.is_compressed() {

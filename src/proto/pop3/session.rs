@@ -22,6 +22,7 @@ use super::{Answer, Ask, Credentials, LoginError, Settings};
 use crate::limits::{OUTPUT_BYTES_MAX, POP3_BAD_COMMANDS_MAX, POP3_LOGIN_FAILURES_MAX};
 use crate::mail::Address;
 use crate::proto::sasl;
+use crate::proto::transcript::{Said, Transcript};
 use crate::proto::{Event, Step};
 
 /// One POP3 conversation. Everything in it is owned, so that it can move to another shard.
@@ -38,6 +39,8 @@ pub struct Session {
     timed_out: bool,
     bad_commands: u8,
     login_failures: u8,
+    /// What is said, while somebody wants it [N35].
+    transcript: Option<Box<Transcript>>,
 }
 
 /// RFC 1939 §3, with the steps in between.
@@ -73,6 +76,7 @@ impl Session {
             timed_out: false,
             bad_commands: 0,
             login_failures: 0,
+            transcript: None,
         }
     }
 
@@ -84,7 +88,34 @@ impl Session {
             }
             _ => 0,
         };
-        self.line.held_bytes() + maildrop_bytes
+        let transcript = self.transcript.as_ref().map_or(0, |said| said.held_bytes());
+        self.line.held_bytes() + maildrop_bytes + transcript
+    }
+
+    /// From now on what is said is noted, or is not [N35].
+    pub fn record(&mut self, on: bool) {
+        self.transcript = on.then(Box::default);
+    }
+
+    /// What was said since the last call; `None`: it is not noted.
+    pub fn take_said(&mut self) -> Option<Said> {
+        self.transcript.as_mut().map(|transcript| transcript.take())
+    }
+
+    /// Lets `work` write to `out`, and notes it.
+    fn heard<R>(
+        &mut self,
+        out: &mut Vec<u8>,
+        work: impl FnOnce(&mut Session, &mut Vec<u8>) -> R,
+    ) -> R {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.begin_turn(out);
+        }
+        let result = work(self, out);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.end_turn(out);
+        }
+        result
     }
 
     /// The ask that is out waits for an answer.
@@ -386,6 +417,29 @@ impl crate::proto::Session for Session {
     }
 
     fn feed(&mut self, input: &[u8], now: Instant, out: &mut Vec<u8>) -> (usize, Step<Ask>) {
+        self.heard(out, |session, out| session.take_input(input, now, out))
+    }
+
+    fn answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
+        self.heard(out, |session, out| session.take_answer(answer, now, out))
+    }
+
+    fn notify(&mut self, event: Event, _now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
+        self.heard(out, |session, out| session.take_event(event, out))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        // While we work for the client its time does not run.
+        if self.is_asking() {
+            None
+        } else {
+            self.deadline
+        }
+    }
+}
+
+impl Session {
+    fn take_input(&mut self, input: &[u8], now: Instant, out: &mut Vec<u8>) -> (usize, Step<Ask>) {
         if self.is_asking() {
             return (0, Step::NeedInput);
         }
@@ -426,6 +480,9 @@ impl crate::proto::Session for Session {
                     Some(self.close())
                 }
                 Line::Complete(line) => {
+                    if let Some(transcript) = &mut self.transcript {
+                        transcript.hear_line(&line, out);
+                    }
                     self.reset_deadline(now);
                     self.take_line(&line, out)
                 }
@@ -436,7 +493,7 @@ impl crate::proto::Session for Session {
         }
     }
 
-    fn answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
+    fn take_answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
         self.reset_deadline(now);
         let state = std::mem::replace(&mut self.state, State::Closed);
         let step = match (state, answer) {
@@ -472,7 +529,7 @@ impl crate::proto::Session for Session {
         }
     }
 
-    fn notify(&mut self, event: Event, _now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
+    fn take_event(&mut self, event: Event, out: &mut Vec<u8>) -> Step<Ask> {
         match event {
             Event::Shutdown => self.shutdown = true,
             Event::Timeout => self.timed_out = true,
@@ -493,17 +550,6 @@ impl crate::proto::Session for Session {
         self.leave(out).unwrap_or(Step::NeedInput)
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        // While we work for the client its time does not run.
-        if self.is_asking() {
-            None
-        } else {
-            self.deadline
-        }
-    }
-}
-
-impl Session {
     fn transaction(&self) -> Option<&Transaction> {
         match &self.state {
             State::Transaction(transaction) => Some(transaction),

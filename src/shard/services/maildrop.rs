@@ -45,6 +45,18 @@ impl Maildrops {
         self.held.borrow().get(&key).cloned()
     }
 
+    /// The account that a connection has logged in as.
+    pub(crate) fn user_of(&self, key: ConnKey) -> Option<Address> {
+        self.of(key).map(|held| held.address.clone())
+    }
+
+    /// The connections of an account.
+    pub(crate) fn keys_of(&self, address: &Address) -> Vec<ConnKey> {
+        let held = self.held.borrow();
+        let own = held.iter().filter(|(_, held)| held.address == *address);
+        own.map(|(key, _)| *key).collect()
+    }
+
     /// Gives the lock back, if this connection has one.
     pub(crate) fn release(&self, key: ConnKey) {
         if let Some(held) = self.held.borrow_mut().remove(&key) {

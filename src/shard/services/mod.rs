@@ -19,6 +19,7 @@ use std::rc::Rc;
 use super::Shard;
 use super::conn::ConnKey;
 use super::session::{AnyAnswer, AnyAsk, AnySession, Service};
+use crate::mail::Address;
 use crate::proto::{imap as imap_proto, pop3, smtp};
 
 pub(crate) use deliver::Streams;
@@ -70,6 +71,19 @@ pub(crate) fn release(shard: &Rc<Shard>, key: ConnKey) {
     deliver::abort(shard, key);
     shard.maildrops.release(key);
     shard.desks.release(shard, key);
+}
+
+/// The account that a connection has logged in as.
+pub(crate) fn user_of(shard: &Shard, key: ConnKey) -> Option<Address> {
+    let mailboxes = shard.desks.user_of(key);
+    mailboxes.or_else(|| shard.maildrops.user_of(key))
+}
+
+/// The connections of an account.
+pub(crate) fn connections_of(shard: &Shard, address: &Address) -> Vec<ConnKey> {
+    let mut keys = shard.desks.keys_of(address);
+    keys.extend(shard.maildrops.keys_of(address));
+    keys
 }
 
 /// A session for a fresh connection; `None` when the peer is gone already.

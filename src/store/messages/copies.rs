@@ -11,20 +11,21 @@ const COPIES_MAX: usize = 4096;
 
 // One message with all the keywords there can be fits into a step, so that each gets on.
 const _: () =
-    assert!(3 * (SMALL_BYTES + ADDRESS_BYTES_MAX) + WORDS_BYTES_MAX + 4 <= COPIES_BYTES_MAX);
+    assert!(2 * (SMALL_BYTES + ADDRESS_BYTES_MAX) + WORDS_BYTES_MAX + 4 <= COPIES_BYTES_MAX);
 
 impl<D: Disk> Partition<D> {
     /// Copies messages into another mailbox, or the same: each shares its body with the original.
     /// What is gone already is passed over. Resolves when that is durable.
     ///
-    /// More than about 4000 are copied in several steps, which others see one after the other, and of
-    /// which a crash may leave the first ones. After an error nothing of them stays (RFC 9051
-    /// §6.4.7): room for all is asked for before the first step, and what was copied before a later
-    /// one failed is expunged again, unless the partition cannot be written any more.
+    /// More than about 4000, or fewer with many keywords, are copied in several steps, which others
+    /// see one after the other, and of which a crash may leave the first ones. After an error nothing
+    /// of them stays (RFC 9051 §6.4.7): room for all is asked for before the first step, and what was
+    /// copied before a later one failed is expunged again, unless the partition cannot be written any
+    /// more.
     ///
     /// # Errors
-    /// `Missing`: no such account or mailbox; `OverQuota`, `TooMany` keywords; `Full`, `ReadOnly`,
-    /// `Closing`.
+    /// `Missing`: no such account or mailbox; `OverQuota`, `NoUid`, `TooMany` keywords; `Full`,
+    /// `ReadOnly`, `Closing`.
     pub async fn copy(
         &self,
         address: &Address,
@@ -75,12 +76,16 @@ impl<D: Disk> Partition<D> {
         // A move needs little, and may be one to Trash, which is how space is made.
         let space = if moves { Space::Gives } else { Space::Takes };
         let mut rest = &uids[..];
+        let mut is_short = false;
         while !rest.is_empty() {
-            // What they need is known only when their turn comes: keywords may be on their way. So
-            // what is promised is a guess, and a step takes as many as fit into that.
+            // What they need is known only when their turn comes: keywords may be on their way. When
+            // there is more than was guessed, it is asked for again, and then taken what fits.
             let part = &rest[..rest.len().min(COPIES_MAX)];
             let plain = SMALL_BYTES + address.as_str().len() + 4;
-            let bytes = 2 * plain + WORDS_BYTES_MAX + part.len() * (plain + words);
+            let bytes = match is_short {
+                true => COPIES_BYTES_MAX,
+                false => (2 + part.len()) * plain + part.len() * words,
+            };
             let bytes = bytes.min(COPIES_BYTES_MAX);
             let step = self.mutate(bytes, level, space, |this, pending| {
                 this.add_copies(pending, address, (from, to), (part, bytes, now_ms, moves))
@@ -89,6 +94,7 @@ impl<D: Disk> Partition<D> {
                 Ok((pairs, taken)) => {
                     copied.pairs.extend(pairs);
                     rest = &rest[taken..];
+                    is_short = taken == 0;
                 }
                 Err(error) => {
                     if !moves && !copied.pairs.is_empty() {
@@ -132,6 +138,7 @@ impl<D: Disk> Partition<D> {
             }
         }
         let validity = self.check_room(address, to, total, if moves { total } else { 0 })?;
+        self.check_uids(address, to, found)?;
         let names = self.index.borrow().keywords(address, from);
         let used = names.iter().zip(counts).filter(|(_, count)| *count > 0);
         self.check_words(address, to, used.clone().map(|(word, _)| &**word))?;
@@ -139,8 +146,8 @@ impl<D: Disk> Partition<D> {
         Ok((validity, bytes.div_ceil(found.max(1))))
     }
 
-    /// As many of them, from the first on, as fit into so many bytes of the batch: their pairs, and
-    /// how many were looked at.
+    /// As many of them, from the first on, as fit into the bytes of a step: their pairs, and how many
+    /// were looked at. None when `bytes_max`, which is what was asked for, is less and not enough.
     fn add_copies(
         &self,
         pending: &mut Pending,
@@ -160,8 +167,10 @@ impl<D: Disk> Partition<D> {
             if let Some(message) = self.current(pending, address, (from, *uid), &names) {
                 let words = message.keywords.iter().map(|word| word.len() + 2);
                 bytes += SMALL_BYTES + address.as_str().len() + words.sum::<usize>() + 4;
-                // The first fits: room for one with all keywords was asked for.
-                if bytes > bytes_max && !found.is_empty() {
+                if bytes > bytes_max && bytes_max < COPIES_BYTES_MAX {
+                    return Ok((Vec::new(), 0));
+                }
+                if bytes > bytes_max {
                     break;
                 }
                 found.push(message);

@@ -211,14 +211,18 @@ impl<D: Disk> Partition<D> {
         mailbox: MailboxId,
         count: usize,
     ) -> Result<(), StoreError> {
-        let durable = self.index.borrow().room(address, mailbox);
-        let accounts = self.accounts.borrow();
-        let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
-        let next = durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting);
-        match (UID_END - next) as usize {
+        match (UID_END - self.uid_next(address, mailbox)) as usize {
             left if left < count => Err(StoreError::NoUid),
             _ => Ok(()),
         }
+    }
+
+    /// The next UID of a mailbox, once all that waits is durable.
+    fn uid_next(&self, address: &Address, mailbox: MailboxId) -> Uid {
+        let durable = self.index.borrow().room(address, mailbox);
+        let accounts = self.accounts.borrow();
+        let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
+        durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting)
     }
 
     /// These keywords have a bit in the mailbox, or can get one. Who adds a record that has them notes
@@ -261,14 +265,8 @@ impl<D: Disk> Partition<D> {
         mailbox: MailboxId,
         arrival: Arrival,
     ) -> Uid {
-        let durable = self.index.borrow().room(address, mailbox);
-        let uid = {
-            let accounts = self.accounts.borrow();
-            let waiting = accounts.get(address).map_or(0, |a| a.uid_next(mailbox));
-            let uid = durable.map_or(1, |(uid_next, ..)| uid_next).max(waiting);
-            debug_assert!(uid < UID_END, "check_uids has seen that there are enough");
-            uid
-        };
+        let uid = self.uid_next(address, mailbox);
+        debug_assert!(uid < UID_END, "check_uids has seen that there are enough");
         let Arrival {
             body_seq,
             bytes,

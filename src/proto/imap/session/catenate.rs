@@ -99,11 +99,17 @@ impl Part {
                 let refusal = Refusal::Unavailable("message is damaged".to_owned());
                 Err(Finish::refused(refusal, false))
             }
-            Answer::Source(Err(refusal)) | Answer::Data(Err(refusal)) => Err(match refusal {
-                Refusal::Missing => bad_url(&self.raw, "there is no such mailbox"),
-                Refusal::Gone => bad_url(&self.raw, "there is no such message"),
-                refusal => Finish::refused(refusal, false),
-            }),
+            Answer::Source(Err(Refusal::Missing)) => {
+                Err(bad_url(&self.raw, "there is no such mailbox"))
+            }
+            // It may go while it is read.
+            Answer::Source(Err(Refusal::Gone))
+            | Answer::Data(Err(Refusal::Gone | Refusal::Missing)) => {
+                Err(bad_url(&self.raw, "there is no such message"))
+            }
+            Answer::Source(Err(refusal)) | Answer::Data(Err(refusal)) => {
+                Err(Finish::refused(refusal, false))
+            }
             _ => Err(Finish::confused()),
         }
     }

@@ -5,16 +5,17 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, Replaced, Segment, parse_append_prefix, parse_append_whole,
-    parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, Segment, is_setmetadata, parse_append_prefix,
+    parse_append_whole, parse_command, parse_tag,
 };
 use super::super::{Ask, names, write};
 use super::append::Announced;
 use super::finish::{Finish, SyncMode};
 use super::{
-    Context, Enabled, Job, Phase, Session, Task, acl, append, fetch, list, login, manage, quota,
-    search, select, store, sync,
+    Context, Enabled, Job, Phase, Session, Task, acl, append, fetch, list, login, manage, metadata,
+    notify, quota, report, search, select, store, sync,
 };
+use crate::limits::ANNOTATION_BYTES_MAX;
 use crate::proto::Step;
 
 /// RFC 9586 §3.
@@ -33,6 +34,9 @@ impl Session {
             && let Some(taken) = append.take_octets(input)
         {
             if taken > 0 {
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.hear_data(&input[..taken], out);
+                }
                 self.reset_deadline(now);
                 return (taken, None);
             }
@@ -43,11 +47,17 @@ impl Session {
         if !matches!(frame, Frame::Incomplete) {
             self.reset_deadline(now);
         }
+        if let (Some(transcript), Frame::Command(line)) = (&mut self.transcript, &frame) {
+            transcript.hear_line(line, out);
+        }
         let step = match frame {
             Frame::Incomplete => return (taken, Some(Step::NeedInput)),
             Frame::Endless => Some(self.bye("Line too long, and no end of it", out)),
             Frame::TooLong(start) => {
                 let tag = parse_tag(&start).unwrap_or_default().to_vec();
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.hear_line(&start, out);
+                }
                 self.refuse(
                     &tag,
                     &format!("command too long: at most {bytes_max} bytes"),
@@ -68,6 +78,7 @@ impl Session {
                     let mut context = Context {
                         settings: &self.settings,
                         enabled: &mut self.enabled,
+                        notify: &mut self.notify,
                         phase: &mut self.phase,
                         changed: &mut self.changed,
                     };
@@ -129,7 +140,7 @@ impl Session {
             }
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
-                let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                let nothing = Job::Sync(report::Report::nothing(), Finish::default());
                 let ends_plain = name == "COMPRESS" && !finish.is_failure();
                 self.start(tagged.tag, name, nothing);
                 let step = self.finish(finish, out);
@@ -229,7 +240,18 @@ impl Session {
             else {
                 return None;
             };
-            match append.take_literal(self.frames.text(), literal) {
+            let announced = append.take_literal(self.frames.text(), literal);
+            if announced != Announced::Text {
+                self.hear_text(out);
+            }
+            let Some(Task {
+                job: Job::Append(append),
+                ..
+            }) = self.task.as_deref_mut()
+            else {
+                return None;
+            };
+            match announced {
                 Announced::Octets => self.frames.take_message(),
                 Announced::Text if self.frames.keep_literal(bytes_max) => {
                     if literal.synchronising {
@@ -260,6 +282,14 @@ impl Session {
                     }
                     return None;
                 }
+                if literal.bytes > ANNOTATION_BYTES_MAX as u64
+                    && is_setmetadata(self.frames.text())
+                    && !matches!(self.phase, Phase::NotAuthenticated)
+                {
+                    self.frames.refuse_literal();
+                    metadata::too_long().write(&tag, "SETMETADATA", out);
+                    return None;
+                }
                 format!("command too long: at most {bytes_max} bytes").into()
             }
             AppendPrefix::Bad { error, .. } => error.0,
@@ -273,6 +303,7 @@ impl Session {
                 replaces,
             } => match self.append_to(&name, replaces) {
                 Ok((name, replaces)) => {
+                    self.hear_text(out);
                     self.frames.take_message();
                     self.start_append(tag, name, segment, Some(literal), replaces);
                     return None;
@@ -280,8 +311,16 @@ impl Session {
                 Err(error) => error.into(),
             },
         };
+        self.hear_text(out);
         self.frames.refuse_literal();
         self.refuse(&tag, &error, out)
+    }
+
+    /// Notes a command up to its literal, whose bytes are no part of it.
+    fn hear_text(&mut self, out: &[u8]) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.hear_line(self.frames.text().trim_ascii_end(), out);
+        }
     }
 
     /// Is it the time for this command (RFC 9051 §6)?
@@ -331,6 +370,7 @@ impl Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -363,7 +403,11 @@ impl Session {
             Command::Unauthenticate => {
                 // RFC 8437 §3: what was enabled and selected is forgotten.
                 let selected = matches!(self.phase, Phase::Selected(_));
+                if let Some(transcript) = &mut self.transcript {
+                    transcript.end(out);
+                }
                 self.enabled = Enabled::default();
+                self.notify = None;
                 self.phase = Phase::NotAuthenticated;
                 if selected {
                     Ok(Job::Manage(manage::Manage::close_mailbox()))
@@ -376,7 +420,11 @@ impl Session {
             }
             Command::Compress(mechanism) => Err(self.compress(&mechanism)),
             Command::Enable(names) => {
+                let knew = context.enabled.metadata;
                 login::enable(&names, &mut context, out);
+                if context.enabled.metadata && !knew {
+                    return Ok(Job::Manage(manage::Manage::watch_account()));
+                }
                 Err(Finish::ok())
             }
             Command::Namespace => {
@@ -393,7 +441,8 @@ impl Session {
             Command::SetQuota { root, limits } => {
                 quota::Quota::set(&root, &limits, &context).map(Job::Quota)
             }
-            Command::Idle => Ok(Job::Idle(sync::Idle::new(out))),
+            Command::Idle => Ok(Job::Idle(sync::Idle::new(&context, out))),
+            Command::Notify(notify) => notify::begin(notify, &context).map(Job::Notify),
             Command::Select(select) => select::Select::new(select, &mut context).map(Job::Select),
             Command::List(list) => list::List::new(list, context.enabled.utf8).map(Job::List),
             Command::Search(search) => {
@@ -401,6 +450,9 @@ impl Session {
             }
             Command::Fetch(fetch) => fetch::Fetch::new(fetch, &mut context).map(Job::Fetch),
             Command::Store(store) => store::Store::new(store, &mut context).map(Job::Store),
+            command @ (Command::GetMetadata(_) | Command::SetMetadata { .. }) => {
+                metadata::begin(command, &context).map(Job::Metadata)
+            }
             command => manage::begin(command, &mut context).map(Job::Manage),
         }
     }

@@ -13,7 +13,7 @@ use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, Store
 use super::body::{Body, Piece};
 use super::finish::{Finish, SyncMode};
 use super::manage::{behind, resolve};
-use super::sync::{write_modseq, write_vanished};
+use super::sync::{begin_fetch, write_modseq, write_vanished};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 use crate::mail::mime::{Parts, Strings, Summary};
@@ -416,14 +416,11 @@ impl Current {
             return;
         }
         self.is_open = true;
-        out.extend_from_slice(b"* ");
-        if self.uidonly {
-            write::number(self.row.uid, out);
-            out.extend_from_slice(b" UIDFETCH (");
-        } else {
-            write::number(self.number, out);
-            out.extend_from_slice(b" FETCH (");
-        }
+        let told = Enabled {
+            uidonly: self.uidonly,
+            ..Enabled::default()
+        };
+        begin_fetch(self.number, self.row.uid, told, out);
     }
 
     /// The parts of the message, decoded once.

@@ -80,6 +80,8 @@ impl Finish {
             Refusal::Denied(text) => ("NOPERM", text.into()),
             Refusal::Cannot(text) => ("CANNOT", text.into()),
             Refusal::Limit(text) => ("LIMIT", text.into()),
+            // RFC 5464 §4.3.
+            Refusal::TooManyAnnotations => ("METADATA TOOMANY", "too many annotations".into()),
             Refusal::Unavailable(text) => ("UNAVAILABLE", text.into()),
         };
         Finish::no(code, text)
@@ -114,6 +116,11 @@ impl Finish {
         if self.modseq && self.code.is_empty() {
             self.code = format!("HIGHESTMODSEQ {modseq}").into_bytes();
         }
+    }
+
+    /// The command may have expunged messages: the client learns which, whatever NOTIFY says.
+    pub(super) fn expunges(&self) -> bool {
+        self.modseq
     }
 
     pub(super) fn is_bad(&self) -> bool {

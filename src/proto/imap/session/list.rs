@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::super::command::{self, StatusItem, StatusItems};
+use super::super::metadata::Values;
 use super::super::names::{self, SEPARATOR};
 use super::super::rights::may_match_others;
 use super::super::{Answer, Ask, Mailbox, Mailboxes, Rights, Settings, write};
@@ -31,6 +32,9 @@ enum Stage {
     Lines(std::vec::IntoIter<Line>),
     /// DELETED-STORAGE of the mailbox in this line, which is the next, is asked for.
     Measuring(Box<Line>, std::vec::IntoIter<Line>),
+    /// Annotations of this mailbox are asked for; then go these lines (RFC 9590 §3).
+    AskingAnnotations(String, std::vec::IntoIter<Line>),
+    Annotations(Values, std::vec::IntoIter<Line>),
     Done(Finish),
 }
 
@@ -40,6 +44,7 @@ struct Line {
     attributes: Vec<&'static str>,
     child_info: bool,
     status: Option<Box<Mailbox>>,
+    exists: bool,
 }
 
 /// What is known of a name.
@@ -73,6 +78,7 @@ impl List {
                     attributes: vec!["\\Noselect"],
                     child_info: false,
                     status: None,
+                    exists: false,
                 }]
                 .into_iter(),
             )
@@ -104,14 +110,28 @@ impl List {
                         return Turn::Ask(Ask::DeletedBytes { name });
                     }
                     self.write(&line, context, out);
+                    if let Some(wanted) = self.command.metadata.clone().filter(|_| line.exists) {
+                        let mailbox = Some(line.name.clone());
+                        self.stage = Stage::AskingAnnotations(line.name, lines);
+                        return Turn::Ask(Ask::Annotations { mailbox, wanted });
+                    }
                 }
                 self.stage = Stage::Lines(lines);
                 Turn::Drain
             }
-            Stage::Done(finish) => Turn::Finish(finish),
-            Stage::Asking | Stage::AskingShared(_) | Stage::Measuring(..) => {
-                Turn::Finish(Finish::confused())
+            Stage::Annotations(mut values, lines) => {
+                if values.write(context.enabled.utf8, out) {
+                    self.stage = Stage::Lines(lines);
+                    return self.go(context, out);
+                }
+                self.stage = Stage::Annotations(values, lines);
+                Turn::Drain
             }
+            Stage::Done(finish) => Turn::Finish(finish),
+            Stage::Asking
+            | Stage::AskingShared(_)
+            | Stage::Measuring(..)
+            | Stage::AskingAnnotations(..) => Turn::Finish(Finish::confused()),
         }
     }
 
@@ -134,13 +154,13 @@ impl List {
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &Context<'_>, out: &mut Vec<u8>) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Asking);
-        if let Stage::AskingShared(mut own) = stage {
+        let mut stage = std::mem::replace(&mut self.stage, Stage::Asking);
+        if let Stage::AskingShared(own) = &mut stage {
             // Others' mailboxes that cannot be reached now are left out.
             if let Answer::Mailboxes(Ok(shared)) = answer {
                 own.list.extend(shared.list);
             }
-            self.stage = Stage::Lines(self.choose(*own).into_iter());
+            self.stage = Stage::Lines(self.choose(std::mem::take(own)).into_iter());
             return;
         }
         if let Stage::Measuring(mut line, lines) = stage {
@@ -153,12 +173,23 @@ impl List {
             self.stage = Stage::Lines(lines);
             return;
         }
-        self.stage = match answer {
-            Answer::Mailboxes(Ok(mailboxes)) if self.may_match_others() => {
+        self.stage = match (stage, answer) {
+            (Stage::AskingAnnotations(name, lines), Answer::Annotations(found)) => {
+                match (found, &self.command.metadata) {
+                    (Ok(found), Some(wanted)) => {
+                        Stage::Annotations(Values::new(Some(name), wanted, found, None), lines)
+                    }
+                    // RFC 9590 §3: it is left out where it cannot be told.
+                    _ => Stage::Lines(lines),
+                }
+            }
+            (_, Answer::Mailboxes(Ok(mailboxes))) if self.may_match_others() => {
                 Stage::AskShared(Box::new(mailboxes))
             }
-            Answer::Mailboxes(Ok(mailboxes)) => Stage::Lines(self.choose(mailboxes).into_iter()),
-            Answer::Mailboxes(Err(refusal)) => Stage::Done(Finish::refused(refusal, false)),
+            (_, Answer::Mailboxes(Ok(mailboxes))) => {
+                Stage::Lines(self.choose(mailboxes).into_iter())
+            }
+            (_, Answer::Mailboxes(Err(refusal))) => Stage::Done(Finish::refused(refusal, false)),
             _ => Stage::Done(Finish::confused()),
         };
     }
@@ -269,6 +300,7 @@ impl List {
                 && !command.lsub
                 && command.select_subscribed
                 && node.subscribed_below,
+            exists,
             status: node
                 .mailbox
                 // RFC 5819 §2: no STATUS of what one may not read.

@@ -18,8 +18,11 @@ mod finish;
 mod list;
 mod login;
 mod manage;
+mod metadata;
+mod notify;
 mod order;
 mod quota;
+mod report;
 mod search;
 mod select;
 mod store;
@@ -38,6 +41,7 @@ use super::{Answer, Ask, Rights, Settings, write};
 use crate::limits::{
     IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, OUTPUT_BYTES_MAX,
 };
+use crate::proto::transcript::{Said, Transcript};
 use crate::proto::{Event, Step};
 use finish::{Finish, SyncMode};
 
@@ -48,6 +52,8 @@ pub struct Session {
     frames: Frames,
     phase: Phase,
     enabled: Enabled,
+    /// What NOTIFY has set, once it was used.
+    notify: Option<Box<notify::Notify>>,
     task: Option<Box<Task>>,
     /// An ask is out.
     asking: bool,
@@ -59,6 +65,8 @@ pub struct Session {
     shutdown: bool,
     /// COMPRESS was answered with OK: all that follows is compressed, see [`super::wire`].
     compressed: bool,
+    /// What is said, while somebody wants it [N35].
+    transcript: Option<Box<Transcript>>,
     /// Time is up while an ask is out: close when the answer comes.
     timed_out: bool,
     bad_commands: u8,
@@ -87,6 +95,12 @@ struct Enabled {
     rev2: bool,
     /// UIDONLY (RFC 9586): no message numbers in either direction.
     uidonly: bool,
+    /// METADATA (RFC 5464 §4.1): the client is told of annotations that others change.
+    metadata: bool,
+    /// NOTIFY without FlagChange (RFC 5465 §5): flags that others change are not told.
+    flags_untold: bool,
+    /// NOTIFY with FlagChange: responses that tell of them have the UID (§5.1).
+    flags_with_uid: bool,
 }
 
 /// The open mailbox as the client knows it.
@@ -94,6 +108,7 @@ struct Selected {
     read_only: bool,
     /// What the user may do with it, as of its opening: the shard decides each time.
     rights: Rights,
+    validity: u32,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.
@@ -103,6 +118,8 @@ struct Selected {
     modseq: u64,
     /// Changes that this session made and has told its client of.
     own: Vec<u64>,
+    /// Messages that this session has put here, and has not seen come: UIDs.
+    own_new: Vec<(u32, u32)>,
     /// The result of the last SEARCH RETURN (SAVE): UIDs (RFC 5182).
     saved: Vec<(u32, u32)>,
 }
@@ -126,15 +143,20 @@ enum Job {
     Append(append::Append),
     Quota(quota::Quota),
     Acl(acl::Acl),
+    Metadata(metadata::Metadata),
+    Notify(notify::Job),
     Idle(sync::Idle),
+    /// No command: the client wants to be told what has happened.
+    Report(report::Report),
     /// The command is carried out; before it is answered the client learns what is new.
-    Sync(sync::Sync, Finish),
+    Sync(report::Report, Finish),
 }
 
 /// What a job needs of its session.
 struct Context<'a> {
     settings: &'a Settings,
     enabled: &'a mut Enabled,
+    notify: &'a mut Option<Box<notify::Notify>>,
     phase: &'a mut Phase,
     changed: &'a mut bool,
 }
@@ -170,12 +192,14 @@ impl Session {
             frames: Frames::default(),
             phase: Phase::NotAuthenticated,
             enabled: Enabled::default(),
+            notify: None,
             task: None,
             asking: false,
             changed: false,
             deadline: None,
             shutdown: false,
             compressed: false,
+            transcript: None,
             timed_out: false,
             bad_commands: 0,
             login_failures: 0,
@@ -190,6 +214,7 @@ impl Session {
                     Job::Append(append) => append.held_bytes(),
                     Job::Fetch(fetch) => fetch.held_bytes(),
                     Job::Search(search) => search.held_bytes(),
+                    Job::Report(report) | Job::Sync(report, _) => report.held_bytes(),
                     _ => 0,
                 }
         });
@@ -198,7 +223,9 @@ impl Session {
             Phase::Selected(selected) => size_of::<Selected>() + selected.saved.capacity() * 8,
             _ => 0,
         };
-        self.frames.held_bytes() + task + selected
+        let transcript = self.transcript.as_ref().map_or(0, |said| said.held_bytes());
+        let notify = self.notify.as_ref().map_or(0, |notify| notify.held_bytes());
+        self.frames.held_bytes() + task + selected + transcript + notify
     }
 
     /// Memory is short: gives the message up that is coming in. `false`: there is none.
@@ -222,6 +249,24 @@ impl Session {
         self.compressed
     }
 
+    /// From now on what is said is noted, or is not [N35].
+    pub fn record(&mut self, on: bool) {
+        self.transcript = on.then(Box::default);
+    }
+
+    /// What was said since the last call; `None`: it is not noted.
+    pub fn take_said(&mut self) -> Option<Said> {
+        let said = self.transcript.as_mut()?.take();
+        if said.ended {
+            self.transcript = None;
+        }
+        Some(said)
+    }
+
+    pub(super) fn transcript(&mut self) -> Option<&mut Transcript> {
+        self.transcript.as_deref_mut()
+    }
+
     /// The name of the command that runs, for metrics.
     pub fn command_name(&self) -> Option<&'static str> {
         self.task.as_ref().map(|task| task.name)
@@ -236,7 +281,7 @@ impl Session {
         let idles = self
             .task
             .as_ref()
-            .is_some_and(|task| matches!(task.job, Job::Idle(_)));
+            .is_some_and(|task| matches!(task.job, Job::Idle(_) | Job::Report(_)));
         if !idles {
             self.reset_deadline(now);
         }
@@ -281,6 +326,9 @@ impl Session {
                 }
             } else if let Some(step) = self.leave(out) {
                 return (used, step);
+            } else if self.wants_report() {
+                self.start_report();
+                continue;
             }
             let (taken, step) = self.take_input(&input[used..], now, out);
             used += taken;
@@ -288,6 +336,48 @@ impl Session {
                 return (used, step);
             }
         }
+    }
+
+    /// Something has happened, and the client wants to be told between commands.
+    fn wants_report(&self) -> bool {
+        self.changed
+            && match &self.notify {
+                None => self.enabled.metadata,
+                Some(notify) => {
+                    let selected = matches!(self.phase, Phase::Selected(_));
+                    notify.has_account() || (selected && notify.selected.is_some())
+                }
+            }
+    }
+
+    /// Messages that it puts into the open mailbox itself need not be shown to it (RFC 5465 §5.2).
+    fn note_own(&mut self, answer: &Answer) {
+        let Phase::Selected(selected) = &mut self.phase else {
+            return;
+        };
+        match answer {
+            Answer::Appended(Ok((validity, uids))) if *validity == selected.validity => {
+                for uid in uids {
+                    super::sets::push(&mut selected.own_new, *uid);
+                }
+            }
+            Answer::Copied(Ok(copied)) if copied.validity == selected.validity => {
+                for (_, uid) in &copied.pairs {
+                    super::sets::push(&mut selected.own_new, *uid);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn start_report(&mut self) {
+        self.changed = false;
+        let report = report::Report::between(self.notify.as_deref());
+        self.task = Some(Box::new(Task {
+            tag: Box::default(),
+            name: "",
+            job: Job::Report(report),
+        }));
     }
 
     /// Between commands: is it time to go?
@@ -307,6 +397,7 @@ impl Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -321,7 +412,16 @@ impl Session {
             Job::Append(job) => job.go(out),
             Job::Quota(job) => job.go(),
             Job::Acl(job) => job.go(),
+            Job::Metadata(job) => job.go(&context, out),
+            Job::Notify(job) => job.go(&mut context, out),
             Job::Idle(job) => job.go(&mut context, out),
+            Job::Report(job) => match job.go(&mut context, out) {
+                Turn::Finish(_) => {
+                    self.task = None;
+                    return None;
+                }
+                turn => turn,
+            },
             Job::Sync(job, finish) => match job.go(&mut context, out) {
                 Turn::Finish(_) => Turn::Finish(std::mem::take(finish).without_sync()),
                 Turn::Bye(_) if task.name == "DELETE" => {
@@ -356,9 +456,14 @@ impl Session {
         let selected = matches!(self.phase, Phase::Selected(_));
         let task = self.task.as_mut()?;
         if finish.sync != SyncMode::None && selected {
-            let sync = sync::Sync::new(finish.sync == SyncMode::Whole);
-            task.job = Job::Sync(sync, finish);
-            return None;
+            let whole = finish.sync == SyncMode::Whole;
+            let notify = self.notify.as_deref();
+            // The open mailbox may be the one that was deleted.
+            let removes = finish.expunges() || task.name == "DELETE";
+            if let Some(report) = report::Report::after(whole, removes, notify) {
+                task.job = Job::Sync(report, finish);
+                return None;
+            }
         }
         if let Phase::Selected(selected) = &self.phase
             && self.enabled.qresync
@@ -415,6 +520,9 @@ impl crate::proto::Session for Session {
     fn answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
         self.asking = false;
         self.progress(now);
+        if self.notify.is_some() {
+            self.note_own(&answer);
+        }
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
             return self.close();
@@ -422,6 +530,7 @@ impl crate::proto::Session for Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -436,6 +545,9 @@ impl crate::proto::Session for Session {
             Job::Append(job) => job.answer(answer),
             Job::Quota(job) => job.answer(answer, &context, out),
             Job::Acl(job) => job.answer(answer, &context, out),
+            Job::Metadata(job) => job.answer(answer),
+            Job::Notify(job) => job.answer(answer, &mut context, out),
+            Job::Report(job) => job.answer(answer, &mut context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),
         }
@@ -460,6 +572,7 @@ impl crate::proto::Session for Session {
         match event {
             Event::Changed => match &self.task {
                 Some(task) if matches!(task.job, Job::Idle(_)) => self.advance(&[], now, out).1,
+                None if self.wants_report() => self.advance(&[], now, out).1,
                 _ => Step::NeedInput,
             },
             Event::Timeout => {

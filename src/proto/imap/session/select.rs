@@ -168,11 +168,13 @@ impl Select {
         let selected = Selected {
             read_only: self.command.read_only,
             rights: mailbox.rights,
+            validity: mailbox.validity,
             view: opened.view,
             newest: None,
             keywords: opened.keywords,
             modseq: mailbox.modseq,
             own: Vec::new(),
+            own_new: Vec::new(),
             saved: Vec::new(),
         };
         write_flags(&selected, out);

@@ -328,17 +328,13 @@ async fn store(
 fn without(ranges: &[(u32, u32)], uids: &[u32]) -> Vec<(u32, u32)> {
     let mut left = Vec::new();
     for (first, last) in ranges {
-        let mut from = *first;
+        let mut from = Some(*first);
         let start = uids.partition_point(|uid| uid < first);
         for uid in uids[start..].iter().take_while(|uid| *uid <= last) {
-            if from < *uid {
-                left.push((from, uid - 1));
-            }
-            from = uid.saturating_add(1);
+            left.extend(from.filter(|from| from < uid).map(|from| (from, uid - 1)));
+            from = uid.checked_add(1);
         }
-        if from <= *last {
-            left.push((from, *last));
-        }
+        left.extend(from.filter(|from| from <= last).map(|from| (from, *last)));
     }
     left
 }

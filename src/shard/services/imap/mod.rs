@@ -10,6 +10,8 @@
 //! visits     mailboxes of other accounts, from home
 //! guests     the same, where they are
 //! transfer   COPY and MOVE between accounts
+//! annotations  GETMETADATA, SETMETADATA
+//! happened   what happened in the account, for those who watch it
 //! ```
 //!
 //! The connection moves to the shard that owns the account before the password is looked at, as with
@@ -18,8 +20,10 @@
 //! fetches the notices and wakes the sessions concerned, nobody polls.
 
 mod acl;
+mod annotations;
 mod append;
 mod guests;
+mod happened;
 mod inside;
 mod mailboxes;
 mod messages;
@@ -43,7 +47,9 @@ use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
-use crate::store::{MailboxId, Sequence, StoreError, StreamId, Watch};
+use crate::store::{
+    Happening, MailboxId, MessagesChanged, Sequence, StoreError, StreamId, Uid, Watch,
+};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -60,6 +66,8 @@ struct Desk {
     open: RefCell<Option<Open>>,
     /// The message that an APPEND reads (CATENATE).
     source: Cell<Option<(MailboxId, u32)>>,
+    /// The session is told what happens in its account.
+    account: RefCell<Option<Watch>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
     /// Whose desk it is, where the account is somebody else's.
@@ -92,6 +100,18 @@ const VIEWS_MIN: usize = 64;
 impl Desks {
     fn of(&self, key: ConnKey) -> Option<Rc<Desk>> {
         self.by_conn.borrow().get(&key).cloned()
+    }
+
+    /// The account that a connection has logged in as.
+    pub(crate) fn user_of(&self, key: ConnKey) -> Option<Address> {
+        self.of(key).map(|desk| desk.address.clone())
+    }
+
+    /// The connections of an account.
+    pub(crate) fn keys_of(&self, address: &Address) -> Vec<ConnKey> {
+        let desks = self.by_conn.borrow();
+        let own = desks.iter().filter(|(_, desk)| desk.address == *address);
+        own.map(|(key, _)| *key).collect()
     }
 
     /// The connection has ended, moves away, or logs in anew.
@@ -132,6 +152,7 @@ impl Desk {
             partition,
             open: RefCell::new(None),
             source: Cell::new(None),
+            account: RefCell::new(None),
             streams: RefCell::default(),
             guest: guest.map(Box::new),
             visits: RefCell::default(),
@@ -142,6 +163,27 @@ impl Desk {
     fn open_id(&self) -> Result<MailboxId, Refusal> {
         let open = self.open.borrow();
         open.as_ref().map(|open| open.id).ok_or(Refusal::Missing)
+    }
+
+    /// This session did it: it need not be told (RFC 5465 §5).
+    fn did(&self, own: &Happening) {
+        if let Some(watch) = &*self.account.borrow() {
+            watch.forget(own);
+        }
+    }
+
+    /// This session put messages into a mailbox; their UIDs ascend.
+    fn did_add(&self, mailbox: MailboxId, uids: impl DoubleEndedIterator<Item = Uid>) {
+        let mut uids = uids;
+        let Some(first) = uids.next() else {
+            return;
+        };
+        self.did(&Happening::Messages(MessagesChanged {
+            mailbox,
+            new: Some((first, uids.next_back().unwrap_or(first))),
+            gone: false,
+            flags: false,
+        }));
     }
 
     fn partition(&self, shard: &Shard) -> Result<Rc<LocalPartition>, Refusal> {
@@ -279,6 +321,10 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
         Ask::Quota(of) => quota::get(shard, key, desk, of),
         Ask::SetQuota { of, limit_bytes } => quota::set(shard, key, desk, of, limit_bytes),
         Ask::DeletedBytes { name } => quota::deleted_bytes(shard, key, desk, &name),
+        Ask::Annotations { mailbox, wanted } => annotations::get(shard, key, desk, mailbox, wanted),
+        Ask::Annotate { mailbox, values } => annotations::set(shard, key, desk, mailbox, values),
+        Ask::WatchAccount { on } => at_once(Answer::Done(happened::watch(shard, key, &desk, on))),
+        Ask::Happened { with_subscribed } => happened::happened(shard, key, desk, with_subscribed),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),

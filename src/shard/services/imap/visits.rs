@@ -17,7 +17,7 @@ use super::{Desk, acl, answer_at, at_once, later, transfer};
 use crate::limits::IMAP_VISITS_MAX;
 use crate::mail::Address;
 use crate::proto::imap::{
-    Answer, Ask, Mailbox, Mailboxes, Manage, Place, QuotaOf, Refusal, name_of_other, place,
+    Answer, Ask, Located, Mailbox, Mailboxes, Manage, QuotaOf, Refusal, locate, name_of_other,
 };
 
 /// What a connection has at others.
@@ -141,8 +141,8 @@ impl Desk {
         slot
     }
 
-    fn place(&self, name: &str) -> Place {
-        place(name, &self.address)
+    fn locate(&self, name: &str) -> Located {
+        locate(name, &self.address)
     }
 }
 
@@ -197,16 +197,16 @@ fn target(desk: &Desk, mut ask: Ask) -> Target {
         }
         _ => return Target::Here(ask),
     };
-    let account = match desk.place(name) {
-        Place::Own(own) => {
+    let account = match desk.locate(name) {
+        Located::Own(own) => {
             *name = own;
             None
         }
-        Place::Of(account, there) => {
+        Located::Of(account, there) => {
             *name = there;
             Some(account)
         }
-        Place::Nowhere => {
+        Located::Nowhere => {
             let refusal = match ask {
                 Ask::Manage(_) => nowhere(),
                 _ => Refusal::Missing,
@@ -232,16 +232,16 @@ fn target(desk: &Desk, mut ask: Ask) -> Target {
             replaces: Some(_), ..
         } if open_at(desk) != account => return Target::Refused(ask, elsewhere("REPLACE")),
         Ask::Manage(Manage::Rename { ref mut to, .. }) => {
-            let to_account = match desk.place(to) {
-                Place::Own(own) => {
+            let to_account = match desk.locate(to) {
+                Located::Own(own) => {
                     *to = own;
                     None
                 }
-                Place::Of(account, there) => {
+                Located::Of(account, there) => {
                     *to = there;
                     Some(account)
                 }
-                Place::Nowhere => return Target::Refused(ask, nowhere()),
+                Located::Nowhere => return Target::Refused(ask, nowhere()),
             };
             if to_account != account {
                 return Target::Refused(ask, elsewhere("RENAME"));

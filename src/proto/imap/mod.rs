@@ -8,6 +8,7 @@
 //! parse     the grammar; command: what comes of it
 //! view      message numbers and UIDs
 //! sets      sequence sets
+//! status    items of STATUS
 //! program   a search as it is carried out
 //! rights    what others may do, and how their mailboxes are called
 //! names     mailbox names and patterns
@@ -37,6 +38,7 @@ mod program;
 mod rights;
 mod session;
 pub mod sets;
+mod status;
 mod url;
 pub mod view;
 mod wire;
@@ -52,7 +54,9 @@ pub use super::sasl::Pass;
 pub use command::{FlagList, Flags, StoreHow};
 pub use metadata::{Annotation, Entry, Wanted};
 pub use program::compare;
-pub use rights::{ANYONE, Located, OTHER_USERS, Rights, locate, name_of_other};
+pub use rights::{
+    ANYONE, Access, AccessChange, Located, OTHER_USERS, Rights, locate, name_of_other,
+};
 pub use session::Session;
 pub use view::View;
 pub use wire::Wire;
@@ -282,79 +286,6 @@ pub enum Ask {
         /// already is [`Refusal::Gone`].
         replaces: Option<u32>,
     },
-}
-
-/// What is asked of an access list, or changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
-    /// SETACL
-    Set {
-        /// Decoded.
-        name: String,
-        /// Canonical address or [`ANYONE`], behind a `-` where rights are taken from them.
-        whom: String,
-        /// What.
-        how: AccessChange,
-    },
-    /// DELETEACL
-    Delete {
-        /// Decoded.
-        name: String,
-        /// As in `Set`.
-        whom: String,
-    },
-    /// GETACL: all entries, the owner's first.
-    Get {
-        /// Decoded.
-        name: String,
-    },
-    /// LISTRIGHTS: one entry, of what they have whatever the list says.
-    List {
-        /// Decoded.
-        name: String,
-        /// As in `Set`.
-        whom: String,
-    },
-    /// MYRIGHTS: one entry, about nobody in particular.
-    Mine {
-        /// Decoded.
-        name: String,
-    },
-}
-
-impl Access {
-    /// Of which mailbox.
-    pub fn name(&self) -> &str {
-        match self {
-            Access::Set { name, .. }
-            | Access::Delete { name, .. }
-            | Access::Get { name }
-            | Access::List { name, .. }
-            | Access::Mine { name } => name,
-        }
-    }
-
-    /// The same, to be changed.
-    pub fn name_mut(&mut self) -> &mut String {
-        match self {
-            Access::Set { name, .. }
-            | Access::Delete { name, .. }
-            | Access::Get { name }
-            | Access::List { name, .. }
-            | Access::Mine { name } => name,
-        }
-    }
-}
-
-/// A change of an entry of an access list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessChange {
-    /// These and no others.
-    Replace(Rights),
-    /// `+`
-    Add(Rights),
-    /// `-`
-    Remove(Rights),
 }
 
 /// Whose quota.

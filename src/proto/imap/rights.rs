@@ -128,6 +128,79 @@ impl fmt::Display for Rights {
     }
 }
 
+/// What is asked of an access list, or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// SETACL
+    Set {
+        /// Decoded.
+        name: String,
+        /// Canonical address or [`ANYONE`], behind a `-` where rights are taken from them.
+        whom: String,
+        /// What.
+        how: AccessChange,
+    },
+    /// DELETEACL
+    Delete {
+        /// Decoded.
+        name: String,
+        /// As in `Set`.
+        whom: String,
+    },
+    /// GETACL: all entries, the owner's first.
+    Get {
+        /// Decoded.
+        name: String,
+    },
+    /// LISTRIGHTS: one entry, of what they have whatever the list says.
+    List {
+        /// Decoded.
+        name: String,
+        /// As in `Set`.
+        whom: String,
+    },
+    /// MYRIGHTS: one entry, about nobody in particular.
+    Mine {
+        /// Decoded.
+        name: String,
+    },
+}
+
+impl Access {
+    /// Of which mailbox.
+    pub fn name(&self) -> &str {
+        match self {
+            Access::Set { name, .. }
+            | Access::Delete { name, .. }
+            | Access::Get { name }
+            | Access::List { name, .. }
+            | Access::Mine { name } => name,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn name_mut(&mut self) -> &mut String {
+        match self {
+            Access::Set { name, .. }
+            | Access::Delete { name, .. }
+            | Access::Get { name }
+            | Access::List { name, .. }
+            | Access::Mine { name } => name,
+        }
+    }
+}
+
+/// A change of an entry of an access list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessChange {
+    /// These and no others.
+    Replace(Rights),
+    /// `+`
+    Add(Rights),
+    /// `-`
+    Remove(Rights),
+}
+
 /// Where a mailbox is that a client names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Located {

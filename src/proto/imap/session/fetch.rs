@@ -112,9 +112,7 @@ impl Fetch {
             uids = sets::pick(&uids, from, to);
         }
         let inside = items.iter().any(looks_inside);
-        let marks_seen = !selected.read_only
-            && selected.rights.has(super::super::Rights::SEEN)
-            && items.iter().any(sets_seen);
+        let marks_seen = selected.keeps_seen() && items.iter().any(sets_seen);
         let vanished = command.vanished.then(|| command.set.resolve(u32::MAX));
         Ok(Fetch {
             by_uid: command.by_uid,

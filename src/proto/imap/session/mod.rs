@@ -124,6 +124,13 @@ struct Selected {
     saved: Vec<(u32, u32)>,
 }
 
+impl Selected {
+    /// The user may set `\\Seen`.
+    fn keeps_seen(&self) -> bool {
+        !self.read_only && self.rights.has(Rights::SEEN)
+    }
+}
+
 /// A command that runs.
 struct Task {
     tag: Box<[u8]>,

@@ -26,7 +26,10 @@ pub const POP3_UNIQUE_ID_BYTES_MAX: usize = 70;
 pub const IMAP_COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// The same before login, where nothing long has business.
 pub const IMAP_LOGIN_BYTES_MAX: usize = 8 * 1024;
-/// Wrong passwords of one IMAP session: the last of these ends it.
+/// Time in which an IMAP client must have logged in, from the greeting or from UNAUTHENTICATE. RFC 9051
+/// §5.4 asks for 30 minutes of those who have.
+pub const IMAP_LOGIN_TIME: std::time::Duration = std::time::Duration::from_secs(180);
+/// Wrong passwords of one IMAP session, over its life: the last of these ends it.
 pub const IMAP_LOGIN_FAILURES_MAX: u8 = 3;
 /// Commands in a row of one IMAP session that were answered BAD.
 pub const IMAP_BAD_COMMANDS_MAX: u8 = 20;
@@ -42,6 +45,9 @@ pub const IMAP_THREAD_MESSAGES_MAX: usize = 200_000;
 pub const IMAP_FETCH_ITEMS_MAX: usize = 100;
 /// Patterns of one LIST.
 pub const IMAP_LIST_PATTERNS_MAX: usize = 64;
+/// Bytes of all patterns of one LIST together, each with its reference: all names are compared with all
+/// of them.
+pub const IMAP_LIST_PATTERN_BYTES_MAX: usize = 4 * MAILBOX_NAME_BYTES_MAX;
 /// Bytes of a keyword.
 pub const IMAP_KEYWORD_BYTES_MAX: usize = 64;
 /// Keywords of one command.
@@ -52,8 +58,14 @@ pub const IMAP_SLICE_MESSAGES: usize = 1024;
 pub const IMAP_READ_BYTES: u32 = 64 * 1024;
 /// Bytes of the messages of one APPEND that a session holds; what is more streams to the store.
 pub const IMAP_APPEND_BYTES_MAX: usize = 256 * 1024;
-/// Messages of one APPEND (RFC 3502).
-pub const IMAP_APPEND_MESSAGES_MAX: usize = 20_000;
+/// Messages of one APPEND (RFC 3502): all of them are in one batch of the log, so that they come all or
+/// none.
+pub const IMAP_APPEND_MESSAGES_MAX: usize = 10_000;
+/// Bytes of the batch that each of them takes, of an account whose address has 48 bytes or fewer;
+/// keywords come on top. With a longer address fewer messages fit, which the store finds at the end.
+pub const IMAP_APPEND_ENTRY_BYTES: usize = 208;
+/// Bytes of the batch for the entries of one APPEND.
+pub const IMAP_APPEND_ENTRIES_BYTES_MAX: usize = BATCH_BYTES_MAX - 2 * BLOCK_BYTES;
 /// Bytes of plain text that a compressed connection gets ready at once for its session (RFC 4978).
 pub const INFLATE_PIECE_BYTES: usize = 16 * 1024;
 /// The same in one turn: 8 KiB that were received may stand for 8 MiB, and others want to be served.
@@ -246,6 +258,8 @@ const _: () = assert!(
 const _: () = assert!(ANNOTATION_BYTES_MAX * 4 <= ANNOTATIONS_BYTES_MAX);
 const _: () = assert!(ANNOTATIONS_BYTES_MAX <= ACCOUNT_ANNOTATIONS_BYTES_MAX);
 const _: () = assert!(ANNOTATIONS_MAX <= ACCOUNT_ANNOTATIONS_MAX);
+const _: () =
+    assert!(IMAP_APPEND_MESSAGES_MAX * IMAP_APPEND_ENTRY_BYTES <= IMAP_APPEND_ENTRIES_BYTES_MAX);
 const _: () = assert!(SUMMARY_BYTES_MAX <= CACHE_BYTES_MAX);
 const _: () = assert!(POP3_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
 const _: () = assert!(POP3_TOP_READ_BYTES <= POP3_READ_BYTES);

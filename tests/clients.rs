@@ -1,22 +1,29 @@
-//! Clients that nobody here wrote: Python's smtplib, poplib and imaplib, swaks, curl, fetchmail, mpop,
-//! mutt, and Postfix, which keeps what it cannot deliver and tries again.
+//! Clients that nobody here wrote: Python's smtplib, poplib and imaplib, IMAPClient, imapflow, swaks,
+//! curl, fetchmail, mpop, mutt, mbsync, offlineimap, and Postfix, which keeps what it cannot deliver
+//! and tries again.
 //!
 //! Each test names what it drives. What is absent is skipped and listed by name at the end; with
 //! `RINGPOST_SKIP=never`, as `tests/run` sets it after installing everything, a skipped test fails
 //! the run.
 
 mod support;
+#[path = "clients/sync.rs"]
+mod sync;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use support::runner::{Test, run_all};
+use support::runner::{Test, installed, run_all};
 use support::{Client, Server, mailbox, send_message};
 
 /// How long another program may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where `tests/run` puts what is no Debian package, below [`installed`].
+const IMAPCLIENT: &[&str] = &["python/imapclient"];
+const IMAPFLOW: &[&str] = &["node/node_modules/imapflow"];
 
 const TESTS: &[Test] = &[
     Test::driving("python_smtplib_and_poplib", &["python3"], python),
@@ -26,6 +33,8 @@ const TESTS: &[Test] = &[
         corpus,
     ),
     Test::driving("python_imaplib", &["python3"], imaplib),
+    Test::driving("imapclient", &["python3"], imapclient).installed(IMAPCLIENT),
+    Test::driving("imapflow", &["node"], imapflow).installed(IMAPFLOW),
     Test::driving("python_zlib_by_compress", &["python3"], compress),
     Test::driving("swaks_by_smtp_and_lmtp", &["swaks"], swaks),
     Test::driving("curl_sends_and_reads", &["curl"], curl),
@@ -39,6 +48,8 @@ const TESTS: &[Test] = &[
     Test::driving("mpop_fetches_with_pipelining", &["mpop"], mpop),
     Test::driving("mutt_reads_and_deletes", &["mutt", "tmux"], mutt),
     Test::driving("mutt_by_imap", &["mutt", "tmux"], mutt_by_imap),
+    Test::driving("mbsync_both_ways", &["mbsync"], sync::mbsync),
+    Test::driving("offlineimap_both_ways", &["offlineimap"], sync::offlineimap),
     Test::driving(
         "postfix_delivers_by_lmtp_through_kills",
         &["postfix", "python3"],
@@ -101,6 +112,28 @@ fn imaplib() {
         .arg(server.smtp.port().to_string())
         .arg(server.imap.port().to_string())
         .arg(script("messages")));
+    assert!(output.contains("all well"), "{output}");
+}
+
+fn imapclient() {
+    let server = server();
+    let output = run(Command::new("python3")
+        .arg(script("imap_client.py"))
+        .arg(server.smtp.port().to_string())
+        .arg(server.imap.port().to_string())
+        .arg(script("messages"))
+        .env("PYTHONPATH", installed("python")));
+    assert!(output.contains("all well"), "{output}");
+}
+
+fn imapflow() {
+    let server = server();
+    let output = run(Command::new("node")
+        .arg(script("imapflow.cjs"))
+        .arg(server.smtp.port().to_string())
+        .arg(server.imap.port().to_string())
+        .arg(script("messages"))
+        .env("NODE_PATH", installed("node/node_modules")));
     assert!(output.contains("all well"), "{output}");
 }
 

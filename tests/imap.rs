@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use support::{Client, Server, send_message};
 
 /// A server with u0 to u3 of bench.test, all with the password `pw`.
@@ -513,6 +515,105 @@ fn a_shutdown_says_bye() {
     server.stop();
     assert_eq!(one.line(), "* BYE Server is shutting down");
     assert_eq!(one.line(), "");
+}
+
+#[test]
+fn ten_thousand_messages_in_one_append() {
+    let mut server = server(&[]);
+    let mut one = Imap::new(&server);
+    append_many(&mut one, 10_000);
+    let appended = one.line();
+    assert!(
+        appended.starts_with("t OK [APPENDUID ") && appended.contains(" 1:10000] "),
+        "{appended}"
+    );
+    append_many(&mut one, 10_001);
+    assert_eq!(one.line(), "t NO [LIMIT] at most 10000 messages at once");
+    // All of them or none.
+    assert!(one.ok("STATUS INBOX (MESSAGES)")[0].contains("(MESSAGES 10000)"));
+    server.kill();
+    server.restart();
+    let mut one = Imap::new(&server);
+    one.ok("SELECT INBOX");
+    assert_eq!(
+        one.ok("FETCH 10000 BODY.PEEK[TEXT]"),
+        ["* 10000 FETCH (BODY[TEXT] {4}", "9999)"]
+    );
+    nothing_is_done_for_who_has_gone(&server);
+    server.stop();
+}
+
+/// Small messages, each with its number.
+fn append_many(imap: &mut Imap, count: usize) {
+    let mut bytes = b"t APPEND INBOX".to_vec();
+    for number in 0..count {
+        let message = format!("Subject: x\r\n\r\n{number:04}");
+        bytes.extend_from_slice(format!(" {{{}+}}\r\n{message}", message.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    imap.0.send(&bytes);
+}
+
+/// A search in thousands of messages ends soon when its client has gone.
+fn nothing_is_done_for_who_has_gone(server: &Server) {
+    let looks = || {
+        let (_, text) = server.get("/metrics");
+        let mut lines = text.lines();
+        let count = lines.find(|line| {
+            line.starts_with("ringpost_command_seconds_count") && line.contains("\"imap_search\"")
+        });
+        let value = count.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        value.expect("a count of searches")
+    };
+    let mut one = Imap::new(server);
+    one.ok("SELECT INBOX");
+    let before = looks();
+    // What is never read makes the end of the connection a loss of it.
+    one.0.send(b"u NOOP\r\nt SEARCH TEXT nowhere\r\n");
+    wait_for("a look into messages", || looks() > before);
+    drop(one);
+    wait_for("the end of the session", || open_sessions(server) <= 1);
+    let slices = 10_000u64.div_ceil(16);
+    let done = looks() - before;
+    assert!(done < slices, "{done} of {slices} slices");
+}
+
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(120);
+    while !is_there() {
+        assert!(Instant::now() < end, "{what} does not come");
+        std::thread::yield_now();
+    }
+}
+
+fn open_sessions(server: &Server) -> u64 {
+    let (_, text) = server.get("/metrics");
+    let lines = text.lines();
+    let own = lines
+        .filter(|line| line.starts_with("ringpost_connections_open{") && line.contains("\"imap\""));
+    own.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+#[test]
+fn changes_are_looked_up_anew() {
+    let mut server = server(&[]);
+    let (mut one, mut two) = (Imap::new(&server), Imap::new(&server));
+    // As many as one slice has.
+    append_many(&mut one, ringpost::limits::IMAP_SLICE_MESSAGES);
+    assert!(one.line().starts_with("t OK "));
+    one.ok("SELECT INBOX");
+    two.ok("SELECT INBOX");
+    let command = "UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1)";
+    assert_eq!(one.ok(command).len(), ringpost::limits::IMAP_SLICE_MESSAGES);
+    two.ok("STORE 1 +FLAGS (\\Flagged)");
+    let again = one.ok(command);
+    assert!(again[0].contains("FLAGS (\\Flagged)"), "{}", again[0]);
+    assert_eq!(
+        two.say("CREATE x (USE (\\All))"),
+        ["t NO [USEATTR] special uses here: Drafts, Sent, Trash, Junk, Archive"]
+    );
+    server.stop();
 }
 
 #[test]

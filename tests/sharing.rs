@@ -109,6 +109,7 @@ fn an_administrator_acts_for_others_wherever_they_live() {
         &format!("LOGIN {root}@bench.test wrong"),
         "AUTHENTICATIONFAILED",
     );
+    let mut one = Imap::connect(&server);
     one.ok(&format!("LOGIN {root}@bench.test pw"));
     one.no(&proxy(one_user), "AUTHORIZATIONFAILED");
     one.no(&set, "NOPERM");

@@ -3,7 +3,8 @@
 //! Guarantees: one send in flight, so replies keep their order; the session is fed nothing while
 //! an ask is out, its output is at its bound, or it is about to move or close; a panic in a
 //! session ends that session only. Input that the session has not taken yet is bounded: at the
-//! bound nothing more is received.
+//! bound nothing more is received. When its peer is lost a session asks for nothing more: what is
+//! being done is carried through, and nothing is begun for somebody who would not learn of it.
 //!
 //! A connection goes only when nothing names it any more: its receive has had its last
 //! completion, its send is done, and no ask is out. The descriptor is closed last.
@@ -236,6 +237,10 @@ impl Conn {
         self.asking = false;
         let (kind, since) = self.asked;
         shard.probe.asks[kind as usize].record(now - since);
+        if self.closing {
+            // Nobody is there any more: the session must not go on with what comes next.
+            return self.settle(key, shard);
+        }
         if is_login(kind) {
             self.record_if_wanted(key, shard);
         }
@@ -297,7 +302,7 @@ impl Conn {
         self.settle(key, shard)
     }
 
-    /// Closes without another word; an ask that is out is still carried through.
+    /// Closes without another word; an ask that is out is still carried through, the next is not.
     pub(crate) fn cut(&mut self, key: ConnKey, shard: &Rc<Shard>) -> Fate {
         self.lost();
         self.settle(key, shard)

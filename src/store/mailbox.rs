@@ -237,6 +237,8 @@ pub struct Stored {
     pub changed: Vec<Uid>,
     /// MODSEQ of the last change; `None`: nothing was changed.
     pub modseq: Option<Sequence>,
+    /// The highest MODSEQ that a changed message had before; 0: none was changed.
+    pub before: Sequence,
     /// Messages left alone because they have changed since, ascending: `MODIFIED`.
     pub modified: Vec<Uid>,
 }

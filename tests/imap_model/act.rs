@@ -307,17 +307,23 @@ fn rename(from: &str, to: &str, account: &mut Account) -> Expected {
     if moving.is_empty() {
         return no("NONEXISTENT");
     }
-    if moving
-        .values()
-        .any(|name| account.mailboxes.contains_key(name))
-    {
+    // A name that moves away is free, but for the mailbox that has it.
+    let is_taken = |name: &String| {
+        from == to || account.mailboxes.contains_key(name) && !moving.contains_key(name)
+    };
+    if moving.values().any(is_taken) {
         return no("ALREADYEXISTS");
     }
+    let mut moved = Vec::new();
     for (before, after) in moving {
-        if let Some(mailbox) = account.mailboxes.remove(&before) {
-            account.mailboxes.insert(after, mailbox);
-        }
+        moved.extend(
+            account
+                .mailboxes
+                .remove(&before)
+                .map(|mailbox| (after, mailbox)),
+        );
     }
+    account.mailboxes.extend(moved);
     ok()
 }
 
@@ -370,7 +376,7 @@ fn replace(
     client: &Client,
 ) -> Expected {
     let Some(selected) = client.selected.as_ref().filter(|s| !s.read_only) else {
-        return bad();
+        return Expected::new(End::No(""), Told::Nothing);
     };
     let uid = if by_uid {
         selected.number(number).map(|_| number)
@@ -378,7 +384,9 @@ fn replace(
         selected.uid(number).ok()
     };
     let Some(uid) = uid else {
-        return bad();
+        // A number that is not there is the client's mistake, a UID is not.
+        let end = if by_uid { End::No("") } else { End::Bad };
+        return Expected::new(end, Told::Nothing);
     };
     if !account.mailboxes.contains_key(name) {
         return no("TRYCREATE");
@@ -432,8 +440,10 @@ fn store(
         return expected;
     };
     let apply = |marks: &Marks| marks.changed(change.mode, change.marks);
+    let mut has_gone = false;
     for uid in uids {
         let Some(message) = mailbox.messages.get_mut(&uid) else {
+            has_gone = true;
             continue;
         };
         if change.since.is_some_and(|since| message.tick > since.tick) {
@@ -460,6 +470,14 @@ fn store(
         }
     }
     expected.fetched.items = vec!["FLAGS"];
+    if has_gone && !by_uid && !change.silent {
+        let is_plain = expected.modified.is_empty();
+        expected.end = End::No(if is_plain {
+            "EXPUNGEISSUED"
+        } else {
+            "MODIFIED"
+        });
+    }
     expected
 }
 
@@ -608,21 +626,20 @@ fn copy(
     }
     let uids: Vec<u32> = uids.into_iter().collect();
     let pairs = transfer(selected.mailbox, name, &uids, moves, account);
+    if pairs.is_empty() {
+        return no("EXPUNGEISSUED");
+    }
     let mut expected = ok();
     if moves {
         expected.highest = Some(selected.mailbox);
-    } else if pairs.is_empty() {
-        return no("EXPUNGEISSUED");
     }
-    if !pairs.is_empty() {
-        let (from, to) = pairs.into_iter().unzip();
-        expected.copied = Some(Copied {
-            from: Some(from),
-            to,
-            name: name.to_owned(),
-            is_untagged: moves,
-        });
-    }
+    let (from, to) = pairs.into_iter().unzip();
+    expected.copied = Some(Copied {
+        from: Some(from),
+        to,
+        name: name.to_owned(),
+        is_untagged: moves,
+    });
     expected
 }
 

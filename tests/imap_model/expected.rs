@@ -359,7 +359,17 @@ impl Seen {
                     None => selected()?.mailbox,
                 };
                 let mailbox = account.by_id(id).ok_or("its mailbox is gone")?;
-                mailbox.learn(mailbox.top, number(argument)?)
+                let modseq = number(argument)?;
+                // RFC 7162 §3.2: where the client could not be told yet that messages have gone, it is
+                // told a MODSEQ from before that.
+                let view = client.selected.as_ref().map(|s| s.view.as_slice());
+                let view = view.unwrap_or_default().iter();
+                let first_gone = view.filter_map(|uid| mailbox.gone.get(uid)).min();
+                match first_gone {
+                    None => mailbox.learn(mailbox.top, modseq),
+                    Some(tick) if mailbox.is_before(modseq, *tick) => Ok(()),
+                    Some(_) => Err(format!("HIGHESTMODSEQ {modseq}, and it lacks some of that")),
+                }
             }
             "READ-ONLY" | "READ-WRITE" => {
                 let opened = expected.opened.as_ref().ok_or("nothing was opened")?;
@@ -406,7 +416,7 @@ impl Seen {
             return Err(format!("{status:?} [{name}], not {:?}", expected.end));
         }
         if let Some((name, argument)) = &code
-            && status == Status::Ok
+            && (status == Status::Ok || name == "MODIFIED")
         {
             self.take_code(name, argument, expected, client, account)?;
         }

@@ -9,7 +9,7 @@ use super::support::connect;
 use super::tamper::Tamper;
 
 /// Lines kept for the report of a difference.
-const HISTORY_LINES: usize = 60;
+const HISTORY_LINES: usize = 150;
 /// Bytes of a line in that report.
 const SHOWN_BYTES: usize = 240;
 

@@ -24,6 +24,7 @@ mod expected;
 mod generate;
 mod link;
 mod names;
+mod race;
 mod response;
 mod run;
 mod search;
@@ -31,13 +32,15 @@ mod sets;
 mod tamper;
 mod world;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use race::Racer;
 use run::{Plan, Run};
 use support::Server;
 use tamper::{Fault, Tamper};
 
-/// Nothing that is left to the filesystem is lost when a process is killed, and the order of writes
-/// is the same: the store's own simulation takes the power away.
-const FLAGS: &[&str] = &["--processors", "0-1", "--sync-level", "0"];
+const FLAGS: &[&str] = &["--processors", "0-1"];
 
 fn number(name: &str, default: u64) -> u64 {
     let wanted = std::env::var(name).ok();
@@ -95,5 +98,81 @@ fn every_planted_fault_is_found() {
         }
     }
     assert!(survivors.is_empty(), "not found: {survivors:?}");
+    server.stop();
+}
+
+/// Sessions that race, look at a quiet point, and are killed with the server every other time.
+#[test]
+fn sessions_that_race_agree_when_it_is_quiet() {
+    const RACERS: usize = 6;
+    let mut server = Server::start(FLAGS);
+    server.generate(1);
+    let seed = number("RINGPOST_MODEL_SEED", 1);
+    let commands = number("RINGPOST_MODEL_COMMANDS", 20_000) as usize / 100;
+    let mut kept: Vec<String> = Vec::new();
+    let mut tried: Vec<String> = Vec::new();
+    for round in 0..6 {
+        let dies = round % 2 == 1;
+        let over = AtomicBool::new(false);
+        let racers = (0..RACERS).map(|number| Racer::new(server.imap, number, seed * 10 + round));
+        let racers: Result<Vec<Racer>, String> = racers.collect();
+        let race = |mut racer: Racer| {
+            let raced = racer.race(commands, &over);
+            if dies && race::is_gone(&raced) {
+                return (racer, Ok(()));
+            }
+            (racer, raced)
+        };
+        let raced: Vec<(Racer, Result<(), String>)> = std::thread::scope(|scope| {
+            let race = &race;
+            let racers = racers.expect("all log in").into_iter();
+            let racers: Vec<_> = racers
+                .map(|racer| scope.spawn(move || race(racer)))
+                .collect();
+            if dies {
+                std::thread::sleep(Duration::from_millis(150 + 37 * (seed + round) % 300));
+                server.kill();
+                over.store(true, Ordering::Relaxed);
+            }
+            let ends = racers.into_iter().map(|racer| racer.join());
+            ends.map(|racer| racer.expect("a racer ends")).collect()
+        });
+        let mut views = std::collections::BTreeMap::new();
+        for (mut racer, raced) in raced {
+            let failed =
+                |error: &String, racer: &Racer| panic!("seed {seed}: {error}\n{}", racer.history());
+            if let Err(error) = &raced {
+                failed(error, &racer);
+            }
+            kept.append(&mut racer.kept);
+            tried.append(&mut racer.tried);
+            if dies {
+                continue;
+            }
+            match racer.look() {
+                Err(error) => failed(&error, &racer),
+                Ok((mailbox, view)) => {
+                    let first = views.entry(mailbox).or_insert_with(|| view.clone());
+                    assert_eq!(
+                        *first, view,
+                        "two sessions do not see the same in {mailbox}"
+                    );
+                }
+            }
+        }
+        if dies {
+            server.restart();
+        }
+        let there = race::subjects(server.imap).expect("all messages");
+        for subject in &kept {
+            let count = there.get(subject).copied().unwrap_or(0);
+            assert_eq!(count, 1, "{subject}, seed {seed}, round {round}");
+        }
+        for subject in &tried {
+            let count = there.get(subject).copied().unwrap_or(0);
+            assert!(count < 2, "{subject} is there {count} times");
+        }
+    }
+    assert!(kept.len() > 20, "a race without messages proves nothing");
     server.stop();
 }

@@ -85,6 +85,12 @@ pub fn check(
                 if own != tag {
                     return Err(format!("tag {own}, not {tag}"));
                 }
+                let closes = expected.end == End::Doomed && matches!(command, Command::Close);
+                if closes && status == Status::Ok {
+                    // Nothing was known to be in it.
+                    client.selected = None;
+                    return Ok(true);
+                }
                 seen.end((status, code), &expected, client, account)?;
                 if status == Status::Ok && expected.end == End::Ok {
                     client.check(account, expected.told)?;
@@ -213,7 +219,15 @@ impl<'a> Run<'a> {
             if let Command::Append(_, messages) = &command {
                 bytes += messages.iter().map(|new| new.body.len()).sum::<usize>();
             }
+            // What is chosen later is about the mailbox that is open then.
+            let moves_on = matches!(
+                command,
+                Command::Select { .. } | Command::Close | Command::Unselect | Command::Delete(_)
+            );
             commands.push(command);
+            if moves_on {
+                break;
+            }
         }
         commands
     }
@@ -259,7 +273,9 @@ impl<'a> Run<'a> {
         for (command, tag) in commands.into_iter().zip(tags) {
             let responses = self.read(index).map_err(said)?;
             self.tally.commands += 1;
-            if !self.take(index, (command, tag, responses))? {
+            let own = command.clone();
+            let taken = self.take(index, (command, tag, responses));
+            if !taken.map_err(|error| format!("{error}\nthe answer to {own:?}"))? {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! Faults planted in what a server says: the model must notice each of them.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use super::response::{Response, Value};
 
@@ -67,27 +67,27 @@ impl Fault {
 #[derive(Debug, Clone)]
 pub struct Tamper {
     fault: Fault,
-    skip: Rc<Cell<u32>>,
-    fired: Rc<Cell<bool>>,
+    skip: Arc<AtomicU32>,
+    fired: Arc<AtomicBool>,
 }
 
 impl Tamper {
     pub fn new(fault: Fault, skip: u32) -> Tamper {
         Tamper {
             fault,
-            skip: Rc::new(Cell::new(skip)),
-            fired: Rc::default(),
+            skip: Arc::new(AtomicU32::new(skip)),
+            fired: Arc::default(),
         }
     }
 
     /// A response was changed.
     pub fn has_fired(&self) -> bool {
-        self.fired.get()
+        self.fired.load(Relaxed)
     }
 
     /// The response as the client gets it; `None`: it gets none.
     pub fn change(&mut self, response: Response) -> Option<Response> {
-        if self.fired.get() {
+        if self.fired.load(Relaxed) {
             return Some(response);
         }
         let changed = match change(self.fault, response.clone()) {
@@ -95,11 +95,11 @@ impl Tamper {
             Changed::To(changed) => Some(changed),
             Changed::Lost => None,
         };
-        if self.skip.get() > 0 {
-            self.skip.set(self.skip.get() - 1);
+        if self.skip.load(Relaxed) > 0 {
+            self.skip.fetch_sub(1, Relaxed);
             return Some(response);
         }
-        self.fired.set(true);
+        self.fired.store(true, Relaxed);
         changed
     }
 }

@@ -169,6 +169,12 @@ impl Mailbox {
         Ok(())
     }
 
+    /// A MODSEQ is one from before a change, as far as is known.
+    pub fn is_before(&self, modseq: u64, tick: Tick) -> bool {
+        let after = self.learned.range(tick..).next();
+        after.is_none_or(|(_, known)| modseq < *known)
+    }
+
     /// Changes whose MODSEQ is known.
     pub fn learned(&self) -> &BTreeMap<Tick, u64> {
         &self.learned

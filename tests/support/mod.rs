@@ -352,6 +352,13 @@ impl Client {
         String::from_utf8_lossy(&line).trim_end().to_owned()
     }
 
+    /// Reads so many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).expect("so many bytes");
+        bytes
+    }
+
     /// Reads one reply of SMTP (all its lines) or a line of POP3.
     pub fn reply(&mut self) -> String {
         let mut all = String::new();

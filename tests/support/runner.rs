@@ -10,6 +10,8 @@ pub struct Test {
     name: &'static str,
     /// Programs it drives.
     programs: &'static [&'static str],
+    /// Packages of other registries it needs, by their path below [`installed`].
+    packages: &'static [&'static str],
     /// What else is lacking, in words; `None`: nothing.
     lacks: fn() -> Option<String>,
     run: fn(),
@@ -21,9 +23,15 @@ impl Test {
         Test {
             name,
             programs,
+            packages: &[],
             lacks: || None,
             run,
         }
+    }
+
+    /// The same, and this package has to be there, which is no program.
+    pub const fn installed(self, packages: &'static [&'static str]) -> Test {
+        Test { packages, ..self }
     }
 
     /// The same, and `lacks` knows what else may be missing.
@@ -33,8 +41,9 @@ impl Test {
 
     /// What is in the way, and whether the machine forbids it, not only lacks it.
     fn obstacle(&self) -> Option<(String, bool)> {
-        let absent = self.programs.iter().copied().filter(|p| find(p).is_none());
-        let absent: Vec<&str> = absent.collect();
+        let programs = self.programs.iter().filter(|p| find(p).is_none());
+        let packages = self.packages.iter().filter(|p| !installed(p).exists());
+        let absent: Vec<&str> = programs.chain(packages).copied().collect();
         if absent.is_empty() {
             (self.lacks)().map(|reason| (reason, true))
         } else {
@@ -87,6 +96,13 @@ pub fn run_all(title: &str, tests: &[Test]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Where `tests/run` puts packages that are not Debian's: `python` and `node` are below it.
+pub fn installed(path: &str) -> PathBuf {
+    let program = super::ringpost();
+    let target = program.parent().and_then(std::path::Path::parent);
+    target.unwrap_or(&program).join("clients").join(path)
 }
 
 /// A program in the search path.

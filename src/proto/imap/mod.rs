@@ -44,6 +44,10 @@ pub mod view;
 mod wire;
 mod write;
 
+#[cfg(test)]
+#[path = "../../../tests/fuzz/src/imap_world.rs"]
+mod imap_world;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -532,6 +536,8 @@ pub struct Source {
 pub struct Stored {
     /// MODSEQ of the change; `None`: all was as asked for already.
     pub modseq: Option<u64>,
+    /// The highest MODSEQ that a changed message had before; 0: none was changed.
+    pub before: u64,
     /// Left alone, because they have changed since: ascending.
     pub modified: Vec<u32>,
     /// Names of keywords, by bit, where the change has made one.
@@ -556,6 +562,8 @@ pub enum Refusal {
     Exists,
     /// The message is gone: `[EXPUNGEISSUED]`.
     Gone,
+    /// A special use that there is not: `[USEATTR]` (RFC 6154 §3).
+    SpecialUse(String),
     /// Over quota: `[OVERQUOTA]`.
     OverQuota,
     /// Is there, but not for this user: `[NOPERM]`.

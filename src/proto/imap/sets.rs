@@ -4,6 +4,8 @@
 //! costs; `1:4294967295` is one range.
 //! Does not know: messages.
 
+use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
+
 /// A set as it came: sorted and merged ranges, and what only the mailbox can tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Set {
@@ -138,6 +140,24 @@ pub fn contains(ranges: &[(u32, u32)], number: u32) -> bool {
     ranges.get(at).is_some_and(|range| range.0 <= number)
 }
 
+/// Numbers that are in both of sorted ranges. As long as both together at most.
+pub fn intersect(one: &[(u32, u32)], other: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut both = Vec::new();
+    let (mut left, mut right) = (one.iter().peekable(), other.iter().peekable());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let (low, high) = (a.0.max(b.0), a.1.min(b.1));
+        if low <= high {
+            both.push((low, high));
+        }
+        if a.1 < b.1 {
+            left.next();
+        } else {
+            right.next();
+        }
+    }
+    both
+}
+
 /// How many numbers ranges hold.
 pub fn len(ranges: &[(u32, u32)]) -> u64 {
     ranges
@@ -173,17 +193,101 @@ pub fn pick(numbers: &[(u32, u32)], from: i64, to: i64) -> Vec<(u32, u32)> {
 
 /// Writes sorted ranges as a set; nothing where there are none.
 pub fn write(ranges: &[(u32, u32)], out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    for (index, (low, high)) in ranges.iter().enumerate() {
+    for (index, range) in ranges.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        // Writing to a Vec cannot fail.
-        let _ = if low == high {
-            write!(out, "{low}")
-        } else {
-            write!(out, "{low}:{high}")
+        write_range(*range, out);
+    }
+}
+
+fn write_range((low, high): (u32, u32), out: &mut Vec<u8>) {
+    super::write::number(low, out);
+    if low < high {
+        out.push(b':');
+        super::write::number(high, out);
+    }
+}
+
+/// A set that is written piece by piece, however long it is.
+#[derive(Debug, Clone, Default)]
+pub struct Writer {
+    left: std::vec::IntoIter<(u32, u32)>,
+    begun: bool,
+}
+
+impl Writer {
+    /// Of sorted ranges.
+    pub fn new(ranges: Vec<(u32, u32)>) -> Writer {
+        Writer {
+            left: ranges.into_iter(),
+            begun: false,
+        }
+    }
+
+    /// Writes until `out` is at `limits::OUTPUT_BYTES_MAX`; `true`: that was all.
+    pub fn write(&mut self, out: &mut Vec<u8>) -> bool {
+        while out.len() < OUTPUT_BYTES_MAX {
+            let Some(range) = self.left.next() else {
+                return true;
+            };
+            if std::mem::replace(&mut self.begun, true) {
+                out.push(b',');
+            }
+            write_range(range, out);
+        }
+        self.left.as_slice().is_empty()
+    }
+
+    /// Bytes of memory held beside itself.
+    pub fn held_bytes(&self) -> usize {
+        size_of_val(self.left.as_slice())
+    }
+}
+
+/// Ranges that are worked off in slices, from the first number to the last.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    ranges: Vec<(u32, u32)>,
+    /// The first of them that is not done.
+    at: usize,
+}
+
+impl Cursor {
+    /// All of these; sorted.
+    pub fn new(ranges: Vec<(u32, u32)>) -> Cursor {
+        Cursor { ranges, at: 0 }
+    }
+
+    /// Nothing is left.
+    pub fn is_done(&self) -> bool {
+        self.at >= self.ranges.len()
+    }
+
+    /// The next ranges: at most `limits::IMAP_SLICE_MESSAGES`, however many there are.
+    pub fn slice(&self) -> Vec<(u32, u32)> {
+        let end = self.ranges.len().min(self.at + IMAP_SLICE_MESSAGES);
+        self.ranges.get(self.at..end).unwrap_or_default().to_vec()
+    }
+
+    /// Passes over the slice; where not all of it is done, over what is not above this number.
+    pub fn pass(&mut self, last: Option<u32>) {
+        let Some(last) = last else {
+            self.at = self.ranges.len().min(self.at + IMAP_SLICE_MESSAGES);
+            return;
         };
+        let left = &mut self.ranges[self.at..];
+        let done = left.partition_point(|range| range.1 <= last);
+        if let Some(range) = left.get_mut(done) {
+            // Below the end of this range, and so not the highest number there is.
+            range.0 = range.0.max(last + 1);
+        }
+        self.at += done;
+    }
+
+    /// Bytes of memory held beside itself.
+    pub fn held_bytes(&self) -> usize {
+        self.ranges.capacity() * size_of::<(u32, u32)>()
     }
 }
 
@@ -261,6 +365,48 @@ mod tests {
         assert_eq!(len(&ranges), 6);
     }
 
+    #[test]
+    fn long_sets_in_pieces() {
+        let ranges: Vec<(u32, u32)> = (0..30_000).map(|at| (at * 3 + 1, at * 3 + 2)).collect();
+        let mut whole = Vec::new();
+        write(&ranges, &mut whole);
+        let (mut writer, mut written, mut pieces) = (Writer::new(ranges), Vec::new(), 0);
+        loop {
+            let mut out = Vec::new();
+            let is_all = writer.write(&mut out);
+            assert!(out.len() < OUTPUT_BYTES_MAX + 32);
+            written.append(&mut out);
+            pieces += 1;
+            if is_all {
+                break;
+            }
+        }
+        assert_eq!(written, whole);
+        assert_eq!(pieces, whole.len().div_ceil(OUTPUT_BYTES_MAX));
+    }
+
+    #[test]
+    fn slices_of_many_ranges() {
+        let ranges: Vec<(u32, u32)> = (1..=3000).map(|at| (at * 10, at * 10 + 4)).collect();
+        let mut cursor = Cursor::new(ranges.clone());
+        assert_eq!(cursor.slice(), ranges[..IMAP_SLICE_MESSAGES]);
+        // Not all of the slice: up to the middle of a range, and to the end of one.
+        cursor.pass(Some(21));
+        assert_eq!(cursor.slice()[0], (22, 24));
+        cursor.pass(Some(24));
+        assert_eq!(cursor.slice()[0], (30, 34));
+        let mut left = 2998;
+        while !cursor.is_done() {
+            assert_eq!(cursor.slice().len(), left.min(IMAP_SLICE_MESSAGES));
+            left = left.saturating_sub(IMAP_SLICE_MESSAGES);
+            cursor.pass(None);
+        }
+        assert!(cursor.slice().is_empty());
+        let mut last = Cursor::new(vec![(5, u32::MAX)]);
+        last.pass(Some(u32::MAX));
+        assert!(last.is_done());
+    }
+
     proptest! {
         #[test]
         fn as_many_numbers_as_were_said(
@@ -280,6 +426,14 @@ mod tests {
                 prop_assert_eq!(contains(&ranges, number), wanted);
             }
             prop_assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+            let mut other: Vec<(u32, u32)> =
+                parts.iter().map(|(a, b)| (a / 2, a / 2 + b / 3)).collect();
+            normalise(&mut other);
+            let both = intersect(&ranges, &other);
+            for number in 0..30 {
+                let wanted = contains(&ranges, number) && contains(&other, number);
+                prop_assert_eq!(contains(&both, number), wanted);
+            }
         }
     }
 }

@@ -41,6 +41,7 @@ impl<D: Disk> Partition<D> {
             stored.changed.extend(done.changed);
             stored.modified.extend(done.modified);
             stored.modseq = done.modseq.or(stored.modseq);
+            stored.before = done.before.max(stored.before);
         }
         Ok(stored)
     }
@@ -86,6 +87,7 @@ impl<D: Disk> Partition<D> {
                 let bit = 1u64.checked_shl(place as u32);
                 bits |= bit.ok_or(StoreError::TooMany("keywords"))?;
             }
+            stored.before = stored.before.max(now.modseq);
             marks.push(NewMark {
                 uid,
                 flags: next.0,

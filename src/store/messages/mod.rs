@@ -85,7 +85,16 @@ impl<D: Disk> Partition<D> {
         append: &mut Append,
     ) -> Result<Appended, StoreError> {
         let inline: usize = append.messages.iter().map(|m| m.body.len()).sum();
-        if inline > BODY_INLINE_BYTES_MAX {
+        let entries = append.messages.iter().map(|message| {
+            let address_bytes = address.as_str().len();
+            record::body_disk_bytes(0, 1)
+                + SMALL_BYTES
+                + address_bytes
+                + words_bytes(&message.keywords)
+        });
+        // What fits beside the entries is written with them.
+        let entries = entries.sum::<usize>() + 3 * SMALL_BYTES;
+        if inline > BODY_INLINE_BYTES_MAX || inline + entries > RECORDS_BYTES_MAX {
             for message in &mut append.messages {
                 self.stream_out(message).await?;
             }

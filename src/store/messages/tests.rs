@@ -129,6 +129,33 @@ fn many_messages_come_in_one_batch_and_stay() {
 }
 
 #[test]
+fn ten_thousand_messages_come_although_they_do_not_fit_with_their_bodies() {
+    let disk = new_disk();
+    live(&disk, |partition| async move {
+        let messages = (0..10_000).map(|number| NewMessage {
+            keywords: vec!["k".repeat(20)],
+            ..message(&format!("{number:025}"))
+        });
+        let messages: Vec<NewMessage> = messages.collect();
+        assert!(messages.len() * 25 <= BODY_INLINE_BYTES_MAX);
+        let appended = partition
+            .append(&ann(), append(INBOX, messages))
+            .await
+            .unwrap();
+        assert_eq!(appended.uids.len(), 10_000);
+        let bytes = partition.read_from(&ann(), INBOX, 9999, 20, 7).await;
+        assert_eq!(bytes.unwrap(), b"09998");
+    });
+}
+
+#[test]
+fn an_entry_is_no_larger_than_sessions_count() {
+    let entry = record::body_disk_bytes(0, 1) + SMALL_BYTES + 48;
+    assert!(entry <= crate::limits::IMAP_APPEND_ENTRY_BYTES, "{entry}");
+    assert!(crate::limits::IMAP_APPEND_ENTRIES_BYTES_MAX + 4 * SMALL_BYTES <= RECORDS_BYTES_MAX);
+}
+
+#[test]
 fn a_replaced_message_goes_as_the_other_comes() {
     live(&new_disk(), |partition| async move {
         let first = append(INBOX, vec![message("old")]);
@@ -158,7 +185,20 @@ fn what_has_changed_since_is_left_alone_and_named() {
         let one = partition
             .store_flags(&ann(), INBOX, &[1], &seen(FlagMode::Add))
             .await;
-        let modseq = one.unwrap().modseq.unwrap();
+        let one = one.unwrap();
+        assert!(one.before > 0 && one.before <= since);
+        let modseq = one.modseq.unwrap();
+        let undone = partition
+            .store_flags(&ann(), INBOX, &[1], &seen(FlagMode::Remove))
+            .await
+            .unwrap();
+        assert_eq!(undone.before, modseq);
+        let redone = partition
+            .store_flags(&ann(), INBOX, &[1], &seen(FlagMode::Add))
+            .await
+            .unwrap();
+        assert_eq!(Some(redone.before), undone.modseq);
+        let modseq = redone.modseq.unwrap();
         let change = FlagChange {
             unchanged_since: Some(since),
             ..seen(FlagMode::Replace)

@@ -13,6 +13,7 @@ use ringpost::proto::imap::{
     Access, AccessChange, Annotation, Answer, Ask, Copied, Entry, Flags, Happening, Incoming,
     LoginError, Mailbox, Mailboxes, Manage, News, Opened, Pass, Place, Quota, QuotaOf, Refusal,
     Rights, Row, Session, Settings, Source, StoreFlags, StoreHow, Stored, TextKey, View, compare,
+    sets,
 };
 
 /// The password of everybody.
@@ -194,9 +195,11 @@ impl World {
             body: body.to_vec(),
             ..Incoming::default()
         };
-        let before = self.moment();
-        let _ = self.append(name, vec![message], &mut Desk::default());
-        self.note(&before, 0);
+        let appended = self.append(name, vec![message], &mut Desk::default());
+        if let (Ok(_), Some(folder)) = (appended, self.folders.get(name)) {
+            let event = Event::Messages(folder.id, true, false, false);
+            self.events.push((0, event));
+        }
     }
 
     fn moment(&self) -> Moment {
@@ -825,7 +828,7 @@ impl World {
             Ok(folder) => folder,
             Err(refusal) => return Answer::Copied(Err(refusal)),
         };
-        let wanted = |uid: u32| uids.iter().any(|(low, high)| (*low..=*high).contains(&uid));
+        let wanted = |uid: u32| sets::contains(uids, uid);
         let chosen: Vec<Message> = source
             .messages
             .iter()
@@ -869,11 +872,11 @@ impl Folder {
         let mut messages = self.messages.iter();
         messages
             .find(|message| message.row.uid == uid)
-            .ok_or(Refusal::Missing)
+            .ok_or(Refusal::Gone)
     }
 
     fn rows(&self, uids: &[(u32, u32)], since: Option<u64>, count_max: usize) -> Vec<Row> {
-        let wanted = |uid: u32| uids.iter().any(|(low, high)| (*low..=*high).contains(&uid));
+        let wanted = |uid: u32| sets::contains(uids, uid);
         self.messages
             .iter()
             .map(|message| message.row)
@@ -902,11 +905,7 @@ impl Folder {
         let mut messages = std::mem::take(&mut self.messages);
         for message in &mut messages {
             let uid = message.row.uid;
-            if !change
-                .uids
-                .iter()
-                .any(|(low, high)| (*low..=*high).contains(&uid))
-            {
+            if !sets::contains(&change.uids, uid) {
                 continue;
             }
             if change
@@ -936,6 +935,7 @@ impl Folder {
             }
             self.note_keywords(message);
             if before != (message.row.flags, message.row.keywords) {
+                stored.before = stored.before.max(message.row.modseq);
                 message.row.modseq = modseq;
                 self.modseq = modseq;
                 stored.modseq = Some(modseq);
@@ -950,7 +950,7 @@ impl Folder {
         assert!(uids.is_sorted());
         let before = self.messages.len();
         self.messages
-            .retain(|message| !uids.contains(&message.row.uid));
+            .retain(|message| uids.binary_search(&message.row.uid).is_err());
         if self.messages.len() < before {
             self.modseq = modseq;
             self.vanished.extend(uids.iter().map(|uid| (modseq, *uid)));

@@ -17,7 +17,10 @@ use super::super::{Answer, Ask, Incoming, Refusal, Rights, sets};
 use super::Turn;
 use super::catenate::Part;
 use super::finish::{Finish, SyncMode, lacks};
-use crate::limits::{BODY_CHUNK_BYTES, IMAP_APPEND_BYTES_MAX, IMAP_APPEND_MESSAGES_MAX};
+use crate::limits::{
+    BODY_CHUNK_BYTES, IMAP_APPEND_BYTES_MAX, IMAP_APPEND_ENTRIES_BYTES_MAX,
+    IMAP_APPEND_ENTRY_BYTES, IMAP_APPEND_MESSAGES_MAX,
+};
 
 /// An APPEND that runs.
 pub(super) struct Append {
@@ -29,6 +32,9 @@ pub(super) struct Append {
     messages: Vec<Incoming>,
     /// Bytes held of all of them.
     held: usize,
+    /// Bytes of their entries in the log, and of their keywords here.
+    entries: usize,
+    keywords: usize,
     /// What is to be done before the literal, or before the end.
     pieces: VecDeque<Piece>,
     /// What comes behind them.
@@ -97,6 +103,8 @@ impl Append {
             replaces,
             messages: Vec::new(),
             held: 0,
+            entries: 0,
+            keywords: 0,
             pieces: VecDeque::new(),
             behind: SegmentEnd::Command,
             part: None,
@@ -121,7 +129,8 @@ impl Append {
             Piece::Message(_) | Piece::Close => size_of::<Piece>(),
         });
         let part = self.part.as_ref().map_or(0, |part| part.held_bytes());
-        self.held + self.messages.capacity() * size_of::<Incoming>() + pieces.sum::<usize>() + part
+        let messages = self.messages.capacity() * size_of::<Incoming>();
+        self.held + self.keywords + messages + pieces.sum::<usize>() + part
     }
 
     fn take_segment(&mut self, segment: Segment, literal: Option<Literal>) {
@@ -158,6 +167,10 @@ impl Append {
     }
 
     fn begin(&mut self, append: command::Append) {
+        let words = append.flags.keywords.iter();
+        let words_bytes: usize = words.map(|word| word.len() + 2).sum();
+        self.entries += IMAP_APPEND_ENTRY_BYTES + words_bytes;
+        self.keywords += words_bytes + append.flags.keywords.len() * size_of::<String>();
         self.messages.push(Incoming {
             flags: append.flags,
             date_ms: append.date_ms,
@@ -166,6 +179,9 @@ impl Append {
         });
         if self.messages.len() > IMAP_APPEND_MESSAGES_MAX {
             let text = format!("at most {IMAP_APPEND_MESSAGES_MAX} messages at once");
+            self.fail(Finish::no("LIMIT", text));
+        } else if self.entries > IMAP_APPEND_ENTRIES_BYTES_MAX {
+            let text = "too many keywords of too many messages at once: append fewer";
             self.fail(Finish::no("LIMIT", text));
         }
     }
@@ -195,7 +211,7 @@ impl Append {
     fn fail(&mut self, finish: Finish) {
         self.failure.get_or_insert(finish);
         self.messages = Vec::new();
-        self.held = 0;
+        (self.held, self.keywords) = (0, 0);
         self.pieces.clear();
         self.part = None;
     }

@@ -175,7 +175,9 @@ impl Body {
     pub(super) fn go(&mut self, out: &mut Vec<u8>) -> Piece {
         if self.failed {
             out.append(&mut self.name);
-            out.extend_from_slice(b"NIL");
+            let is_size = matches!(&self.kind, Kind::Binary(binary) if binary.size_only);
+            // RFC 3516 §4.2: a size is a number.
+            out.extend_from_slice(if is_size { b"0" } else { b"NIL" });
             return Piece::Done;
         }
         if let Some(piece) = self.piece.take() {

@@ -21,6 +21,9 @@ use crate::proto::Step;
 /// RFC 9586 §3.
 const UID_REQUIRED: &str = "[UIDREQUIRED] UIDONLY is enabled: message numbers mean nothing";
 
+/// The tag of a command that does not begin, and its answer.
+type Refused = (Box<[u8]>, Finish);
+
 impl Session {
     /// Takes bytes of the client: a command, a literal's announcement, or a part of a message.
     pub(super) fn take_input(
@@ -43,6 +46,7 @@ impl Session {
             return (0, Some(Step::NeedInput));
         }
         let bytes_max = self.bytes_max();
+        let logged_in = !matches!(self.phase, Phase::NotAuthenticated);
         let (taken, frame) = self.frames.take(input, bytes_max);
         if !matches!(frame, Frame::Incomplete) {
             self.reset_deadline(now);
@@ -94,6 +98,9 @@ impl Session {
                 None => self.take_command(&text, out),
             },
         };
+        if logged_in && matches!(self.phase, Phase::NotAuthenticated) {
+            self.await_login(now);
+        }
         (taken, step)
     }
 
@@ -111,6 +118,20 @@ impl Session {
         self.count_bad(out)
     }
 
+    /// An APPEND or REPLACE that does not begin.
+    fn refuse_append(
+        &mut self,
+        tag: &[u8],
+        mut finish: Finish,
+        out: &mut Vec<u8>,
+    ) -> Option<Step<Ask>> {
+        finish.write(tag, "APPEND", out);
+        if finish.is_bad() {
+            return self.count_bad(out);
+        }
+        None
+    }
+
     fn take_command(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Step<Ask>> {
         if text.is_empty() {
             // Some clients send an empty line behind a literal. Many of them are no IMAP client.
@@ -118,7 +139,7 @@ impl Session {
         }
         match self.take_whole_append(text) {
             Some(Ok(())) => return None,
-            Some(Err((tag, error))) => return self.refuse(&tag, &error, out),
+            Some(Err((tag, finish))) => return self.refuse_append(&tag, finish, out),
             None => {}
         }
         let tagged = match parse_command(text) {
@@ -128,21 +149,49 @@ impl Session {
         if let Err(text) = self.allows(&tagged.command) {
             return self.refuse(&tagged.tag, text, out);
         }
-        let name = tagged.command.name();
-        match self.begin(&tagged.tag, tagged.command, out) {
+        let names_keywords = matches!(
+            tagged.command,
+            Command::Fetch(_) | Command::Search(_) | Command::Store(_)
+        );
+        if names_keywords && std::mem::take(&mut self.changed) {
+            let name = tagged.command.name();
+            let job = Job::Before(sync::Sync::of_keywords(), Box::new(tagged.command));
+            self.start(tagged.tag, name, job);
+            return None;
+        }
+        self.begin_now(tagged.tag, tagged.command, out)
+    }
+
+    /// What is new has been told: the command that waited for it begins.
+    pub(super) fn begin_waiting(&mut self, out: &mut Vec<u8>) -> Option<Step<Ask>> {
+        let task = self.task.take()?;
+        match task.job {
+            Job::Before(_, command) => self.begin_now(task.tag, *command, out),
+            _ => None,
+        }
+    }
+
+    fn begin_now(
+        &mut self,
+        tag: Box<[u8]>,
+        command: Command,
+        out: &mut Vec<u8>,
+    ) -> Option<Step<Ask>> {
+        let name = command.name();
+        match self.begin(&tag, command, out) {
             Ok(job) => {
-                self.start(tagged.tag, name, job);
+                self.start(tag, name, job);
                 None
             }
-            Err(finish) if matches!(self.phase, Phase::Closed) => {
-                finish.write(&tagged.tag, name, out);
+            Err(mut finish) if matches!(self.phase, Phase::Closed) => {
+                finish.write(&tag, name, out);
                 Some(Step::Close)
             }
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
                 let nothing = Job::Sync(report::Report::nothing(), Finish::default());
                 let ends_plain = name == "COMPRESS" && !finish.is_failure();
-                self.start(tagged.tag, name, nothing);
+                self.start(tag, name, nothing);
                 let step = self.finish(finish, out);
                 // Not one byte behind COMPRESS is plain.
                 step.or(ends_plain.then_some(Step::Drain))
@@ -159,18 +208,22 @@ impl Session {
         &mut self,
         name: &[u8],
         replaces: Option<Replaced>,
-    ) -> Result<(String, Option<u32>), String> {
-        let name = names::decode(name, self.enabled.utf8).map_err(|error| error.to_string())?;
+    ) -> Result<(String, Option<u32>), Finish> {
+        let name = names::decode(name, self.enabled.utf8)
+            .map_err(|error| Finish::no("CANNOT", error.to_string()))?;
         let Some(replaced) = replaces else {
             return Ok((name, None));
         };
         if self.enabled.uidonly && !replaced.by_uid {
-            return Err(UID_REQUIRED.to_owned());
+            return Err(Finish::bad(UID_REQUIRED));
         }
         let selected = match &self.phase {
             Phase::Selected(selected) if !selected.read_only => selected,
-            Phase::Selected(_) => return Err("the mailbox is open for reading only".to_owned()),
-            _ => return Err("select a mailbox first".to_owned()),
+            Phase::Selected(_) => {
+                let text = "the mailbox is open for reading only (EXAMINE)";
+                return Err(Finish::no("", text));
+            }
+            _ => return Err(Finish::bad("select a mailbox first")),
         };
         let view = &selected.view;
         let uid = match replaced.number {
@@ -178,8 +231,12 @@ impl Session {
             Some(uid) if replaced.by_uid => view.number(uid).map(|_| uid),
             Some(number) => view.uid(number),
         };
-        let uid = uid.ok_or_else(|| "no such message".to_owned())?;
-        Ok((name, Some(uid)))
+        // RFC 8508 §3.1: a UID that is not there is no mistake of the client.
+        let missing = || match replaced.by_uid {
+            true => Finish::no("", "no such message"),
+            false => Finish::bad("no such message"),
+        };
+        Ok((name, Some(uid.ok_or_else(missing)?)))
     }
 
     fn start_append(
@@ -201,12 +258,12 @@ impl Session {
     }
 
     /// APPEND and REPLACE with CATENATE and without a literal; `None`: it is another command.
-    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), (Box<[u8]>, String)>> {
+    fn take_whole_append(&mut self, text: &[u8]) -> Option<Result<(), Refused>> {
         match parse_append_whole(text) {
             AppendPrefix::Other => None,
-            AppendPrefix::Bad { tag, error } => Some(Err((tag, error.0.into_owned()))),
+            AppendPrefix::Bad { tag, error } => Some(Err((tag, Finish::bad(error.0)))),
             AppendPrefix::Message { tag, .. } if matches!(self.phase, Phase::NotAuthenticated) => {
-                Some(Err((tag, "log in first".to_owned())))
+                Some(Err((tag, Finish::bad("log in first"))))
             }
             AppendPrefix::Message {
                 tag,
@@ -218,7 +275,7 @@ impl Session {
                     self.start_append(tag, name, segment, None, replaces);
                     Ok(())
                 }
-                Err(error) => Err((tag, error)),
+                Err(finish) => Err((tag, finish)),
             }),
         }
     }
@@ -308,7 +365,10 @@ impl Session {
                     self.start_append(tag, name, segment, Some(literal), replaces);
                     return None;
                 }
-                Err(error) => error.into(),
+                Err(finish) => {
+                    self.frames.refuse_literal();
+                    return self.refuse_append(&tag, finish, out);
+                }
             },
         };
         self.hear_text(out);

@@ -2,18 +2,19 @@
 //!
 //! Guarantees: at most one slice of rows and one piece of a message are held; a literal is announced
 //! when its first bytes are there.
-//! On failure: before its first byte a body that cannot be read is `NIL` and the command ends with
-//! NO; later the session ends, for the announced bytes cannot be sent.
+//! On failure: before its first byte a body that cannot be read is `NIL`, any other item is left out,
+//! and the command ends with NO; later the session ends without another word, for the client would take
+//! it for a part of the announced bytes.
 
 use std::collections::VecDeque;
 
 use super::super::command::{self, Item, Section, SectionText, Shape};
-use super::super::view::View;
 use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, StoreHow, sets, write};
 use super::body::{Body, Piece};
 use super::finish::{Finish, SyncMode};
-use super::manage::{behind, resolve};
-use super::sync::{begin_fetch, write_modseq, write_vanished};
+use super::manage::resolve;
+use super::section::{write_origin, write_part, write_section};
+use super::sync::{Vanished, begin_fetch, write_modseq};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 use crate::mail::mime::{Parts, Strings, Summary};
@@ -28,8 +29,12 @@ pub(super) struct Fetch {
     changed_since: Option<u64>,
     /// UIDs of which the client wants to know whether they have gone.
     vanished: Option<Vec<(u32, u32)>>,
+    /// Those that have.
+    gone: Option<Vanished>,
     /// Not asked for yet.
-    left: Vec<(u32, u32)>,
+    left: sets::Cursor,
+    /// Where `left` is all that lies between them: the messages wanted.
+    only: Option<Vec<(u32, u32)>>,
     /// Messages wanted, and seen.
     wanted: u64,
     found: u64,
@@ -114,12 +119,19 @@ impl Fetch {
         let inside = items.iter().any(looks_inside);
         let marks_seen = selected.keeps_seen() && items.iter().any(sets_seen);
         let vanished = command.vanished.then(|| command.set.resolve(u32::MAX));
+        let wanted = sets::len(&uids);
+        // What has changed is looked up as such: in one range, for it is less than what is there.
+        let (left, only) = match (command.changed_since, uids.first(), uids.last()) {
+            (Some(_), Some(first), Some(last)) => (vec![(first.0, last.1)], Some(uids)),
+            _ => (uids, None),
+        };
         Ok(Fetch {
             by_uid: command.by_uid,
             changed_since: command.changed_since,
-            wanted: sets::len(&uids),
+            wanted,
             found: 0,
-            left: uids,
+            left: sets::Cursor::new(left),
+            only,
             needs_summary: items.iter().any(needs_summary),
             slice_max: if inside {
                 SLICE_INSIDE
@@ -134,6 +146,7 @@ impl Fetch {
                 Stage::Rows
             },
             vanished,
+            gone: None,
             rows: VecDeque::new(),
             summaries: VecDeque::new(),
             marked: Vec::new(),
@@ -151,7 +164,8 @@ impl Fetch {
             .flatten()
             .map(Vec::capacity)
             .sum::<usize>();
-        self.rows.capacity() * size_of::<Row>() + self.left.capacity() * 8 + summaries
+        let only = self.only.as_ref().map_or(0, |only| only.capacity() * 8);
+        self.rows.capacity() * size_of::<Row>() + self.left.held_bytes() + only + summaries
     }
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
@@ -167,11 +181,17 @@ impl Fetch {
                         since: self.changed_since.unwrap_or(0),
                     });
                 }
-                Stage::Rows if self.left.is_empty() => self.stage = Stage::End,
+                Stage::Rows if self.gone.is_some() => {
+                    if !self.gone.as_mut().is_none_or(|gone| gone.tell(out)) {
+                        return Turn::Drain;
+                    }
+                    self.gone = None;
+                }
+                Stage::Rows if self.left.is_done() => self.stage = Stage::End,
                 Stage::Rows => {
                     self.stage = Stage::Asking(Asked::Rows);
                     return Turn::Ask(Ask::Rows {
-                        uids: self.left.clone(),
+                        uids: self.left.slice(),
                         changed_since: self.changed_since,
                         count_max: self.slice_max,
                     });
@@ -213,12 +233,17 @@ impl Fetch {
                     None => self.stage = Stage::Rows,
                 },
                 Stage::End => return Turn::Finish(self.end()),
-                Stage::Broken => {
-                    return Turn::Bye("A message could not be read to its end".to_owned());
-                }
+                Stage::Broken => return self.break_off(),
                 Stage::Asking(_) => return Turn::Finish(Finish::confused()),
             }
         }
+    }
+
+    /// The session cannot go on. Within a response nothing can be said.
+    fn break_off(&self) -> Turn {
+        let within = self.current.as_ref().is_some_and(|current| current.is_open);
+        let text = "A message could not be read to its end".to_owned();
+        Turn::Bye(Some(text).filter(|_| !within).unwrap_or_default())
     }
 
     fn end(&mut self) -> Finish {
@@ -237,7 +262,7 @@ impl Fetch {
         finish.with_sync(sync)
     }
 
-    pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
+    pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>) {
         let Stage::Asking(asked) = self.stage else {
             self.stage = Stage::Broken;
             return;
@@ -245,16 +270,19 @@ impl Fetch {
         self.stage = match (asked, answer) {
             (Asked::Vanished, Answer::Vanished(Ok(gone))) => {
                 let wanted = self.vanished.take().unwrap_or_default();
-                write_vanished(&View::new(gone).known(&wanted), true, out);
+                if let Some(selected) = context.selected() {
+                    self.gone = Some(Vanished::earlier(gone, Some(&wanted), &selected.view));
+                }
                 Stage::Rows
             }
             (Asked::Rows, Answer::Rows(Ok(rows))) => {
                 self.found += rows.len() as u64;
-                self.left = match rows.last().filter(|_| rows.len() >= self.slice_max) {
-                    Some(last) => behind(&self.left, last.uid),
-                    None => Vec::new(),
-                };
+                let last = rows.last().filter(|_| rows.len() >= self.slice_max);
+                self.left.pass(last.map(|row| row.uid));
                 self.rows = rows.into();
+                if let Some(only) = &self.only {
+                    self.rows.retain(|row| sets::contains(only, row.uid));
+                }
                 self.marked.clear();
                 Stage::Mark
             }
@@ -263,6 +291,10 @@ impl Fetch {
                 if let Ok(stored) = stored
                     && let Some(modseq) = stored.modseq
                 {
+                    // What is shown below is what the slice told, and the mark. Where somebody else has
+                    // changed a message since, the client is told again.
+                    let seen = self.rows.iter().map(|row| row.modseq).max();
+                    let is_known = stored.before <= seen.unwrap_or(0);
                     for row in self
                         .rows
                         .iter_mut()
@@ -272,7 +304,7 @@ impl Fetch {
                         row.modseq = row.modseq.max(modseq);
                         self.marked.push(row.uid);
                     }
-                    if let Some(selected) = context.selected() {
+                    if is_known && let Some(selected) = context.selected() {
                         selected.own.push(modseq);
                     }
                 }
@@ -281,7 +313,10 @@ impl Fetch {
             (Asked::Summaries, Answer::Summaries(summaries)) => {
                 for summary in summaries {
                     let summary = summary.map_err(|refusal| {
-                        self.failure = Some(Finish::refused(refusal, false));
+                        // RFC 9051 §6.4.9: UIDs that are gone are passed over.
+                        if refusal != Refusal::Gone || !self.by_uid {
+                            self.failure = Some(Finish::refused(refusal, false));
+                        }
                     });
                     self.summaries.push_back(summary.ok());
                 }
@@ -299,7 +334,6 @@ impl Fetch {
                 let damaged = || Refusal::Unavailable("message is damaged".to_owned());
                 let refusal = match data {
                     Ok(data) => (!body.take(data)).then(damaged),
-
                     Err(refusal) => Some(refusal),
                 };
                 match refusal {
@@ -353,10 +387,9 @@ impl Fetch {
                             }));
                         }
                         Piece::Broken => {
+                            self.current = Some(current);
                             self.stage = Stage::Broken;
-                            return Some(Turn::Bye(
-                                "A message could not be read to its end".to_owned(),
-                            ));
+                            return Some(self.break_off());
                         }
                     }
                     continue;
@@ -379,7 +412,9 @@ impl Fetch {
                 current.open(out);
                 write_modseq(current.row.modseq, out);
             }
-            out.extend_from_slice(b")\r\n");
+            if current.is_open {
+                out.extend_from_slice(b")\r\n");
+            }
         }
     }
 
@@ -435,8 +470,24 @@ impl Current {
         self.parts.as_ref().ok_or_else(Finish::confused)
     }
 
-    /// Writes an item, or prepares the reading of its bytes.
+    /// Writes an item, or prepares the reading of its bytes. One that cannot be written is left out.
     fn write(
+        &mut self,
+        item: &Item,
+        selected: &Selected,
+        strings: Strings,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Finish> {
+        let before = (out.len(), self.is_open);
+        let written = self.write_item(item, selected, strings, out);
+        if written.is_err() {
+            out.truncate(before.0);
+            self.is_open = before.1;
+        }
+        written
+    }
+
+    fn write_item(
         &mut self,
         item: &Item,
         selected: &Selected,
@@ -473,24 +524,21 @@ impl Current {
             }
             Item::Envelope | Item::Structure { .. } => {
                 let bytes = self.summary.as_deref().unwrap_or_default();
-                let summary = Summary::decode(bytes).map_err(|_| Finish::confused());
-                match (item, &summary) {
-                    (Item::Envelope, Ok(summary)) => {
+                let summary = Summary::decode(bytes).map_err(|_| Finish::confused())?;
+                match item {
+                    Item::Envelope => {
                         out.extend_from_slice(b"ENVELOPE ");
                         out.extend_from_slice(summary.envelope(strings));
                     }
-                    (Item::Structure { extended: true }, Ok(summary)) => {
+                    Item::Structure { extended: true } => {
                         out.extend_from_slice(b"BODYSTRUCTURE ");
                         out.extend_from_slice(summary.body_structure(strings));
                     }
-                    (_, Ok(summary)) => {
+                    _ => {
                         out.extend_from_slice(b"BODY ");
                         summary.write_body(strings, out);
                     }
-                    (Item::Envelope, Err(_)) => out.extend_from_slice(b"ENVELOPE NIL"),
-                    (_, Err(_)) => out.extend_from_slice(b"BODYSTRUCTURE NIL"),
                 }
-                summary?;
             }
             Item::Preview(_) => {
                 out.extend_from_slice(b"PREVIEW ");
@@ -611,8 +659,7 @@ impl Current {
             }
         };
         if encoding == Encoding::Unknown {
-            out.extend_from_slice(&name);
-            out.extend_from_slice(if size_only { b"0" } else { b"NIL" });
+            // RFC 3516 §4.3.
             return Err(Finish::no(
                 "UNKNOWN-CTE",
                 "a part's transfer encoding is not known",
@@ -645,55 +692,4 @@ fn sets_seen(item: &Item) -> bool {
         item,
         Item::Body { peek: false, .. } | Item::Binary { peek: false, .. }
     )
-}
-
-fn write_part(part: &[u32], out: &mut Vec<u8>) {
-    for (index, number) in part.iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
-        }
-        write::number(*number, out);
-    }
-}
-
-/// `<origin>`
-fn write_origin(origin: u64, out: &mut Vec<u8>) {
-    out.push(b'<');
-    write::number(origin, out);
-    out.push(b'>');
-}
-
-fn write_section(section: &Section, out: &mut Vec<u8>) {
-    out.push(b'[');
-    write_part(&section.part, out);
-    if !section.part.is_empty() && section.text != SectionText::All {
-        out.push(b'.');
-    }
-    match &section.text {
-        SectionText::All => {}
-        SectionText::Header => out.extend_from_slice(b"HEADER"),
-        SectionText::Text => out.extend_from_slice(b"TEXT"),
-        SectionText::Mime => out.extend_from_slice(b"MIME"),
-        SectionText::Fields { names, not } => {
-            out.extend_from_slice(if *not {
-                b"HEADER.FIELDS.NOT ("
-            } else {
-                b"HEADER.FIELDS ("
-            });
-            for (index, name) in names.iter().enumerate() {
-                if index > 0 {
-                    out.push(b' ');
-                }
-                // Graphic characters only: see the parser.
-                let name = String::from_utf8_lossy(name);
-                if name.bytes().all(super::super::parse::is_atom) {
-                    out.extend_from_slice(name.as_bytes());
-                } else {
-                    write::quoted(&name, out);
-                }
-            }
-            out.push(b')');
-        }
-    }
-    out.push(b']');
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::{Mailbox, Refusal, Rights, write};
+use super::super::{Mailbox, Refusal, Rights, sets, write};
 
 /// Whether the client learns what is new before the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub(super) struct Finish {
     status: Status,
     /// Response code without brackets; may be empty.
     code: Vec<u8>,
+    /// Sets at the end of the code, with a space between them: they may be long.
+    sets: Vec<sets::Writer>,
+    /// The line is written up to the sets.
+    begun: bool,
     /// Empty: the command's name and "completed".
     text: Cow<'static, str>,
     pub(super) sync: SyncMode,
@@ -51,12 +55,37 @@ impl Finish {
         }
     }
 
+    /// OK, with a code that ends in these sets of sorted ranges.
+    pub(super) fn ok_with_sets(
+        code: impl Into<Vec<u8>>,
+        sets: impl IntoIterator<Item = Vec<(u32, u32)>>,
+    ) -> Finish {
+        Finish {
+            sets: sets.into_iter().map(sets::Writer::new).collect(),
+            ..Finish::ok_with(code)
+        }
+    }
+
+    pub(super) fn with_text(mut self, text: &'static str) -> Finish {
+        self.text = text.into();
+        self
+    }
+
     pub(super) fn no(code: impl Into<Vec<u8>>, text: impl Into<Cow<'static, str>>) -> Finish {
         Finish {
             status: Status::No,
             code: code.into(),
             text: text.into(),
             ..Finish::default()
+        }
+    }
+
+    /// NO after all; a code that is there stays.
+    pub(super) fn fail(&mut self, code: &str, text: &'static str) {
+        self.status = Status::No;
+        self.text = text.into();
+        if self.code.is_empty() {
+            self.code = code.into();
         }
     }
 
@@ -76,6 +105,7 @@ impl Finish {
             Refusal::Missing => ("NONEXISTENT", "no such mailbox".into()),
             Refusal::Exists => ("ALREADYEXISTS", "there is a mailbox of this name".into()),
             Refusal::Gone => ("EXPUNGEISSUED", "the message is gone".into()),
+            Refusal::SpecialUse(text) => ("USEATTR", text.into()),
             Refusal::OverQuota => ("OVERQUOTA", "over quota".into()),
             Refusal::Denied(text) => ("NOPERM", text.into()),
             Refusal::Cannot(text) => ("CANNOT", text.into()),
@@ -131,17 +161,40 @@ impl Finish {
         self.status != Status::Ok
     }
 
-    /// Writes the tagged response.
-    pub(super) fn write(&self, tag: &[u8], name: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(tag);
-        out.extend_from_slice(match self.status {
-            Status::Ok => b" OK ",
-            Status::No => b" NO ",
-            Status::Bad => b" BAD ",
-        });
+    /// Bytes of memory held beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.code.capacity()
+            + self
+                .sets
+                .iter()
+                .map(sets::Writer::held_bytes)
+                .sum::<usize>()
+    }
+
+    /// Writes the response, as far as `out` takes it; `true`: that was all. The tag may be `*`.
+    pub(super) fn write(&mut self, tag: &[u8], name: &str, out: &mut Vec<u8>) -> bool {
+        if !std::mem::replace(&mut self.begun, true) {
+            out.extend_from_slice(tag);
+            out.extend_from_slice(match self.status {
+                Status::Ok => b" OK ",
+                Status::No => b" NO ",
+                Status::Bad => b" BAD ",
+            });
+            if !self.code.is_empty() {
+                out.push(b'[');
+                out.extend_from_slice(&self.code);
+            }
+        }
+        while let Some(set) = self.sets.first_mut() {
+            if !set.write(out) {
+                return false;
+            }
+            self.sets.remove(0);
+            if !self.sets.is_empty() {
+                out.push(b' ');
+            }
+        }
         if !self.code.is_empty() {
-            out.push(b'[');
-            out.extend_from_slice(&self.code);
             out.extend_from_slice(b"] ");
         }
         if self.text.is_empty() {
@@ -151,6 +204,7 @@ impl Finish {
             write::text(&self.text, out);
         }
         out.extend_from_slice(b"\r\n");
+        true
     }
 }
 

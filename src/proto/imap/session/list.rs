@@ -12,13 +12,20 @@ use super::super::rights::may_match_others;
 use super::super::{Answer, Ask, Mailbox, Mailboxes, Rights, Settings, write};
 use super::finish::{Finish, SyncMode};
 use super::{Context, Turn};
-use crate::limits::OUTPUT_BYTES_MAX;
+use crate::limits::{IMAP_LIST_PATTERN_BYTES_MAX, OUTPUT_BYTES_MAX};
+
+/// Steps of about a nanosecond each after which others have their turn.
+const STEPS_MAX: usize = 1_000_000;
+/// What a level of a name costs of them: it is looked up and noted.
+const LEVEL_STEPS: usize = 400;
 
 /// A LIST that runs.
 pub(super) struct List {
     command: command::List,
     /// Decoded, the reference in front.
     patterns: Vec<String>,
+    /// Bytes of them all.
+    patterns_bytes: usize,
     stage: Stage,
 }
 
@@ -28,6 +35,10 @@ enum Stage {
     /// One's own, and those of others to be asked for.
     AskShared(Box<Mailboxes>),
     AskingShared(Box<Mailboxes>),
+    /// What is shown is being found out.
+    Choose(Box<Choice>),
+    /// Others have their turn.
+    Breathing(Box<Choice>),
     /// Lines from this one on, and the mailboxes for STATUS.
     Lines(std::vec::IntoIter<Line>),
     /// DELETED-STORAGE of the mailbox in this line, which is the next, is asked for.
@@ -36,6 +47,15 @@ enum Stage {
     AskingAnnotations(String, std::vec::IntoIter<Line>),
     Annotations(Values, std::vec::IntoIter<Line>),
     Done(Finish),
+}
+
+/// Mailboxes that are gone through.
+struct Choice {
+    /// Names of which the levels above are not noted yet.
+    names: std::vec::IntoIter<String>,
+    /// All names, and those of which it is not decided whether they are shown.
+    nodes: BTreeMap<String, Node>,
+    lines: Vec<Line>,
 }
 
 /// One response.
@@ -68,7 +88,15 @@ impl List {
             .patterns
             .iter()
             .map(|pattern| decode(&[&command.reference[..], pattern].concat()))
+            .map(|pattern| pattern.map(|pattern| names::collapse(&pattern)))
             .collect::<Result<Vec<_>, _>>()?;
+        let patterns_bytes = patterns.iter().map(String::len).sum();
+        if patterns_bytes > IMAP_LIST_PATTERN_BYTES_MAX {
+            let text = format!(
+                "at most {IMAP_LIST_PATTERN_BYTES_MAX} bytes in all patterns, each with its reference"
+            );
+            return Err(Finish::no("LIMIT", text));
+        }
         // RFC 9051 §6.3.9: an empty pattern asks for the separator.
         let is_empty = !command.extended && command.patterns.iter().all(Vec::is_empty);
         let stage = if is_empty && !command.lsub {
@@ -88,8 +116,22 @@ impl List {
         Ok(List {
             command,
             patterns,
+            patterns_bytes,
             stage,
         })
+    }
+
+    /// Bytes of memory held beside itself, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        let shown = match &self.stage {
+            Stage::Choose(choice) | Stage::Breathing(choice) => {
+                choice.nodes.len() * size_of::<(String, Node)>()
+                    + choice.lines.len() * size_of::<Line>()
+            }
+            Stage::Lines(lines) => size_of_val(lines.as_slice()),
+            _ => 0,
+        };
+        shown + self.patterns_bytes
     }
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
@@ -98,6 +140,14 @@ impl List {
             Stage::AskShared(own) => {
                 self.stage = Stage::AskingShared(own);
                 Turn::Ask(Ask::Shared)
+            }
+            Stage::Choose(mut choice) => {
+                if !self.choose(&mut choice) {
+                    self.stage = Stage::Breathing(choice);
+                    return Turn::Ask(Ask::Pause);
+                }
+                self.stage = Stage::Lines(choice.lines.into_iter());
+                self.go(context, out)
             }
             Stage::Lines(mut lines) => {
                 while out.len() < OUTPUT_BYTES_MAX {
@@ -131,7 +181,8 @@ impl List {
             Stage::Asking
             | Stage::AskingShared(_)
             | Stage::Measuring(..)
-            | Stage::AskingAnnotations(..) => Turn::Finish(Finish::confused()),
+            | Stage::AskingAnnotations(..)
+            | Stage::Breathing(_) => Turn::Finish(Finish::confused()),
         }
     }
 
@@ -160,7 +211,7 @@ impl List {
             if let Answer::Mailboxes(Ok(shared)) = answer {
                 own.list.extend(shared.list);
             }
-            self.stage = Stage::Lines(self.choose(std::mem::take(own)).into_iter());
+            self.stage = Stage::Choose(Box::new(Choice::new(std::mem::take(own))));
             return;
         }
         if let Stage::Measuring(mut line, lines) = stage {
@@ -183,12 +234,13 @@ impl List {
                     _ => Stage::Lines(lines),
                 }
             }
-            (_, Answer::Mailboxes(Ok(mailboxes))) if self.may_match_others() => {
+            (Stage::Asking, Answer::Mailboxes(Ok(mailboxes))) if self.may_match_others() => {
                 Stage::AskShared(Box::new(mailboxes))
             }
-            (_, Answer::Mailboxes(Ok(mailboxes))) => {
-                Stage::Lines(self.choose(mailboxes).into_iter())
+            (Stage::Asking, Answer::Mailboxes(Ok(mailboxes))) => {
+                Stage::Choose(Box::new(Choice::new(mailboxes)))
             }
+            (Stage::Breathing(choice), Answer::Done(Ok(()))) => Stage::Choose(choice),
             (_, Answer::Mailboxes(Err(refusal))) => Stage::Done(Finish::refused(refusal, false)),
             _ => Stage::Done(Finish::confused()),
         };
@@ -208,40 +260,22 @@ impl List {
         }
     }
 
-    /// The lines that the command asks for.
-    fn choose(&self, mailboxes: Mailboxes) -> Vec<Line> {
-        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
-        for name in mailboxes.subscribed {
-            nodes.entry(name).or_default().subscribed = true;
-        }
-        for mailbox in mailboxes.list {
-            let node = nodes.entry(mailbox.name.clone()).or_default();
-            node.mailbox = Some(mailbox);
-        }
-        let names: Vec<String> = nodes.keys().cloned().collect();
-        for name in names {
-            let node = &nodes[&name];
-            let (exists, subscribed) = (node.mailbox.is_some(), node.subscribed);
-            let special = node
-                .mailbox
-                .as_ref()
-                .is_some_and(|m| m.special_use.is_some());
-            for (end, _) in name.match_indices(SEPARATOR) {
-                let above = nodes.entry(name[..end].to_owned()).or_default();
-                above.has_children |= exists;
-                above.subscribed_below |= subscribed;
-                above.special_below |= special;
+    /// Finds the lines that the command asks for; `false`: it has worked for long and is not done.
+    fn choose(&self, choice: &mut Choice) -> bool {
+        let mut steps = 0;
+        while steps < STEPS_MAX {
+            if let Some(name) = choice.names.next() {
+                steps += LEVEL_STEPS * choice.note_above(&name);
+            } else if let Some((name, node)) = choice.nodes.pop_first() {
+                steps += LEVEL_STEPS + self.patterns_bytes * name.len();
+                choice.lines.extend(self.line(name, node));
+            } else {
+                // RFC 9051 §5.1: INBOX first, as people expect it.
+                choice.lines.sort_by_key(|line| line.name != names::INBOX);
+                return true;
             }
         }
-        let mut lines = Vec::new();
-        for (name, node) in nodes {
-            if let Some(line) = self.line(name, node) {
-                lines.push(line);
-            }
-        }
-        // RFC 9051 §5.1: INBOX first, as people expect it.
-        lines.sort_by_key(|line| line.name != names::INBOX);
-        lines
+        false
     }
 
     fn line(&self, name: String, node: Node) -> Option<Line> {
@@ -311,6 +345,46 @@ impl List {
 
     fn ends_in_percent(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.ends_with('%'))
+    }
+}
+
+impl Choice {
+    fn new(mailboxes: Mailboxes) -> Choice {
+        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+        for name in mailboxes.subscribed {
+            nodes.entry(name).or_default().subscribed = true;
+        }
+        for mailbox in mailboxes.list {
+            let node = nodes.entry(mailbox.name.clone()).or_default();
+            node.mailbox = Some(mailbox);
+        }
+        let names: Vec<String> = nodes.keys().cloned().collect();
+        Choice {
+            names: names.into_iter(),
+            nodes,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Notes a name at the levels above it; how many levels it has.
+    fn note_above(&mut self, name: &str) -> usize {
+        let Some(node) = self.nodes.get(name) else {
+            return 1;
+        };
+        let (exists, subscribed) = (node.mailbox.is_some(), node.subscribed);
+        let special = node
+            .mailbox
+            .as_ref()
+            .is_some_and(|mailbox| mailbox.special_use.is_some());
+        let mut levels = 1;
+        for (end, _) in name.match_indices(SEPARATOR) {
+            let above = self.nodes.entry(name[..end].to_owned()).or_default();
+            above.has_children |= exists;
+            above.subscribed_below |= subscribed;
+            above.special_below |= special;
+            levels += 1;
+        }
+        levels
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Manage {
 enum Next {
     Ask(Ask),
     Asked,
+    /// An untagged response, then the end.
+    Say(Finish, Finish),
     Done(Finish),
 }
 
@@ -33,7 +35,7 @@ enum What {
     /// EXPUNGE, and CLOSE before: `\Deleted` messages are looked for, slice by slice.
     Find {
         /// Not looked at yet.
-        left: Vec<(u32, u32)>,
+        left: sets::Cursor,
         /// Found so far.
         found: Vec<u32>,
         close: bool,
@@ -176,15 +178,10 @@ fn all_of(selected: &Selected) -> Vec<(u32, u32)> {
     selected.view.ranges().collect()
 }
 
-/// What of ascending ranges lies behind a UID.
-pub(super) fn behind(ranges: &[(u32, u32)], uid: u32) -> Vec<(u32, u32)> {
-    let rest = ranges.iter().filter(|range| range.1 > uid);
-    rest.map(|range| (range.0.max(uid + 1), range.1)).collect()
-}
-
-fn look(uids: Vec<(u32, u32)>) -> Ask {
+/// The next messages of a set.
+fn look(left: &sets::Cursor) -> Ask {
     Ask::Rows {
-        uids,
+        uids: left.slice(),
         changed_since: None,
         count_max: IMAP_SLICE_MESSAGES,
     }
@@ -209,18 +206,39 @@ impl Manage {
     }
 
     fn expunge(uids: Vec<(u32, u32)>, close: bool) -> Manage {
-        let ask = look(uids.clone());
+        let left = sets::Cursor::new(uids);
+        let ask = look(&left);
         let what = What::Find {
-            left: uids,
+            left,
             found: Vec::new(),
             close,
         };
         Manage::new(what, ask)
     }
 
-    pub(super) fn go(&mut self) -> Turn {
+    /// Bytes of memory held beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        let what = match &self.what {
+            What::Find { left, found, .. } => left.held_bytes() + found.capacity() * 4,
+            _ => 0,
+        };
+        what + match &self.next {
+            Next::Say(said, _) => said.held_bytes(),
+            Next::Done(finish) => finish.held_bytes(),
+            Next::Ask(_) | Next::Asked => 0,
+        }
+    }
+
+    pub(super) fn go(&mut self, out: &mut Vec<u8>) -> Turn {
         match std::mem::replace(&mut self.next, Next::Asked) {
             Next::Ask(ask) => Turn::Ask(ask),
+            Next::Say(mut said, finish) => {
+                if said.write(b"*", "", out) {
+                    return Turn::Finish(finish);
+                }
+                self.next = Next::Say(said, finish);
+                Turn::Drain
+            }
             Next::Asked => Turn::Finish(Finish::confused()),
             Next::Done(finish) => Turn::Finish(finish),
         }
@@ -287,14 +305,13 @@ impl Manage {
                 let deleted = rows.iter().filter(|row| row.flags.has(Flags::DELETED));
                 found.extend(deleted.map(|row| row.uid));
                 let close = *close;
-                match rows.last().filter(|_| rows.len() >= IMAP_SLICE_MESSAGES) {
-                    Some(last) => {
-                        *left = behind(left, last.uid);
-                        Next::Ask(look(left.clone()))
-                    }
+                let last = rows.last().filter(|_| rows.len() >= IMAP_SLICE_MESSAGES);
+                left.pass(last.map(|row| row.uid));
+                match () {
+                    () if !left.is_done() => Next::Ask(look(left)),
                     // Where there may be no right to it, the shard says so (RFC 4314 §4).
-                    None if found.is_empty() && may_expunge => self.expunged(close),
-                    None => {
+                    () if found.is_empty() && may_expunge => self.expunged(close),
+                    () => {
                         let uids = std::mem::take(found);
                         self.what = What::Expunge { close };
                         Next::Ask(Ask::Expunge { uids })
@@ -306,21 +323,17 @@ impl Manage {
                 self.expunged(close)
             }
             (What::Copy, Answer::Copied(Ok(copied))) => {
-                let finish = match copied_code(&copied) {
-                    Some(code) => Finish::ok_with(code),
-                    None => Finish::no("EXPUNGEISSUED", "these messages are gone"),
-                };
+                let finish = copied_to(&copied).unwrap_or_else(none_left);
                 Next::Done(finish.with_sync(SyncMode::Whole))
             }
-            (What::Move, Answer::Copied(Ok(copied))) => {
+            (What::Move, Answer::Copied(Ok(copied))) => match copied_to(&copied) {
                 // RFC 6851 §4.3: before the messages go.
-                if let Some(code) = copied_code(&copied) {
-                    out.extend_from_slice(b"* OK [");
-                    out.extend_from_slice(code.as_bytes());
-                    out.extend_from_slice(b"] Moved\r\n");
+                Some(told) => {
+                    let finish = Finish::ok().with_sync(SyncMode::Whole).with_modseq();
+                    Next::Say(told.with_text("Moved"), finish)
                 }
-                Next::Done(Finish::ok().with_sync(SyncMode::Whole).with_modseq())
-            }
+                None => Next::Done(none_left().with_sync(SyncMode::Whole)),
+            },
             _ => Next::Done(Finish::confused()),
         }
     }
@@ -346,8 +359,8 @@ fn refusal_of(answer: &Answer) -> Option<Refusal> {
     }
 }
 
-/// `COPYUID` (RFC 4315 §3); `None`: nothing was copied.
-fn copied_code(copied: &Copied) -> Option<String> {
+/// OK with `COPYUID` (RFC 4315 §3); `None`: nothing was copied.
+fn copied_to(copied: &Copied) -> Option<Finish> {
     if copied.pairs.is_empty() {
         return None;
     }
@@ -356,9 +369,11 @@ fn copied_code(copied: &Copied) -> Option<String> {
         sets::push(&mut from, *here);
         sets::push(&mut to, *there);
     }
-    let mut code = format!("COPYUID {} ", copied.validity).into_bytes();
-    sets::write(&from, &mut code);
-    code.push(b' ');
-    sets::write(&to, &mut code);
-    Some(String::from_utf8_lossy(&code).into_owned())
+    let code = format!("COPYUID {} ", copied.validity);
+    Some(Finish::ok_with_sets(code, [from, to]))
+}
+
+/// RFC 2180 §4.4: all messages that were named have been expunged by others.
+fn none_left() -> Finish {
+    Finish::no("EXPUNGEISSUED", "these messages are gone")
 }

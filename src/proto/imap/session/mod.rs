@@ -24,6 +24,7 @@ mod order;
 mod quota;
 mod report;
 mod search;
+mod section;
 mod select;
 mod store;
 mod sync;
@@ -35,11 +36,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::command::Command;
 use super::frame::Frames;
 use super::view::View;
 use super::{Answer, Ask, Rights, Settings, write};
 use crate::limits::{
-    IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, OUTPUT_BYTES_MAX,
+    IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, IMAP_LOGIN_TIME,
+    OUTPUT_BYTES_MAX,
 };
 use crate::proto::transcript::{Said, Transcript};
 use crate::proto::{Event, Step};
@@ -57,7 +60,7 @@ pub struct Session {
     task: Option<Box<Task>>,
     /// An ask is out.
     asking: bool,
-    /// Something has happened in the mailbox that the running IDLE has not looked at.
+    /// Something has happened in the mailbox that nobody has looked at.
     changed: bool,
     /// From the last command, answer or output that moved.
     deadline: Option<Instant>,
@@ -116,10 +119,13 @@ struct Selected {
     keywords: Arc<[String]>,
     /// Changes up to here are known.
     modseq: u64,
-    /// Changes that this session made and has told its client of.
+    /// Changes that this session made and of which its client knows the outcome: ascending.
     own: Vec<u64>,
     /// Messages that this session has put here, and has not seen come: UIDs.
     own_new: Vec<(u32, u32)>,
+    /// Messages have gone of which the client could not yet be told: it has been told of all that
+    /// happened up to this MODSEQ.
+    gone_since: Option<u64>,
     /// The result of the last SEARCH RETURN (SAVE): UIDs (RFC 5182).
     saved: Vec<(u32, u32)>,
 }
@@ -157,6 +163,10 @@ enum Job {
     Report(report::Report),
     /// The command is carried out; before it is answered the client learns what is new.
     Sync(report::Report, Finish),
+    /// Before it is carried out: which keywords others have made meanwhile.
+    Before(sync::Sync, Box<Command>),
+    /// The answer is longer than what may wait to be sent.
+    Answer(Finish),
 }
 
 /// What a job needs of its session.
@@ -221,13 +231,20 @@ impl Session {
                     Job::Append(append) => append.held_bytes(),
                     Job::Fetch(fetch) => fetch.held_bytes(),
                     Job::Search(search) => search.held_bytes(),
-                    Job::Report(report) | Job::Sync(report, _) => report.held_bytes(),
+                    Job::List(list) => list.held_bytes(),
+                    Job::Store(store) => store.held_bytes(),
+                    Job::Manage(manage) => manage.held_bytes(),
+                    Job::Report(report) => report.held_bytes(),
+                    Job::Sync(report, finish) => report.held_bytes() + finish.held_bytes(),
+                    Job::Answer(finish) => finish.held_bytes(),
                     _ => 0,
                 }
         });
         let selected = match &self.phase {
             // The view is shared with others, or as small as its share.
-            Phase::Selected(selected) => size_of::<Selected>() + selected.saved.capacity() * 8,
+            Phase::Selected(selected) => {
+                size_of::<Selected>() + (selected.saved.capacity() + selected.own.capacity()) * 8
+            }
             _ => 0,
         };
         let transcript = self.transcript.as_ref().map_or(0, |said| said.held_bytes());
@@ -279,8 +296,17 @@ impl Session {
         self.task.as_ref().map(|task| task.name)
     }
 
+    /// Before login the time runs from the greeting, whatever the client says meanwhile.
     fn reset_deadline(&mut self, now: Instant) {
-        self.deadline = now.checked_add(self.settings.idle_timeout);
+        if !matches!(self.phase, Phase::NotAuthenticated) {
+            self.deadline = now.checked_add(self.settings.idle_timeout);
+        }
+    }
+
+    /// The client must log in from now on, and soon.
+    fn await_login(&mut self, now: Instant) {
+        let time = IMAP_LOGIN_TIME.min(self.settings.idle_timeout);
+        self.deadline = now.checked_add(time);
     }
 
     /// Something has moved for the client. What IDLE says by itself keeps no session alive.
@@ -390,7 +416,10 @@ impl Session {
     /// Between commands: is it time to go?
     fn leave(&mut self, out: &mut Vec<u8>) -> Option<Step<Ask>> {
         if self.timed_out {
-            return Some(self.bye("Idle for too long", out));
+            return Some(match self.phase {
+                Phase::NotAuthenticated => self.bye("No login for too long", out),
+                _ => self.bye("Idle for too long", out),
+            });
         }
         if self.shutdown {
             return Some(self.bye("Server is shutting down", out));
@@ -410,7 +439,7 @@ impl Session {
         };
         let turn = match &mut task.job {
             Job::Login(job) => job.go(),
-            Job::Manage(job) => job.go(),
+            Job::Manage(job) => job.go(out),
             Job::List(job) => job.go(&mut context, out),
             Job::Select(job) => job.go(&mut context, out),
             Job::Fetch(job) => job.go(&mut context, out),
@@ -439,6 +468,11 @@ impl Session {
                 }
                 turn => turn,
             },
+            Job::Before(job, _) => match job.go(&mut context, out) {
+                Turn::Finish(_) => return self.begin_waiting(out),
+                turn => turn,
+            },
+            Job::Answer(finish) => Turn::Finish(std::mem::take(finish)),
         };
         match turn {
             Turn::Ask(ask) => {
@@ -477,16 +511,22 @@ impl Session {
         {
             finish.set_modseq(selected.modseq);
         }
-        let task = self.task.take()?;
-        finish.write(&task.tag, task.name, out);
+        let task = self.task.as_mut()?;
+        if !finish.write(&task.tag, task.name, out) {
+            task.job = Job::Answer(finish);
+            return Some(Step::Drain);
+        }
+        self.task = None;
         if finish.is_bad() {
             return self.count_bad(out);
         }
         if !finish.is_failure() {
             self.bad_commands = 0;
         }
-        if let Some(failed) = finish.login {
-            self.login_failures = if failed { self.login_failures + 1 } else { 0 };
+        if finish.login == Some(true) {
+            // Never forgotten: who has one password must not try for ever to guess another's, with
+            // UNAUTHENTICATE in between.
+            self.login_failures += 1;
             if self.login_failures >= crate::limits::IMAP_LOGIN_FAILURES_MAX {
                 return Some(self.bye("Too many failed logins", out));
             }
@@ -508,7 +548,7 @@ impl crate::proto::Session for Session {
     type Answer = Answer;
 
     fn greet(&mut self, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
-        self.reset_deadline(now);
+        self.await_login(now);
         out.extend_from_slice(b"* OK [CAPABILITY ");
         login::write_capabilities(&self.settings, out);
         out.extend_from_slice(b"] ");
@@ -546,9 +586,9 @@ impl crate::proto::Session for Session {
             Job::Manage(job) => job.answer(answer, &mut context, out),
             Job::List(job) => job.answer(answer, &context, out),
             Job::Select(job) => job.answer(answer, &mut context, out),
-            Job::Fetch(job) => job.answer(answer, &mut context, out),
+            Job::Fetch(job) => job.answer(answer, &mut context),
             Job::Store(job) => job.answer(answer, &mut context, out),
-            Job::Search(job) => job.answer(answer),
+            Job::Search(job) => job.answer(answer, &mut context),
             Job::Append(job) => job.answer(answer),
             Job::Quota(job) => job.answer(answer, &context, out),
             Job::Acl(job) => job.answer(answer, &context, out),
@@ -557,6 +597,9 @@ impl crate::proto::Session for Session {
             Job::Report(job) => job.answer(answer, &mut context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
             Job::Sync(job, _) => job.answer(answer, &mut context, out),
+            Job::Before(job, _) => job.answer(answer, &mut context, out),
+            // It asks for nothing.
+            Job::Answer(_) => return self.close(),
         }
         if self.timed_out {
             return self.close();

@@ -132,6 +132,26 @@ impl Ordering {
         true
     }
 
+    /// The next message has been expunged: what the listing told of it must do.
+    pub(super) fn take_nothing(&mut self) {
+        let index = self.done();
+        let Some(row) = self.rows.get(index) else {
+            return;
+        };
+        if matches!(self.order, Order::Sort(_)) {
+            let key = self.sort_key(index, None);
+            self.sort_keys.push(key);
+            return;
+        }
+        self.thread_keys.push(OwnKeys {
+            message_id: None,
+            references: Vec::new(),
+            subject: Box::default(),
+            is_reply: false,
+            date_seconds: sent_seconds(row, None),
+        });
+    }
+
     fn sort_key(&self, index: usize, summary: Option<&Summary<'_>>) -> (Vec<Key>, u32) {
         let row = &self.rows[index];
         let keys: &[(SortBy, bool)] = match &self.order {

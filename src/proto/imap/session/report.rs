@@ -175,7 +175,7 @@ impl Report {
     pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
         match (&mut self.stage, answer) {
             (Stage::Sync(sync), answer) => sync.answer(answer, context, out),
-            (Stage::Fetch(fetch), answer) => fetch.answer(answer, context, out),
+            (Stage::Fetch(fetch), answer) => fetch.answer(answer, context),
             (Stage::Looking, Answer::Happened(Ok(Some(list)))) => {
                 self.stage = Stage::Telling(list.into_iter());
             }

@@ -10,10 +10,9 @@ use super::super::command::{self, Order, Results};
 use super::super::program::{Program, Verdict};
 use super::super::{Answer, Ask, Refusal, Row, sets, write};
 use super::finish::{Finish, SyncMode};
-use super::manage::behind;
 use super::order::Ordering;
 use super::{Context, Selected, Turn};
-use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
+use crate::limits::OUTPUT_BYTES_MAX;
 
 /// Messages that are looked into at once.
 const SLICE_INSIDE: usize = 16;
@@ -26,7 +25,9 @@ pub(super) struct Search {
     results: Results,
     program: Program,
     /// Not looked at yet.
-    left: Vec<(u32, u32)>,
+    left: sets::Cursor,
+    /// Messages that are judged at once.
+    slice_max: usize,
     /// Of this slice, with what is known of each.
     slice: Vec<(Row, Verdict)>,
     stage: Stage,
@@ -98,7 +99,7 @@ impl Search {
             &selected.saved,
             &selected.keywords,
         );
-        let program = match compiled {
+        let mut program = match compiled {
             Ok(program) => program,
             Err(text) => return failed(selected, Finish::no("LIMIT", text)),
         };
@@ -110,7 +111,8 @@ impl Search {
             by_uid: command.by_uid,
             extended,
             results,
-            left: program.candidates().to_vec(),
+            left: sets::Cursor::new(program.take_candidates()),
+            slice_max: program.slice_max(),
             stage: if program.asks_time() {
                 Stage::AskTime
             } else {
@@ -134,14 +136,14 @@ impl Search {
             .ordering
             .as_ref()
             .map_or(0, |ordering| ordering.held_bytes());
-        (self.hits.capacity() + self.left.capacity()) * 8 + ordering
+        self.hits.capacity() * 8 + self.left.held_bytes() + self.program.held_bytes() + ordering
     }
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Asking) {
                 Stage::AskTime => return Turn::Ask(Ask::Time),
-                Stage::AskRows if self.left.is_empty() && self.ordering.is_some() => {
+                Stage::AskRows if self.left.is_done() && self.ordering.is_some() => {
                     self.stage = Stage::Keys;
                 }
                 Stage::Keys => {
@@ -161,7 +163,7 @@ impl Search {
                     };
                     self.stage = self.answer_in_order(selected, out);
                 }
-                Stage::AskRows if self.left.is_empty() => {
+                Stage::AskRows if self.left.is_done() => {
                     let Some(selected) = context.selected() else {
                         return Turn::Finish(Finish::confused());
                     };
@@ -169,9 +171,9 @@ impl Search {
                 }
                 Stage::AskRows => {
                     return Turn::Ask(Ask::Rows {
-                        uids: self.left.clone(),
+                        uids: self.left.slice(),
                         changed_since: None,
-                        count_max: IMAP_SLICE_MESSAGES,
+                        count_max: self.slice_max,
                     });
                 }
                 Stage::Doubt => match self.next_doubt() {
@@ -236,7 +238,7 @@ impl Search {
         })
     }
 
-    pub(super) fn answer(&mut self, answer: Answer) {
+    pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>) {
         let stage = std::mem::replace(&mut self.stage, Stage::Asking);
         self.stage = match (stage, answer) {
             (Stage::Asking, Answer::Time(now_ms)) => {
@@ -244,23 +246,32 @@ impl Search {
                 Stage::AskRows
             }
             (Stage::Asking, Answer::Rows(Ok(rows))) => {
-                self.left = match rows.last().filter(|_| rows.len() >= IMAP_SLICE_MESSAGES) {
-                    Some(last) => behind(&self.left, last.uid),
-                    None => Vec::new(),
+                let last = rows.last().filter(|_| rows.len() >= self.slice_max);
+                self.left.pass(last.map(|row| row.uid));
+                let Some(selected) = context.selected() else {
+                    self.stage = Stage::Done(Finish::confused());
+                    return;
                 };
                 self.slice = rows
                     .into_iter()
                     .map(|row| {
-                        let verdict = self.program.judge(&row);
+                        let verdict = self.program.judge(&row, &selected.view);
                         (row, verdict)
                     })
                     .collect();
                 Stage::Doubt
             }
             (Stage::Matching(indexes, wanted), Answer::Matched(Ok(found))) => {
+                let Some(selected) = context.selected() else {
+                    self.stage = Stage::Done(Finish::confused());
+                    return;
+                };
                 for (index, found) in indexes.into_iter().zip(found) {
                     let (row, verdict) = &mut self.slice[index];
-                    *verdict = self.program.judge_again(row, verdict, wanted, found);
+                    let looked = (wanted, found);
+                    *verdict = self
+                        .program
+                        .judge_again(row, &selected.view, verdict, looked);
                 }
                 Stage::Doubt
             }
@@ -280,6 +291,8 @@ impl Search {
             match summary {
                 Ok(summary) if ordering.take(&summary) => {}
                 Ok(_) => return Stage::Done(Finish::confused()),
+                // Its client cannot know yet that it is gone; its place in the order is as good as any.
+                Err(Refusal::Gone) => ordering.take_nothing(),
                 Err(refusal) => return Stage::Done(Finish::refused(refusal, false)),
             }
         }
@@ -321,29 +334,36 @@ impl Search {
         }
     }
 
+    /// What SAVE keeps of UIDs in the order of the answer. RFC 5182 §2.4, RFC 9394 §3.2: where only some
+    /// of them are asked for, these; where all are, or are counted, all.
+    fn saved_of(&self, uids: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        let results = self.results;
+        let is_some = results.min || results.max || results.partial.is_some();
+        let mut saved = if results.all || results.count || !is_some {
+            uids.to_vec()
+        } else {
+            let first = uids.first().filter(|_| results.min);
+            let last = uids.last().filter(|_| results.max);
+            let mut saved: Vec<(u32, u32)> = Vec::new();
+            saved.extend(first.map(|range| (range.0, range.0)));
+            saved.extend(last.map(|range| (range.1, range.1)));
+            if let Some((from, to)) = results.partial {
+                saved.extend(sets::pick(uids, from, to));
+            }
+            saved
+        };
+        sets::normalise(&mut saved);
+        saved
+    }
+
     /// Everything is found: the response.
     fn answer_with_hits(&mut self, selected: &mut Selected, out: &mut Vec<u8>) -> Stage {
         let results = self.results;
         let uids = std::mem::take(&mut self.hits);
-        let ends = || {
-            let first = uids.first().map(|range| range.0);
-            let last = uids.last().map(|range| range.1);
-            (first, last)
-        };
         let only_ends = !results.all && !results.count && results.partial.is_none();
         let picks_ends = only_ends && (results.min || results.max);
         if results.save {
-            // RFC 5182 §2.4: with MIN or MAX alone, only these.
-            selected.saved = if picks_ends {
-                let (first, last) = ends();
-                let mut saved: Vec<(u32, u32)> = Vec::new();
-                saved.extend(first.filter(|_| results.min).map(|uid| (uid, uid)));
-                saved.extend(last.filter(|_| results.max).map(|uid| (uid, uid)));
-                sets::normalise(&mut saved);
-                saved
-            } else {
-                uids.clone()
-            };
+            selected.saved = self.saved_of(&uids);
         }
         let numbers = if self.by_uid {
             uids
@@ -411,10 +431,15 @@ impl Search {
             bytes.extend_from_slice(b"\r\n");
             return Stage::Bytes(bytes, 0);
         }
-        let numbers: Vec<u32> = ordering.sorted().into_iter().map(number).collect();
+        let sorted = ordering.sorted();
         if self.results.save {
-            selected.saved = std::mem::take(&mut self.hits);
+            let mut uids = Vec::new();
+            for uid in &sorted {
+                sets::push(&mut uids, *uid);
+            }
+            selected.saved = self.saved_of(&uids);
         }
+        let numbers = sorted.into_iter().map(number);
         let mut in_order: Vec<(u32, u32)> = Vec::new();
         for number in numbers {
             // Only what goes up is a range: the order is what was asked for.

@@ -2,10 +2,11 @@
 
 use super::super::command;
 use super::super::names;
+use super::super::view::View;
 use super::super::{Answer, Ask, Opened, Rights, Row, sets, write};
 use super::finish::Finish;
 use super::list::write_mailbox;
-use super::sync::{write_flags, write_flags_of, write_vanished};
+use super::sync::{Vanished, write_flags, write_flags_of};
 use super::{Context, Phase, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 
@@ -22,6 +23,7 @@ enum Stage {
     /// Vanished UIDs are asked for.
     AskVanished,
     AskingVanished,
+    Vanished(Vanished),
     /// Changed messages behind this UID are asked for.
     AskRows(u32),
     AskingRows,
@@ -69,6 +71,17 @@ impl Select {
                     .map_or(0, |known| known.modseq);
                 Turn::Ask(Ask::Vanished { since })
             }
+            Stage::Vanished(mut vanished) => {
+                self.stage = if vanished.tell(out) {
+                    Stage::AskRows(0)
+                } else {
+                    Stage::Vanished(vanished)
+                };
+                match &self.stage {
+                    Stage::Vanished(_) => Turn::Drain,
+                    _ => self.go(context, out),
+                }
+            }
             Stage::AskRows(behind) => {
                 self.stage = Stage::AskingRows;
                 let since = self
@@ -87,6 +100,7 @@ impl Select {
                     return Turn::Finish(Finish::confused());
                 };
                 let last = rows.as_slice().last().map(|row| row.uid);
+                let known = self.known_uids(&selected.view);
                 while out.len() < OUTPUT_BYTES_MAX {
                     let Some(row) = rows.next() else {
                         return match last.filter(|_| is_full) {
@@ -97,14 +111,9 @@ impl Select {
                             None => Turn::Finish(self.done()),
                         };
                     };
-                    let known = self
-                        .command
-                        .qresync
+                    let is_known = known
                         .as_ref()
-                        .and_then(|known| known.known.as_ref());
-                    let is_known = known.is_none_or(|set| {
-                        sets::contains(&set.resolve(selected.view.last_uid()), row.uid)
-                    });
+                        .is_none_or(|known| sets::contains(known, row.uid));
                     if let Some(number) = selected.view.number(row.uid).filter(|_| is_known) {
                         write_flags_of(number, &row, &selected.keywords, enabled, out);
                     }
@@ -135,8 +144,7 @@ impl Select {
                 Stage::Done(Finish::refused(refusal, false))
             }
             (Stage::AskingVanished, Answer::Vanished(Ok(vanished))) => {
-                self.take_vanished(&vanished, context, out);
-                Stage::AskRows(0)
+                self.take_vanished(vanished, context)
             }
             (Stage::AskingRows, Answer::Rows(Ok(rows))) => {
                 let is_full = rows.len() >= IMAP_SLICE_MESSAGES;
@@ -175,6 +183,7 @@ impl Select {
             modseq: mailbox.modseq,
             own: Vec::new(),
             own_new: Vec::new(),
+            gone_since: None,
             saved: Vec::new(),
         };
         write_flags(&selected, out);
@@ -209,23 +218,23 @@ impl Select {
         }
     }
 
-    fn take_vanished(&self, vanished: &[(u32, u32)], context: &mut Context<'_>, out: &mut Vec<u8>) {
+    /// The UIDs that the client says it knows; `None`: it may know all.
+    fn known_uids(&self, view: &View) -> Option<Vec<(u32, u32)>> {
+        let known = self.command.qresync.as_ref()?.known.as_ref()?;
+        Some(known.resolve(view.last_uid()))
+    }
+
+    fn take_vanished(&self, vanished: Vec<(u32, u32)>, context: &mut Context<'_>) -> Stage {
         let Some(selected) = context.selected() else {
-            return;
+            return Stage::Done(Finish::confused());
         };
-        let known = self
-            .command
-            .qresync
-            .as_ref()
-            .and_then(|known| known.known.as_ref());
-        let uids = match known {
-            None => vanished.to_vec(),
-            Some(set) => {
-                let known = set.resolve(selected.view.last_uid());
-                super::super::view::View::new(vanished.iter().copied()).known(&known)
-            }
-        };
-        write_vanished(&uids, true, out);
+        let known = self.known_uids(&selected.view);
+        // A message may have gone since the mailbox was opened: it is in the view.
+        Stage::Vanished(Vanished::earlier(
+            vanished,
+            known.as_deref(),
+            &selected.view,
+        ))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::command;
 use super::super::{Answer, Ask, Refusal, Row, StoreFlags, Stored, sets};
 use super::finish::{Finish, SyncMode};
-use super::manage::{behind, resolve, writable};
+use super::manage::{resolve, writable};
 use super::sync::{begin_fetch, write_flags, write_flags_of, write_modseq};
 use super::{Context, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
@@ -13,7 +13,11 @@ pub(super) struct Store {
     command: command::Store,
     uids: Vec<(u32, u32)>,
     stage: Stage,
-    code: Vec<u8>,
+    /// Messages named, and those that are there to be shown.
+    wanted: u64,
+    shown: u64,
+    /// Messages that were left alone.
+    modified: Vec<(u32, u32)>,
     /// MODSEQ of the change.
     modseq: Option<u64>,
 }
@@ -22,9 +26,11 @@ enum Stage {
     Ask,
     Asking,
     /// To be shown: those not asked for yet.
-    Show(Vec<(u32, u32)>),
-    Showing(Vec<(u32, u32)>),
-    Rows(std::vec::IntoIter<Row>, Vec<(u32, u32)>),
+    Show(sets::Cursor),
+    Showing(sets::Cursor),
+    Rows(std::vec::IntoIter<Row>, sets::Cursor),
+    /// The change is made; it could not be shown.
+    Unseen,
     Done(Finish),
 }
 
@@ -40,11 +46,23 @@ impl Store {
         };
         Ok(Store {
             command,
+            wanted: sets::len(&uids),
+            shown: 0,
             uids,
             stage,
-            code: Vec::new(),
+            modified: Vec::new(),
             modseq: None,
         })
+    }
+
+    /// Bytes of memory held beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        let shown = match &self.stage {
+            Stage::Show(left) | Stage::Showing(left) => left.held_bytes(),
+            Stage::Rows(rows, left) => size_of_val(rows.as_slice()) + left.held_bytes(),
+            _ => 0,
+        };
+        shown + (self.uids.capacity() + self.modified.capacity()) * 8
     }
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
@@ -59,10 +77,21 @@ impl Store {
                 flags: self.command.flags.clone(),
                 unchanged_since: self.command.unchanged_since,
             })),
-            Stage::Show(left) if left.is_empty() => Turn::Finish(self.end()),
+            Stage::Show(left) if left.is_done() => {
+                let mut finish = self.end();
+                if !self.command.silent {
+                    selected.own.extend(self.modseq);
+                    // RFC 2180 §4.2: the client may not know yet that some of them have gone.
+                    if !self.command.by_uid && self.shown < self.wanted {
+                        finish.fail("EXPUNGEISSUED", "some of these messages are gone");
+                    }
+                }
+                Turn::Finish(finish)
+            }
+            Stage::Unseen => Turn::Finish(self.end()),
             Stage::Show(left) => {
                 let ask = Ask::Rows {
-                    uids: left.clone(),
+                    uids: left.slice(),
                     changed_since: None,
                     count_max: IMAP_SLICE_MESSAGES,
                 };
@@ -109,7 +138,13 @@ impl Store {
     }
 
     fn end(&mut self) -> Finish {
-        Finish::ok_with(std::mem::take(&mut self.code)).with_sync(self.sync())
+        let modified = std::mem::take(&mut self.modified);
+        let finish = if modified.is_empty() {
+            Finish::ok()
+        } else {
+            Finish::ok_with_sets("MODIFIED ", [modified])
+        };
+        finish.with_sync(self.sync())
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
@@ -117,17 +152,14 @@ impl Store {
         self.stage = match (stage, answer) {
             (Stage::Asking, Answer::Stored(Ok(stored))) => self.take_stored(stored, context, out),
             (Stage::Asking, Answer::Stored(Err(refusal))) => Stage::Done(refused(refusal)),
-            (Stage::Showing(left), Answer::Rows(Ok(rows))) => {
-                let left = match rows.last().filter(|_| rows.len() >= IMAP_SLICE_MESSAGES) {
-                    Some(last) => behind(&left, last.uid),
-                    None => Vec::new(),
-                };
+            (Stage::Showing(mut left), Answer::Rows(Ok(rows))) => {
+                let last = rows.last().filter(|_| rows.len() >= IMAP_SLICE_MESSAGES);
+                left.pass(last.map(|row| row.uid));
+                self.shown += rows.len() as u64;
                 Stage::Rows(rows.into_iter(), left)
             }
-            (Stage::Showing(_), Answer::Rows(Err(_))) => {
-                // The change is made; that it cannot be shown is no failure of it.
-                Stage::Show(Vec::new())
-            }
+            // The change is made; that it cannot be shown is no failure of it.
+            (Stage::Showing(_), Answer::Rows(Err(_))) => Stage::Unseen,
             _ => Stage::Done(Finish::confused()),
         };
     }
@@ -150,28 +182,27 @@ impl Store {
             selected.keywords = keywords;
             write_flags(selected, out);
         }
-        selected.own.extend(stored.modseq);
-        if !stored.modified.is_empty() {
-            // RFC 7162 §3.1.3: as the command named them.
-            let mut modified = Vec::new();
-            for uid in &stored.modified {
-                let number = if self.command.by_uid {
-                    Some(*uid)
-                } else {
-                    selected.view.number(*uid)
-                };
-                if let Some(number) = number {
-                    sets::push(&mut modified, number);
-                }
+        // RFC 9051 §6.4.6: the client of a silent one makes the change to what it knows, and is wrong
+        // where somebody else was faster. Then all of it is told.
+        if self.command.silent && stored.before <= selected.modseq {
+            selected.own.extend(stored.modseq);
+        }
+        // RFC 7162 §3.1.3: as the command named them.
+        for uid in &stored.modified {
+            let number = if self.command.by_uid {
+                Some(*uid)
+            } else {
+                selected.view.number(*uid)
+            };
+            if let Some(number) = number {
+                sets::push(&mut self.modified, number);
             }
-            self.code = b"MODIFIED ".to_vec();
-            sets::write(&modified, &mut self.code);
         }
         let is_told = !self.command.silent || (condstore && stored.modseq.is_some());
         Stage::Show(if is_told {
-            self.uids.clone()
+            sets::Cursor::new(std::mem::take(&mut self.uids))
         } else {
-            Vec::new()
+            sets::Cursor::default()
         })
     }
 }

@@ -21,6 +21,8 @@ const VANISHED_RANGES_MAX: usize = 1000;
 pub(super) struct Sync {
     /// Messages may go.
     expunge: bool,
+    /// Only which keywords there are is wanted: all else is said at the end of the command.
+    names_only: bool,
     stage: Stage,
 }
 
@@ -35,12 +37,15 @@ enum Stage {
     AskingRows(Box<Telling>),
     /// The shard could not say.
     Failed(Refusal),
+    Done,
 }
 
 /// News on their way to the client.
 struct Telling {
-    /// What is not said yet: ranges of message numbers, or of UIDs with QRESYNC or UIDONLY; from the end.
+    /// What is not said yet: ranges of message numbers, from the end.
     gone: Vec<(u32, u32)>,
+    /// The same with QRESYNC or UIDONLY: ranges of UIDs.
+    vanished: Vanished,
     /// Then this is the number of messages, if there are new ones.
     exists: Option<u32>,
     /// Flags, of messages up to this UID: the client asks for those of newer ones.
@@ -55,12 +60,26 @@ impl Sync {
     pub(super) fn new(expunge: bool) -> Sync {
         Sync {
             expunge,
+            names_only: false,
+            stage: Stage::Begin,
+        }
+    }
+
+    /// Before a command that says or asks which messages have a keyword: others may have made some.
+    /// The view stays: what a command is about is what the client knew when it was sent.
+    pub(super) fn of_keywords() -> Sync {
+        Sync {
+            expunge: false,
+            names_only: true,
             stage: Stage::Begin,
         }
     }
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         let enabled = *context.enabled;
+        if matches!(self.stage, Stage::Begin) {
+            *context.changed = false;
+        }
         let Some(selected) = context.selected() else {
             return Turn::Finish(Finish::ok());
         };
@@ -71,6 +90,7 @@ impl Sync {
                 Turn::Ask(Ask::Look { since })
             }
             Stage::Failed(Refusal::Missing) => Turn::Bye("The mailbox was deleted".to_owned()),
+            Stage::Done => Turn::Finish(Finish::ok()),
             Stage::Failed(_) | Stage::Looking(_) | Stage::AskingRows(_) => {
                 // The mailbox is there, but cannot be looked at now: the command was done.
                 Turn::Finish(Finish::ok())
@@ -97,20 +117,24 @@ impl Sync {
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
-        let by_uid = context.enabled.expunges_by_uid();
+        let enabled = *context.enabled;
         let Some(selected) = context.selected() else {
             return;
         };
         let stage = std::mem::replace(&mut self.stage, Stage::Begin);
         self.stage = match (stage, answer) {
             (Stage::Looking(since), Answer::News(Ok(Some(news)))) => {
-                self.take_news(*news, since, selected, by_uid, out)
+                self.take_news(*news, since, selected, enabled, out)
             }
+            (Stage::Looking(_), Answer::News(Ok(None))) if self.names_only => Stage::Done,
             (Stage::Looking(since), Answer::News(Ok(None))) => {
                 let telling = match selected.newest.take() {
-                    Some(newest) if self.expunge => adopt(selected, newest, by_uid, since),
+                    Some(newest) if self.expunge => {
+                        adopt(selected, newest, enabled.expunges_by_uid(), since)
+                    }
                     newest => {
                         selected.newest = newest;
+                        write_floor(selected, enabled, out);
                         Telling::nothing()
                     }
                 };
@@ -130,18 +154,23 @@ impl Sync {
         news: News,
         since: u64,
         selected: &mut Selected,
-        by_uid: bool,
+        enabled: Enabled,
         out: &mut Vec<u8>,
     ) -> Stage {
         if *news.keywords != *selected.keywords {
             selected.keywords = news.keywords;
             write_flags(selected, out);
         }
+        if self.names_only {
+            return Stage::Done;
+        }
         selected.modseq = selected.modseq.max(news.modseq);
         let gone = !selected.view.without(&news.view).is_empty();
         let mut telling = if self.expunge || !gone {
-            adopt(selected, news.view, by_uid, since)
+            adopt(selected, news.view, enabled.expunges_by_uid(), since)
         } else {
+            selected.gone_since.get_or_insert(since);
+            write_floor(selected, enabled, out);
             let known = selected.view.exists();
             let flags_uid_max = selected.view.last_uid();
             let extended = selected.view.extended_by(&news.view);
@@ -163,23 +192,25 @@ impl Sync {
 /// The client is about to see what the mailbox holds now.
 fn adopt(selected: &mut Selected, newest: Arc<View>, by_uid: bool, since: u64) -> Telling {
     let before = std::mem::replace(&mut selected.view, newest);
-    selected.newest = None;
+    (selected.newest, selected.gone_since) = (None, None);
     let uids = before.without(&selected.view);
-    let gone = if by_uid {
-        uids
+    let is_shrunk = !uids.is_empty();
+    let (gone, vanished) = if by_uid {
+        (Vec::new(), uids)
     } else {
         let numbers = uids
             .iter()
             .filter_map(|(first, last)| Some((before.number(*first)?, before.number(*last)?)));
-        numbers.collect()
+        (numbers.collect(), Vec::new())
     };
     let exists = selected.view.exists();
     let is_new = selected.view.last_uid() > before.last_uid();
-    if !gone.is_empty() {
+    if is_shrunk {
         selected.saved = selected.view.known(&selected.saved);
     }
     Telling {
         gone,
+        vanished: Vanished::new(vanished, false),
         exists: is_new.then_some(exists),
         flags_uid_max: before.last_uid(),
         since,
@@ -192,6 +223,7 @@ impl Telling {
     fn nothing() -> Telling {
         Telling {
             gone: Vec::new(),
+            vanished: Vanished::new(Vec::new(), false),
             exists: None,
             flags_uid_max: 0,
             since: 0,
@@ -208,30 +240,26 @@ impl Telling {
 
     /// Writes as much as `out` takes; `true`: that was all.
     fn tell(&mut self, selected: &mut Selected, enabled: Enabled, out: &mut Vec<u8>) -> bool {
-        while !self.gone.is_empty() {
-            if out.len() >= OUTPUT_BYTES_MAX {
-                return false;
+        while out.len() < OUTPUT_BYTES_MAX {
+            let Some((low, high)) = self.gone.pop() else {
+                break;
+            };
+            // From the highest number down: none of them changes another.
+            write::number(high, out.star());
+            out.extend_from_slice(b" EXPUNGE\r\n");
+            if high > low {
+                self.gone.push((low, high - 1));
             }
-            if enabled.expunges_by_uid() {
-                let rest = self
-                    .gone
-                    .split_off(self.gone.len().min(VANISHED_RANGES_MAX));
-                write_vanished(&std::mem::replace(&mut self.gone, rest), false, out);
-            } else if let Some((low, high)) = self.gone.pop() {
-                // From the highest number down: none of them changes another.
-                write::number(high, out.star());
-                out.extend_from_slice(b" EXPUNGE\r\n");
-                if high > low {
-                    self.gone.push((low, high - 1));
-                }
-            }
+        }
+        if !self.gone.is_empty() || !self.vanished.tell(out) {
+            return false;
         }
         if let Some(exists) = self.exists.take() {
             write::number(exists, out.star());
             out.extend_from_slice(b" EXISTS\r\n");
         }
         for row in self.rows.by_ref() {
-            let is_own = selected.own.contains(&row.modseq);
+            let is_own = selected.own.binary_search(&row.modseq).is_ok();
             if row.uid > self.flags_uid_max || is_own || enabled.flags_untold {
                 continue;
             }
@@ -310,18 +338,67 @@ pub(super) fn write_modseq(modseq: u64, out: &mut Vec<u8>) {
     out.push(b')');
 }
 
-/// `VANISHED` (RFC 7162 §3.2.10).
-pub(super) fn write_vanished(uids: &[(u32, u32)], earlier: bool, out: &mut Vec<u8>) {
-    if uids.is_empty() {
-        return;
+/// RFC 7162 §3.2: the client may have seen a higher MODSEQ than that of messages which have gone and of
+/// which it was not told. If the connection broke now, it would never learn of them by asking for what
+/// came behind the highest one; so it is told up to where it knows everything.
+fn write_floor(selected: &Selected, enabled: Enabled, out: &mut Vec<u8>) {
+    if let Some(modseq) = selected.gone_since.filter(|_| enabled.qresync) {
+        out.extend_from_slice(b"* OK [HIGHESTMODSEQ ");
+        write::number(modseq, out);
+        out.extend_from_slice(b"] Messages have gone since\r\n");
     }
-    out.extend_from_slice(if earlier {
-        b"* VANISHED (EARLIER) "
-    } else {
-        b"* VANISHED "
-    });
-    sets::write(uids, out);
-    out.extend_from_slice(b"\r\n");
+}
+
+/// UIDs that have gone, told by `VANISHED` (RFC 7162 §3.2.10) in lines of bounded length.
+pub(super) struct Vanished {
+    left: std::vec::IntoIter<(u32, u32)>,
+    earlier: bool,
+}
+
+impl Vanished {
+    /// Of ascending ranges; `earlier`: they are not among those that the client has a number for.
+    pub(super) fn new(uids: Vec<(u32, u32)>, earlier: bool) -> Vanished {
+        Vanished {
+            left: uids.into_iter(),
+            earlier,
+        }
+    }
+
+    /// Of what was expunged before the mailbox was opened, or since some MODSEQ, what is in `wanted`.
+    /// What the client has a number for is told when it may be, and not as gone earlier.
+    pub(super) fn earlier(
+        gone: Vec<(u32, u32)>,
+        wanted: Option<&[(u32, u32)]>,
+        view: &View,
+    ) -> Vanished {
+        let gone = View::new(gone);
+        let uids = match wanted {
+            None => gone.without(view),
+            Some(wanted) => View::new(gone.known(wanted)).without(view),
+        };
+        Vanished::new(uids, true)
+    }
+
+    /// Writes as much as `out` takes; `true`: that was all.
+    pub(super) fn tell(&mut self, out: &mut Vec<u8>) -> bool {
+        loop {
+            let left = self.left.as_slice();
+            let Some(last) = left.len().min(VANISHED_RANGES_MAX).checked_sub(1) else {
+                return true;
+            };
+            if out.len() >= OUTPUT_BYTES_MAX {
+                return false;
+            }
+            out.extend_from_slice(if self.earlier {
+                b"* VANISHED (EARLIER) "
+            } else {
+                b"* VANISHED "
+            });
+            sets::write(&left[..=last], out);
+            out.extend_from_slice(b"\r\n");
+            self.left.nth(last);
+        }
+    }
 }
 
 /// `FLAGS` and `PERMANENTFLAGS` (RFC 9051 §7.3.5, §7.1).

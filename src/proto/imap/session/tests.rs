@@ -6,15 +6,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::{Answer, Ask};
+use super::super::imap_world::{Desk, World, session};
+use super::super::{Answer, Ask, Refusal};
 use super::Session;
 use crate::proto::Event;
 use crate::proto::driver::{Driver, play};
-
-#[path = "../../../../tests/fuzz/src/imap_world.rs"]
-mod imap_world;
-
-use imap_world::{Desk, World, session};
 
 type Shared = Rc<RefCell<World>>;
 
@@ -54,6 +50,13 @@ impl<F: FnMut(Ask) -> Answer> Client<F> {
 
     fn heard(&mut self) -> String {
         String::from_utf8_lossy(&self.0.take_output()).replace("\r\n", "\n")
+    }
+
+    /// The same, of a client whose answers are tampered with.
+    fn tampered(answers: F) -> Client<F> {
+        let mut client = Client(Driver::new(session(), answers));
+        client.say("a LOGIN alice secret\r\nb SELECT INBOX");
+        client
     }
 
     /// What IDLE says when the shard says that something has happened.
@@ -375,6 +378,10 @@ fn numbers_stay_until_the_client_may_know() {
          e NO [EXPUNGEISSUED] some of these messages are gone\n"
     );
     assert_eq!(
+        two.say("f STORE 1 +FLAGS (\\Seen)"),
+        "f NO [EXPUNGEISSUED] some of these messages are gone\n"
+    );
+    assert_eq!(
         two.say("f STORE 3 +FLAGS (\\Seen)\r\ng SEARCH SEEN"),
         "* 3 FETCH (FLAGS (\\Seen))\nf OK STORE completed\n* SEARCH 3\ng OK SEARCH completed\n"
     );
@@ -452,4 +459,330 @@ fn twenty_senseless_commands_end_it() {
     assert_eq!(said.lines().count(), 21, "{said}");
     assert!(said.ends_with("* BYE Too many commands in a row that make no sense\n"));
     assert!(one.0.closed);
+}
+
+#[test]
+fn a_silent_store_hides_nothing_of_others() {
+    let world = world();
+    let (mut one, mut two) = (client(&world), client(&world));
+    one.say("b SELECT INBOX");
+    two.say("b SELECT INBOX\r\nc STORE 1:2 +FLAGS (\\Flagged)");
+    // RFC 9051 §6.4.6: of message 3 the client knows all; of 1 and 2 it does not.
+    assert_eq!(
+        one.say("c STORE 3 +FLAGS.SILENT (\\Seen)"),
+        "* 1 FETCH (FLAGS (\\Flagged))\n* 2 FETCH (FLAGS (\\Flagged))\nc OK STORE completed\n"
+    );
+    two.say("d STORE 1 +FLAGS (\\Draft)");
+    assert_eq!(
+        one.say("d STORE 1 +FLAGS.SILENT (\\Seen)"),
+        "* 1 FETCH (FLAGS (\\Flagged \\Seen \\Draft))\nd OK STORE completed\n"
+    );
+    assert_eq!(
+        one.say("e STORE 1 -FLAGS.SILENT (\\Seen)"),
+        "e OK STORE completed\n"
+    );
+}
+
+#[test]
+fn a_mark_of_fetch_hides_nothing_of_others() {
+    let world = world();
+    let mut two = client(&world);
+    two.say("b SELECT INBOX");
+    let mut inner = answers(&world);
+    let mut one = Client::tampered(move |ask| {
+        if matches!(ask, Ask::Store(_)) {
+            // Between the look at the flags and the mark.
+            two.say("c STORE 1 +FLAGS (\\Flagged)");
+        }
+        inner(ask)
+    });
+    assert_eq!(
+        one.say("c FETCH 1 BODY[TEXT]<0.4>"),
+        "* 1 FETCH (BODY[TEXT]<0> {4}\nbody FLAGS (\\Seen))\n\
+         * 1 FETCH (FLAGS (\\Flagged \\Seen))\nc OK FETCH completed\n"
+    );
+}
+
+#[test]
+fn what_cannot_be_written_is_left_out() {
+    let world = world();
+    let mut inner = answers(&world);
+    let mut one = Client::tampered(move |ask| match ask {
+        Ask::Summaries { messages } => Answer::Summaries(
+            messages
+                .iter()
+                .map(|_| Ok(b"no summary".to_vec()))
+                .collect(),
+        ),
+        ask => inner(ask),
+    });
+    for items in [
+        "ENVELOPE",
+        "BODYSTRUCTURE",
+        "PREVIEW",
+        "BINARY.SIZE[1]",
+        "BODY.PEEK[1]",
+    ] {
+        let said = one.say(&format!("c FETCH 1 (UID {items} RFC822.SIZE)"));
+        assert_eq!(
+            said,
+            "* 1 FETCH (UID 1 RFC822.SIZE 29)\n\
+             c NO [SERVERBUG] internal error, see the server's log\n",
+            "{items}"
+        );
+    }
+    assert_eq!(
+        one.say("c FETCH 1 ENVELOPE"),
+        "c NO [SERVERBUG] internal error, see the server's log\n"
+    );
+}
+
+#[test]
+fn a_broken_message_is_not_made_whole_with_a_bye() {
+    let world = world();
+    world.borrow_mut().deliver("INBOX", &[b'x'; 200_000]);
+    let mut inner = answers(&world);
+    let mut one = Client::tampered(move |ask| match ask {
+        Ask::Read { offset, .. } if offset > 0 => Answer::Data(Err(Refusal::Gone)),
+        ask => inner(ask),
+    });
+    let said = one.say("c FETCH 4 BODY.PEEK[]");
+    let (head, body) = said.split_once('\n').expect("a line");
+    assert_eq!(head, "* 4 FETCH (BODY[] {200000}");
+    assert!(body.bytes().all(|byte| byte == b'x') && body.len() < 200_000);
+    assert!(one.0.closed);
+}
+
+#[test]
+fn one_expunged_message_spoils_nothing() {
+    let world = world();
+    let mut inner = answers(&world);
+    let mut one = Client::tampered(move |ask| match inner(ask) {
+        Answer::Summaries(mut all) => {
+            if all.len() > 1 {
+                all[1] = Err(Refusal::Gone);
+            }
+            Answer::Summaries(all)
+        }
+        answer => answer,
+    });
+    assert_eq!(
+        one.say("c SORT (REVERSE SUBJECT) UTF-8 ALL"),
+        "* SORT 3 1 2\nc OK SORT completed\n"
+    );
+    assert_eq!(
+        one.say("d THREAD REFERENCES UTF-8 ALL"),
+        "* THREAD (1)(2)(3)\nd OK THREAD completed\n"
+    );
+    let said = one.say("e FETCH 1:3 (PREVIEW)");
+    assert_eq!(
+        said,
+        "* 1 FETCH (PREVIEW \"body 1\")\n* 3 FETCH (PREVIEW \"body 3\")\n\
+         e NO [EXPUNGEISSUED] the message is gone\n"
+    );
+    let said = one.say("f UID FETCH 1:3 (PREVIEW)");
+    assert!(said.ends_with("\nf OK FETCH completed\n"), "{said}");
+}
+
+/// A mailbox of which every second message is gone.
+fn with_holes(count: u32) -> Shared {
+    let world = World::new();
+    for _ in 0..count {
+        world.borrow_mut().deliver("INBOX", b"x");
+    }
+    let mut one = client(&world);
+    let odd: Vec<String> = (0..count / 2).map(|at| (2 * at + 1).to_string()).collect();
+    one.say("b SELECT INBOX");
+    for some in odd.chunks(5000) {
+        let set = some.join(",");
+        let said = one.say(&format!("c STORE {set} +FLAGS.SILENT (\\Deleted)"));
+        assert_eq!(said, "c OK STORE completed\n");
+    }
+    one.say("d CLOSE");
+    world
+}
+
+#[test]
+fn long_sets_go_out_in_pieces() {
+    let world = with_holes(26_000);
+    let mut one = client(&world);
+    let said = one.say("b ENABLE QRESYNC\r\nc SELECT INBOX (QRESYNC (101 1))");
+    let vanished = said
+        .lines()
+        .filter(|line| line.starts_with("* VANISHED (EARLIER) "));
+    let mut count = 0;
+    for line in vanished.clone() {
+        let set = line.rsplit_once(' ').expect("a set").1;
+        let parts = set.split(',').count();
+        assert!(parts <= 1000);
+        count += parts;
+    }
+    assert_eq!(count, 13_000);
+    assert_eq!(vanished.count(), 13);
+    let drains = one.0.drains;
+    let said = one.say("d UID COPY 1:* Sent");
+    let from: Vec<String> = (1..=13_000).map(|at| (2 * at).to_string()).collect();
+    let wanted = format!(
+        "d OK [COPYUID 102 {} 1:13000] COPY completed\n",
+        from.join(",")
+    );
+    assert!(said == wanted, "{}", &said[..200]);
+    assert!(one.0.drains > drains, "a long line goes out at once");
+    let said = one.say("e UID STORE 1:* (UNCHANGEDSINCE 1) +FLAGS (\\Seen)");
+    let wanted = format!("e OK [MODIFIED {}] STORE completed\n", from.join(","));
+    assert!(said.ends_with(&wanted), "{}", &said[said.len() - 200..]);
+    let said = one.say("f UID MOVE 1:* Sent");
+    let told = format!(
+        "* OK [COPYUID 102 {} 13001:26000] Moved\n* VANISHED ",
+        from.join(",")
+    );
+    assert!(said.starts_with(&told), "{}", &said[..200]);
+}
+
+#[test]
+fn what_the_client_still_sees_has_not_vanished_earlier() {
+    let world = world();
+    let (mut one, mut two) = (client(&world), client(&world));
+    one.say("b ENABLE QRESYNC\r\nc SELECT INBOX");
+    two.say("b SELECT INBOX\r\nc STORE 2 +FLAGS (\\Deleted)\r\nd EXPUNGE");
+    // RFC 7162 §3.2.10: EARLIER takes no message number away.
+    assert_eq!(
+        one.say("d UID FETCH 1:* (UID) (CHANGEDSINCE 15 VANISHED)"),
+        "* VANISHED 2\nd OK FETCH completed\n"
+    );
+    assert_eq!(
+        one.say("e UID FETCH 1:* (UID) (CHANGEDSINCE 15 VANISHED)"),
+        "* VANISHED (EARLIER) 2\ne OK FETCH completed\n"
+    );
+}
+
+#[test]
+fn an_untold_expunge_keeps_the_modseq_down() {
+    let world = world();
+    let (mut one, mut two) = (client(&world), client(&world));
+    one.say("b ENABLE QRESYNC\r\nc SELECT INBOX");
+    two.say("b SELECT INBOX\r\nc STORE 2 +FLAGS (\\Deleted)\r\nd EXPUNGE");
+    // RFC 7162 §3.2: 17 is the expunge, 18 what follows.
+    assert_eq!(
+        one.say("d STORE 1 +FLAGS (\\Seen)"),
+        "* 1 FETCH (UID 1 MODSEQ (18) FLAGS (\\Seen))\n\
+         * OK [HIGHESTMODSEQ 15] Messages have gone since\nd OK STORE completed\n"
+    );
+    assert_eq!(
+        one.say("e SEARCH SEEN\r\nf NOOP\r\ng SEARCH SEEN"),
+        "* SEARCH 1\n* OK [HIGHESTMODSEQ 15] Messages have gone since\ne OK SEARCH completed\n\
+         * VANISHED 2\nf OK NOOP completed\n* SEARCH 1\ng OK SEARCH completed\n"
+    );
+}
+
+#[test]
+fn what_a_search_saves() {
+    let world = world();
+    let mut one = client(&world);
+    one.say("b SELECT INBOX");
+    for (options, saved) in [
+        ("SAVE PARTIAL 2:2", "2"),
+        ("SAVE PARTIAL 2:2 MIN", "1,2"),
+        ("SAVE PARTIAL 2:2 COUNT", "1,2,3"),
+        ("SAVE MAX", "3"),
+        ("SAVE", "1,2,3"),
+    ] {
+        one.say(&format!("c UID SEARCH RETURN ({options}) ALL"));
+        let said = one.say("d FETCH $ UID");
+        let numbers = said.lines().filter_map(|line| line.strip_prefix("* "));
+        let numbers: Vec<&str> = numbers.filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(numbers.join(","), saved, "{options}");
+    }
+    one.say("c UID SORT RETURN (SAVE PARTIAL 1:1) (REVERSE SUBJECT) UTF-8 ALL");
+    assert_eq!(
+        one.say("d FETCH $ UID"),
+        "* 3 FETCH (UID 3)\nd OK FETCH completed\n"
+    );
+}
+
+#[test]
+fn a_login_must_come_soon() {
+    let world = world();
+    let mut one = Client(Driver::new(session(), answers(&world)));
+    one.0.pass(Duration::from_secs(100));
+    one.say("a NOOP");
+    one.0.pass(Duration::from_secs(100));
+    assert_eq!(one.heard(), "* BYE No login for too long\n");
+    assert!(one.0.closed);
+    // Who has logged in has half an hour, and no more when it has gone back.
+    let mut one = client(&world);
+    one.0.pass(Duration::from_secs(1000));
+    one.say("b UNAUTHENTICATE");
+    one.0.pass(Duration::from_secs(170));
+    one.say("c NOOP");
+    assert!(!one.0.closed);
+    one.0.pass(Duration::from_secs(20));
+    assert_eq!(one.heard(), "* BYE No login for too long\n");
+}
+
+#[test]
+fn wrong_passwords_are_not_forgotten() {
+    let mut one = client(&world());
+    one.say("b UNAUTHENTICATE\r\nc LOGIN alice x\r\nd LOGIN alice x\r\ne LOGIN alice secret");
+    let said = one.say("f UNAUTHENTICATE\r\ng LOGIN alice x");
+    assert!(said.ends_with("* BYE Too many failed logins\n"), "{said}");
+    assert!(one.0.closed);
+}
+
+#[test]
+fn long_lists_give_others_their_turn() {
+    let world = world();
+    let mut inner = answers(&world);
+    let breaths = Rc::new(RefCell::new(0));
+    let count = Rc::clone(&breaths);
+    let mut one = Client::tampered(move |ask| {
+        if matches!(ask, Ask::Pause) {
+            *count.borrow_mut() += 1;
+        }
+        inner(ask)
+    });
+    let name = "a".repeat(400);
+    for number in 0..20 {
+        one.say(&format!("c CREATE {number}{name}"));
+    }
+    let said = one.say(&format!("d LIST \"\" {}b", "*a".repeat(900)));
+    assert_eq!(said, "d OK LIST completed\n");
+    assert!(*breaths.borrow() > 5, "{} breaths", breaths.borrow());
+    let said = one.say("e LIST \"\" *a%*%a");
+    assert_eq!(said.lines().count(), 21);
+    let patterns = vec![format!("%{}", "b".repeat(100)); 30].join(" ");
+    let said = one.say(&format!("f LIST \"\" ({patterns})"));
+    assert_eq!(
+        said,
+        "f NO [LIMIT] at most 2048 bytes in all patterns, each with its reference\n"
+    );
+}
+
+#[test]
+fn as_many_messages_at_once_as_there_may_be() {
+    let world = world();
+    let mut one = client(&world);
+    one.heard();
+    let mut append = |count: usize, flags: &str| {
+        one.0.receive(b"b APPEND INBOX", usize::MAX);
+        for _ in 0..count {
+            one.0
+                .receive(format!("{flags} {{1+}}\r\nx").as_bytes(), usize::MAX);
+        }
+        one.0.receive(b"\r\n", usize::MAX);
+        one.heard()
+    };
+    assert_eq!(
+        append(10_000, ""),
+        "b OK [APPENDUID 101 4:10003] APPEND completed\n"
+    );
+    assert_eq!(
+        append(10_001, ""),
+        "b NO [LIMIT] at most 10000 messages at once\n"
+    );
+    let words: Vec<String> = (0..64).map(|number| format!("{number:060}")).collect();
+    assert_eq!(
+        append(1000, &format!(" ({})", words.join(" "))),
+        "b NO [LIMIT] too many keywords of too many messages at once: append fewer\n"
+    );
 }

@@ -317,6 +317,8 @@ async fn store(
     match run(shard, key, desk, Ask::Store(addition)).await {
         Answer::Stored(Ok(added)) => Answer::Stored(Ok(Stored {
             modseq: added.modseq.or(removed.modseq),
+            // Our own removal may be among them: then the client is told what it may know.
+            before: removed.before.max(added.before),
             modified: removed.modified,
             keywords: added.keywords,
         })),

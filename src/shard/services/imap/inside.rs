@@ -11,7 +11,7 @@ use super::super::super::conn::ConnKey;
 use super::super::super::wait::breathe;
 use super::super::super::{LocalPartition, Shard};
 use super::super::Asked;
-use super::{Desk, at_once, later, refusal};
+use super::{Desk, at_once, later, of_message, refusal};
 use crate::limits::{IMAP_HEADER_BYTES_MAX, IMAP_READ_BYTES, SUMMARY_BYTES_MAX};
 use crate::mail::mime::{EnvelopeField, Needle, Parts, Scanner, Summary, TextSearch};
 use crate::proto::imap::{Answer, Refusal, Source, TextKey, compare};
@@ -35,6 +35,10 @@ impl Place {
         })
     }
 
+    fn refusal(&self, error: StoreError) -> Refusal {
+        of_message(error, &self.partition, &self.desk.address, self.mailbox)
+    }
+
     /// Bytes of a message; fewer only at its end.
     async fn read(&self, uid: u32, offset: u64, length: u64) -> Result<Vec<u8>, StoreError> {
         let address = &self.desk.address;
@@ -42,8 +46,11 @@ impl Place {
         let read = self
             .partition
             .read_from(address, self.mailbox, uid, offset, length);
-        read.await
-            .inspect_err(|_| self.shard.probe.read_errors.add(1))
+        read.await.inspect_err(|error| {
+            if !matches!(error, StoreError::Missing) {
+                self.shard.probe.read_errors.add(1);
+            }
+        })
     }
 
     /// The summary of a message: as kept, or made now, and then to be kept.
@@ -143,7 +150,7 @@ fn find_source(
     };
     let mut found = None;
     let visit = |info: &MessageInfo| {
-        found = Some(info.clone());
+        found = Some(*info);
         ControlFlow::Break(())
     };
     partition
@@ -186,7 +193,7 @@ pub(super) fn summaries(
             let summary = place.summary(uid, body_seq, &mut made).await;
             all.push(match summary {
                 Ok(bytes) => Ok(bytes.to_vec()),
-                Err(error) => Err(refusal(error, &place.desk.address)),
+                Err(error) => Err(place.refusal(error)),
             });
         }
         place.keep(made).await;

@@ -83,7 +83,7 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                     Some(None) => {
                         let text =
                             "special uses here: Drafts, Sent, Trash, Junk, Archive".to_owned();
-                        return Answer::Mailbox(Err(Refusal::Cannot(text)));
+                        return Answer::Mailbox(Err(Refusal::SpecialUse(text)));
                     }
                 };
                 let made = partition.create_mailbox(address, &name, wanted).await;
@@ -154,10 +154,18 @@ async fn rename_inbox(
     let runs = partition.view(address, inbox)?.runs;
     let uids: Vec<u32> = runs.iter().flat_map(|run| run.first..=run.last).collect();
     let now_ms = super::super::super::now_ms();
-    partition
+    let moved = partition
         .move_to(address, (inbox, target.id), &uids, now_ms)
-        .await?;
-    Ok(())
+        .await;
+    if moved.is_err()
+        && partition
+            .mailbox_info(address, target.id)
+            .is_ok_and(|info| info.exists == 0)
+    {
+        // The name is as free as before. What cannot be undone either stays, empty.
+        let _ = partition.delete_mailbox(address, target.id).await;
+    }
+    moved.map(drop)
 }
 
 fn special_use_named(name: &str) -> Option<SpecialUse> {

@@ -5,12 +5,11 @@ use std::rc::Rc;
 
 use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
-use super::super::super::wait::breathe;
 use super::super::Asked;
-use super::{Desk, at_once, later, refusal};
+use super::{Desk, at_once, later, of_message, refusal, rest, soon};
 use crate::limits::IMAP_SLICE_MESSAGES;
 use crate::proto::imap::{self, Answer, Copied, Refusal, Row, StoreFlags, StoreHow, Stored};
-use crate::store::{FlagChange, FlagMode, Flags, MailboxId, MessageInfo};
+use crate::store::{FlagChange, FlagMode, Flags, MailboxId, MessageInfo, StoreError};
 
 /// A message as sessions list it.
 pub(super) fn row(info: &MessageInfo) -> Row {
@@ -48,18 +47,12 @@ pub(super) fn rows(
         None => listed(shard, desk, uids, count_max),
         Some(since) => changed(shard, desk, uids, since, count_max),
     };
-    let is_full = rows
-        .as_ref()
-        .is_ok_and(|rows| rows.len() >= IMAP_SLICE_MESSAGES);
-    let answer = Answer::Rows(rows);
-    if is_full {
-        // A search without an end must not keep the shard: others have their turn between slices.
-        return later(shard, key, async move {
-            breathe().await;
-            answer
-        });
+    // A search without an end must not keep the shard: others have their turn between slices.
+    let is_full = rows.as_ref().is_ok_and(|rows| rows.len() >= count_max);
+    if is_full || uids.len() >= IMAP_SLICE_MESSAGES {
+        return rest(shard, key, Answer::Rows(rows));
     }
-    at_once(answer)
+    soon(shard, key, desk, Answer::Rows(rows))
 }
 
 fn listed(
@@ -99,8 +92,15 @@ fn changed(
 ) -> Result<Vec<Row>, Refusal> {
     let partition = desk.partition(shard)?;
     let id = desk.open_id()?;
+    let info = partition.mailbox_info(&desk.address, id);
+    let modseq = info
+        .map_err(|error| refusal(error, &desk.address))?
+        .highest_modseq;
+    // Of what was found only as long as nothing has changed since: a client that asks again wants to
+    // know of that.
+    let key = (since, modseq);
     let kept = match desk.open.borrow_mut().as_mut() {
-        Some(open) => open.changed.take().filter(|(known, _)| *known == since),
+        Some(open) => open.changed.take().filter(|(known, _)| *known == key),
         None => None,
     };
     let found: Rc<[MessageInfo]> = match kept {
@@ -119,7 +119,7 @@ fn changed(
     if rows.len() >= count_max
         && let Some(open) = desk.open.borrow_mut().as_mut()
     {
-        open.changed = Some((since, found));
+        open.changed = Some((key, found));
     }
     Ok(rows)
 }
@@ -160,8 +160,10 @@ pub(super) fn read(
             .read_from(&desk.address, id, uid, offset, length as usize)
             .await;
         Answer::Data(data.map_err(|error| {
-            probe.probe.read_errors.add(1);
-            refusal(error, &desk.address)
+            if !matches!(error, StoreError::Missing) {
+                probe.probe.read_errors.add(1);
+            }
+            of_message(error, &partition, &desk.address, id)
         }))
     })
 }
@@ -212,6 +214,7 @@ pub(super) fn store(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Sto
         };
         Answer::Stored(Ok(Stored {
             modseq: stored.modseq,
+            before: stored.before,
             modified: stored.modified,
             keywords,
         }))

@@ -76,15 +76,21 @@ struct Desk {
     visits: RefCell<Option<Box<visits::Visits>>>,
     /// Who waits for the next answer, where it is not a session.
     expected: visits::Expected,
+    /// Answers in a row that were given at once.
+    at_once: Cell<u32>,
 }
+
+/// Messages as the store lists them.
+type Messages = Rc<[crate::store::MessageInfo]>;
 
 /// An open mailbox.
 struct Open {
     id: MailboxId,
     /// Ends when this is dropped.
     _watch: Watch,
-    /// What has changed since, while a session asks for it slice by slice.
-    changed: Option<(Sequence, Rc<[crate::store::MessageInfo]>)>,
+    /// What has changed since the first of these, up to the second, while a session asks for it slice
+    /// by slice.
+    changed: Option<((Sequence, Sequence), Messages)>,
 }
 
 /// Views that sessions have, so that those who see the same share one.
@@ -93,6 +99,10 @@ struct Views {
     by_mailbox: FxHashMap<(Address, MailboxId), Weak<View>>,
     swept_len: usize,
 }
+
+/// Answers that one connection gets in a row before others have their turn: a client may send a thousand
+/// commands at once.
+const AT_ONCE_MAX: u32 = 32;
 
 /// Views beyond twice as many as were alive at the last look are looked through again.
 const VIEWS_MIN: usize = 64;
@@ -157,6 +167,7 @@ impl Desk {
             guest: guest.map(Box::new),
             visits: RefCell::default(),
             expected: RefCell::default(),
+            at_once: Cell::new(0),
         }
     }
 
@@ -220,6 +231,25 @@ fn later(shard: &Rc<Shard>, key: ConnKey, work: impl Future<Output = Answer> + '
     Asked::Later
 }
 
+/// The same, where the client may ask for it again and again.
+fn soon(shard: &Rc<Shard>, key: ConnKey, desk: &Desk, answer: Answer) -> Asked {
+    let count = desk.at_once.get() + 1;
+    if count < AT_ONCE_MAX {
+        desk.at_once.set(count);
+        return at_once(answer);
+    }
+    desk.at_once.set(0);
+    rest(shard, key, answer)
+}
+
+/// Answers when others have had their turn.
+fn rest(shard: &Rc<Shard>, key: ConnKey, answer: Answer) -> Asked {
+    later(shard, key, async move {
+        breathe().await;
+        answer
+    })
+}
+
 /// Why the store cannot do it, for the client; what is the server's trouble goes to the log.
 fn refusal(error: StoreError, address: &Address) -> Refusal {
     match error {
@@ -239,6 +269,19 @@ fn refusal(error: StoreError, address: &Address) -> Refusal {
     }
 }
 
+/// The same for one about a message that the session knows: it may have been expunged meanwhile.
+fn of_message(
+    error: StoreError,
+    partition: &LocalPartition,
+    address: &Address,
+    mailbox: MailboxId,
+) -> Refusal {
+    match error {
+        StoreError::Missing if partition.mailbox_info(address, mailbox).is_ok() => Refusal::Gone,
+        error => refusal(error, address),
+    }
+}
+
 /// Answers an ask.
 pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     let ask = match ask {
@@ -247,10 +290,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         ask => ask,
     };
     if let Ask::Pause = ask {
-        return later(shard, key, async {
-            breathe().await;
-            Answer::Done(Ok(()))
-        });
+        return rest(shard, key, Answer::Done(Ok(())));
     }
     let Some(desk) = shard.desks.of(key) else {
         // A session that has not logged in asks for nothing else.
@@ -267,32 +307,40 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
         Ask::Login(credentials) => log_in(shard, key, credentials),
         Ask::Enter(pass) => come_in(shard, key, pass),
         Ask::ActAs { user, peer } => vouch(shard, key, desk.address.clone(), user, peer),
-        Ask::Pause => at_once(Answer::Done(Ok(()))),
         Ask::Access(access) => acl::answer(shard, key, desk, access),
         // Gathered before an ask comes here.
         Ask::Shared => at_once(Answer::Mailboxes(Ok(Mailboxes::default()))),
-        Ask::Mailboxes => at_once(Answer::Mailboxes(mailboxes::list(shard, &desk))),
+        Ask::Pause => rest(shard, key, Answer::Done(Ok(()))),
+        Ask::Mailboxes => {
+            // As long as there are many.
+            let all = mailboxes::list(shard, &desk);
+            rest(shard, key, Answer::Mailboxes(all))
+        }
         Ask::Mailbox { name } => {
             let mailbox = mailboxes::find(shard, &desk, &name);
-            at_once(Answer::Mailbox(mailbox.map(Box::new)))
+            soon(shard, key, &desk, Answer::Mailbox(mailbox.map(Box::new)))
         }
         Ask::Manage(change) => mailboxes::manage(shard, key, desk, change),
         Ask::Open { name } => {
             let opened = mailboxes::open(shard, key, &desk, &name);
-            at_once(Answer::Opened(opened.map(Box::new)))
+            rest(shard, key, Answer::Opened(opened.map(Box::new)))
         }
         Ask::Close => {
             desk.open.replace(None);
-            at_once(Answer::Done(Ok(())))
+            soon(shard, key, &desk, Answer::Done(Ok(())))
         }
-        Ask::Look { since } => at_once(Answer::News(mailboxes::look(shard, &desk, since))),
+        Ask::Look { since } => {
+            let news = mailboxes::look(shard, &desk, since);
+            soon(shard, key, &desk, Answer::News(news))
+        }
         Ask::Rows {
             uids,
             changed_since,
             count_max,
         } => messages::rows(shard, key, &desk, &uids, changed_since, count_max),
         Ask::Vanished { since } => {
-            at_once(Answer::Vanished(messages::vanished(shard, &desk, since)))
+            let vanished = messages::vanished(shard, &desk, since);
+            soon(shard, key, &desk, Answer::Vanished(vanished))
         }
         Ask::Summaries { messages } => inside::summaries(shard, key, desk, messages),
         Ask::Read {

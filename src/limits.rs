@@ -198,6 +198,16 @@ pub const CACHE_BYTES_MAX: usize = 64 * 1024;
 pub const CACHE_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Watches of one partition: a few for each connection.
 pub const WATCHES_MAX: usize = 4 * CONNECTIONS_MAX;
+/// Entries of the access list of one mailbox.
+pub const ACCESS_ENTRIES_MAX: usize = 200;
+/// Accounts that have let one account into mailboxes of theirs.
+pub const LET_IN_MAX: usize = 200;
+/// Accounts of a site that have let everybody into mailboxes of theirs.
+pub const SHARING_MAX: usize = 1000;
+/// Changes of what is open to everybody that may wait for their turn.
+pub const SHARING_WAITING_MAX: usize = 16;
+/// Other accounts whose mailboxes one IMAP connection has to do with at a time.
+pub const IMAP_VISITS_MAX: usize = 8;
 /// Things that happened in an account and that its watcher has not taken yet; messages count once a
 /// mailbox. Beyond them the watcher learns only that it was too much (RFC 5465 §5.8).
 pub const JOURNAL_EVENTS_MAX: usize = 256;

@@ -69,6 +69,18 @@ pub trait Backend {
     /// When its partition cannot be asked.
     async fn used_bytes(&self, address: &Address) -> Result<u64, BackendError>;
 
+    /// This account may act for others [N34]; `false` where there is none.
+    ///
+    /// # Errors
+    /// When its partition cannot be asked.
+    async fn is_administrator(&self, address: &Address) -> Result<bool, BackendError>;
+
+    /// Lets an account act for others, or no longer [N34]. Durable when it returns.
+    ///
+    /// # Errors
+    /// `Missing`, or what the disk says.
+    async fn set_administrator(&self, address: &Address, on: bool) -> Result<(), BackendError>;
+
     /// The first accounts that suit, in order of their addresses: [`Listing`] finds them.
     ///
     /// # Errors
@@ -180,15 +192,20 @@ impl Listing {
         self.found.push((address.clone(), account.quota_bytes));
     }
 
-    /// What was found, in order; `used_bytes` is asked for those only.
-    pub fn finish(self, used_bytes: impl Fn(&Address) -> u64) -> Vec<AccountEntry> {
+    /// What was found, in order; the bytes used, and whether it is an administrator, are asked for
+    /// those only.
+    pub fn finish(self, more_of: impl Fn(&Address) -> (u64, bool)) -> Vec<AccountEntry> {
         self.found
             .into_sorted_vec()
             .into_iter()
-            .map(|(address, quota_bytes)| AccountEntry {
-                address: address.to_string(),
-                quota_bytes,
-                used_bytes: used_bytes(&address),
+            .map(|(address, quota_bytes)| {
+                let (used_bytes, is_administrator) = more_of(&address);
+                AccountEntry {
+                    address: address.to_string(),
+                    quota_bytes,
+                    used_bytes,
+                    is_administrator,
+                }
             })
             .collect()
     }

@@ -79,6 +79,15 @@ async fn run<B: Backend>(backend: &B, request: Request) -> Result<Reply, String>
             address,
             quota_bytes,
         } => set_quota(backend, &parse(&address)?, quota_bytes).await,
+        Request::AccountAdmin { address, on } => {
+            let address = parse(&address)?;
+            if let Some(on) = on {
+                let set = backend.set_administrator(&address, on).await;
+                set.map_err(|error| about(&address, error))?;
+            }
+            let account = existing(backend, &address).await?;
+            show(backend, account).await
+        }
         Request::AccountTelemetry { address, on } => {
             let address = parse(&address)?;
             let done = backend.telemetry(&address, on).await;
@@ -235,12 +244,20 @@ async fn set_quota<B: Backend>(
         }
         None => existing(backend, address).await?,
     };
-    let used_bytes = backend.used_bytes(address).await.map_err(text)?;
+    show(backend, account).await
+}
+
+/// An account as it is listed.
+async fn show<B: Backend>(backend: &B, account: Account) -> Result<Reply, String> {
+    let address = account.address;
+    let used_bytes = backend.used_bytes(&address).await.map_err(text)?;
+    let is_administrator = backend.is_administrator(&address).await.map_err(text)?;
     Ok(Reply::Accounts {
         accounts: vec![AccountEntry {
             address: address.to_string(),
             quota_bytes: account.quota_bytes,
             used_bytes,
+            is_administrator,
         }],
         more: false,
     })

@@ -28,6 +28,7 @@ pub(crate) struct Memory(pub(super) Rc<RefCell<State>>);
 pub(super) struct State {
     pub(super) site: Arc<Site>,
     accounts: BTreeMap<Address, Account>,
+    administrators: BTreeSet<Address>,
     telemetry: BTreeSet<Address>,
     /// The next change of the site fails.
     pub(super) broken: bool,
@@ -117,11 +118,29 @@ impl Backend for Memory {
         for account in self.0.borrow().accounts.values().rev() {
             listing.offer(account);
         }
-        Ok(listing.finish(|_| USED_BYTES))
+        let administrators = &self.0.borrow().administrators;
+        Ok(listing.finish(|address| (USED_BYTES, administrators.contains(address))))
     }
 
     async fn used_bytes(&self, _address: &Address) -> Result<u64, BackendError> {
         Ok(USED_BYTES)
+    }
+
+    async fn is_administrator(&self, address: &Address) -> Result<bool, BackendError> {
+        Ok(self.0.borrow().administrators.contains(address))
+    }
+
+    async fn set_administrator(&self, address: &Address, on: bool) -> Result<(), BackendError> {
+        let mut state = self.0.borrow_mut();
+        if !state.accounts.contains_key(address) {
+            return Err(BackendError::Missing);
+        }
+        if on {
+            state.administrators.insert(address.clone());
+        } else {
+            state.administrators.remove(address);
+        }
+        Ok(())
     }
 
     async fn expire_now(&self) -> Result<Reclaimed, BackendError> {

@@ -480,6 +480,7 @@ fn a_quota_is_shown_and_set() {
             address: "a@x.test".to_owned(),
             quota_bytes,
             used_bytes: super::memory::USED_BYTES,
+            is_administrator: false,
         }],
         more: false,
     };
@@ -494,4 +495,38 @@ fn a_quota_is_shown_and_set() {
         after: None,
     };
     assert_eq!(ask(&memory, all), shown(5000));
+}
+
+#[test]
+fn an_administrator_is_made_and_unmade() {
+    let memory = served("x.test");
+    assert!(add(&memory, &["a@x.test", "b@x.test"]).is_empty());
+    let admin = |address: &str, on| {
+        let address = address.to_owned();
+        ask(&memory, Request::AccountAdmin { address, on })
+    };
+    let is = |reply| match reply {
+        Reply::Accounts { accounts, .. } => {
+            let entries = accounts.into_iter();
+            let entries = entries.map(|entry| (entry.address, entry.is_administrator));
+            entries.collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let a = |on| vec![("a@x.test".to_owned(), on)];
+    assert_eq!(is(admin("a@x.test", None)), a(false));
+    assert_eq!(is(admin("A@x.test", Some(true))), a(true));
+    assert_eq!(is(admin("a@x.test", None)), a(true));
+    let all = || {
+        let (domain, after) = (None, None);
+        is(ask(&memory, Request::AccountList { domain, after }))
+    };
+    assert_eq!(
+        all(),
+        [a(true), vec![("b@x.test".to_owned(), false)]].concat()
+    );
+    assert_eq!(is(admin("a@x.test", Some(false))), a(false));
+    for on in [None, Some(true)] {
+        refused(admin("c@x.test", on), "there is no account c@x.test");
+    }
 }

@@ -80,6 +80,13 @@ pub enum Request {
         /// Bytes; 0: unlimited; `None`: it stays as it is.
         quota_bytes: Option<u64>,
     },
+    /// Show whether an account may act for others, or change that [N34].
+    AccountAdmin {
+        /// The account.
+        address: String,
+        /// It may; `None`: it stays as it is.
+        on: Option<bool>,
+    },
     /// Show whether an account's connections are written down, or have it done [N35].
     AccountTelemetry {
         /// The account.
@@ -252,6 +259,9 @@ pub struct AccountEntry {
     /// Bytes of all messages it has.
     #[serde(default)]
     pub used_bytes: u64,
+    /// It may act for others [N34].
+    #[serde(default)]
+    pub is_administrator: bool,
 }
 
 /// Why a line is no request or reply.

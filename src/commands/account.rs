@@ -49,6 +49,21 @@ pub(super) fn carry_out(command: AccountCommand) -> Result<(), Failure> {
                 set_quota(&mut office, &config, &address, quota).await
             })
         }
+        AccountCommand::Admin {
+            address,
+            on,
+            settings,
+        } => {
+            let effective = existing(&settings)?;
+            let config = effective.config.clone();
+            run(effective, async move |mut office| {
+                let address = qualify(&mut office, &config, &address).await?;
+                match office.ask(Request::AccountAdmin { address, on }).await? {
+                    Reply::Accounts { accounts, .. } => show(&accounts),
+                    _ => Err(unexpected()),
+                }
+            })
+        }
         AccountCommand::Telemetry {
             address,
             switch,
@@ -238,7 +253,7 @@ pub(super) async fn set_telemetry(
     Ok(())
 }
 
-/// A line for each account: address, bytes used, quota.
+/// A line for each account: address, bytes used, quota, and whether it may act for others.
 fn show(accounts: &[AccountEntry]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     for account in accounts {
@@ -248,6 +263,9 @@ fn show(accounts: &[AccountEntry]) -> Result<(), Failure> {
         if let Some(percent) = percent.checked_div(account.quota_bytes) {
             let quota = config::show_bytes(account.quota_bytes);
             write!(out, "  quota {quota}  {percent}%")?;
+        }
+        if account.is_administrator {
+            write!(out, "  administrator")?;
         }
         writeln!(out)?;
     }

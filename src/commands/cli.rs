@@ -232,6 +232,20 @@ pub(super) enum AccountCommand {
         #[command(flatten)]
         settings: StoreSettings,
     },
+    /// Show or change whether an account may act for others
+    ///
+    /// An administrator reads and changes any mailbox with the own password, by SASL's authorization
+    /// identity or IMAP's PROXYAUTH, and sets quotas by IMAP's SETQUOTA. All of it is logged.
+    Admin {
+        /// The account
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// on or off. Without it, the account is shown
+        #[arg(value_name = "on|off", value_parser = on_or_off)]
+        on: Option<bool>,
+        #[command(flatten)]
+        settings: StoreSettings,
+    },
     /// Write down what an account's connections say and hear, for finding faults
     ///
     /// Each connection by IMAP or POP3 gets a file of its own below DATA/telemetry, from login on,
@@ -247,7 +261,7 @@ pub(super) enum AccountCommand {
         #[command(flatten)]
         settings: StoreSettings,
     },
-    /// List the accounts, the bytes each uses, and its quota
+    /// List the accounts, the bytes each uses, its quota, and which are administrators
     List {
         /// Only of this domain
         #[arg(long = "domain", value_name = "DOMAIN", id = "of_domain")]
@@ -335,6 +349,14 @@ pub(super) struct PasswordArgs {
 fn size(text: &str) -> Result<u64, String> {
     config::parse_bytes(text)
         .ok_or_else(|| "a size is a number of bytes, or one such as 64K, 500M or 2G".to_owned())
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on or off".to_owned()),
+    }
 }
 
 fn scheme(name: &str) -> Result<Scheme, String> {

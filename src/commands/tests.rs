@@ -63,6 +63,13 @@ fn a_day_in_an_operators_life() {
         run("account quota eve 1M --data DATA"),
         "there is no account eve@x.test",
     );
+    run("account admin joe on --data DATA").expect("changed");
+    run("account admin joe --data DATA").expect("shown");
+    misused(run("account admin joe yes --data DATA"), "on or off");
+    fails(
+        run("account admin eve off --data DATA"),
+        "there is no account eve@x.test",
+    );
     run("account telemetry ann on --data DATA").expect("switched");
     run("account telemetry ann --data DATA").expect("shown");
     run("account telemetry ann off --data DATA").expect("switched");

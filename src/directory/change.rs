@@ -6,7 +6,7 @@
 //! On failure: [`SiteError`] says what is in the way and what to do first.
 
 use super::Site;
-use super::site::{ALIAS, CATCH_ALL, DOMAIN, POSTMASTER, lines};
+use super::site::{ALIAS, CATCH_ALL, DOMAIN, POSTMASTER, SHARING, lines};
 use crate::config::parse_domain;
 use crate::limits;
 use crate::mail::Address;
@@ -62,6 +62,9 @@ pub enum SiteError {
         "{0} is the postmaster, and there must be one; 'ringpost postmaster ADDRESS' names another first"
     )]
     IsPostmaster(Address),
+    /// As many as there may be.
+    #[error("at most {max} accounts may share with anyone", max = limits::SHARING_MAX)]
+    TooManyShare,
     /// Some entry points to it.
     #[error("{0} is still named by {1}; change that first")]
     AddressInUse(Address, String),
@@ -216,6 +219,25 @@ impl Site {
         let address = address.account_key();
         self.check_served(&address)?;
         Ok(Change::put(POSTMASTER.to_owned(), address.to_string()))
+    }
+
+    /// Notes that some of an account's mailboxes are open to anyone, or none any more; `None`: that is
+    /// noted already.
+    ///
+    /// # Errors
+    /// As many as there may be are noted.
+    pub fn share(&self, address: &Address, on: bool) -> Result<Option<Change>, SiteError> {
+        if self.sharing.contains(address) == on {
+            return Ok(None);
+        }
+        if on && self.sharing.len() >= limits::SHARING_MAX {
+            return Err(SiteError::TooManyShare);
+        }
+        let key = format!("{SHARING}{address}");
+        Ok(Some(match on {
+            true => Change::put(key, String::new()),
+            false => Change::remove(key),
+        }))
     }
 
     /// Nothing here keeps this account from being removed.

@@ -11,6 +11,7 @@
 //! site/alias/ADDRESS        one target address a line
 //! site/catchall/DOMAIN      the address that gets mail for unknown ones
 //! site/postmaster           the postmaster's account
+//! site/sharing/ADDRESS      empty: some of this account's mailboxes are open to anyone
 //! ```
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -24,6 +25,7 @@ pub const SITE_PREFIX: &[u8] = b"site/";
 pub(super) const DOMAIN: &str = "site/domain/";
 pub(super) const ALIAS: &str = "site/alias/";
 pub(super) const CATCH_ALL: &str = "site/catchall/";
+pub(super) const SHARING: &str = "site/sharing/";
 pub(super) const POSTMASTER: &str = "site/postmaster";
 
 /// A snapshot of the site. Shards hold it in an `Arc` and swap it for the next one.
@@ -36,6 +38,7 @@ pub struct Site {
     pub(super) aliases: FxHashMap<Address, Box<[Address]>>,
     pub(super) catch_alls: FxHashMap<Box<str>, Address>,
     pub(super) postmaster: Option<Address>,
+    pub(super) sharing: FxHashSet<Address>,
 }
 
 impl Site {
@@ -114,6 +117,12 @@ impl Site {
                     self.catch_alls.remove(&name);
                 }
             }
+        } else if let Some(name) = key_text.strip_prefix(SHARING) {
+            let name = address(name)?;
+            match value {
+                Some(_) => self.sharing.insert(name),
+                None => self.sharing.remove(&name),
+            };
         } else if key_text == POSTMASTER {
             self.postmaster = value.map(address).transpose()?;
         } else {
@@ -145,6 +154,8 @@ impl Site {
                 .iter()
                 .map(|p| (POSTMASTER.to_owned(), p.to_string())),
         );
+        let sharing = self.sharing.iter();
+        list.extend(sharing.map(|a| (format!("{SHARING}{a}"), String::new())));
         list.sort();
         list.into_iter()
             .map(|(k, v)| (k.into_bytes(), v.into_bytes()))
@@ -192,6 +203,11 @@ impl Site {
     /// The postmaster's account.
     pub fn postmaster(&self) -> Option<&Address> {
         self.postmaster.as_ref()
+    }
+
+    /// Accounts some of whose mailboxes are open to anyone, in no order.
+    pub fn sharing(&self) -> impl Iterator<Item = &Address> {
+        self.sharing.iter()
     }
 
     /// The domain of bare user names: `configured` (`--default-domain`), else the postmaster's.

@@ -552,3 +552,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_shares_with_anyone_is_known_up_to_a_bound() {
+    let mut site = two_domains();
+    let account = |number: usize| address(&format!("u{number}@x.test"));
+    for number in 0..limits::SHARING_MAX {
+        let shares = site.share(&account(number), true).map(|c| c.expect("new"));
+        change(&mut site, shares);
+    }
+    assert_eq!(site.sharing().count(), limits::SHARING_MAX);
+    assert_eq!(Site::load(site.entries()), Ok(site.clone()));
+    assert_eq!(site.share(&account(0), true), Ok(None));
+    let one_more = account(limits::SHARING_MAX);
+    assert_eq!(site.share(&one_more, true), Err(SiteError::TooManyShare));
+    assert_eq!(site.share(&one_more, false), Ok(None));
+    let ends = site.share(&account(0), false).map(|c| c.expect("known"));
+    change(&mut site, ends);
+    assert!(matches!(site.share(&one_more, true), Ok(Some(_))));
+    assert_eq!(Site::load(site.entries()), Ok(site));
+}

@@ -15,6 +15,7 @@ use crate::admin::{
     AccountEntry, AccountQuery, Backend, BackendError, FirstRun, Listing, Place, Status,
 };
 use crate::directory::{Change, SITE_PREFIX, Site};
+use crate::limits;
 use crate::mail::Address;
 use crate::store::{Account, AccountChange, Health, Reclaimed, StoreError};
 
@@ -23,7 +24,7 @@ const ACCOUNTS_PER_JOB: usize = 256;
 
 /// The shards as an operator's request sees them.
 #[derive(Clone)]
-pub struct Shards(pub(super) Rc<Shard>);
+pub struct Shards(pub(in crate::shard) Rc<Shard>);
 
 /// Reads the site log at shard 0, makes the first accounts in a store that is new, checks that
 /// there is a postmaster [N9], and gives every shard the snapshot.
@@ -88,6 +89,23 @@ async fn change_site(shard: &Rc<Shard>, changes: Vec<Change>) -> Result<(), Back
 }
 
 impl Shards {
+    /// Changes which accounts share with anyone: one such change at a time, as an operator's
+    /// requests are.
+    pub(super) async fn change_sharing(&self, change: Change) -> Result<(), BackendError> {
+        self.0
+            .mesh
+            .call(&self.0, 0, async move |keeper| {
+                // Calls that wait for others to end must stay few.
+                if keeper.control.waiting() >= limits::SHARING_WAITING_MAX {
+                    let text = "too much is being changed at once, try again later";
+                    return Err(BackendError::Failed(text.to_owned()));
+                }
+                let _turn = keeper.control.acquire().await;
+                change_site(&keeper, vec![change]).await
+            })
+            .await
+    }
+
     /// Forgets on every shard what was remembered of an account.
     async fn forget(&self, address: &Address) {
         for id in 0..self.0.mesh.shards() {
@@ -194,6 +212,9 @@ impl Backend for Shards {
                 partition.remove_account(&gone).await
             })
             .await?;
+        if let Ok(Some(change)) = self.0.site().share(address, false) {
+            self.change_site(vec![change]).await?;
+        }
         self.forget(address).await;
         Ok(())
     }
@@ -220,6 +241,27 @@ impl Backend for Shards {
         Ok(used)
     }
 
+    async fn is_administrator(&self, address: &Address) -> Result<bool, BackendError> {
+        let wanted = address.clone();
+        let found = self
+            .0
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                Ok(partition.is_administrator(&wanted))
+            })
+            .await?;
+        Ok(found)
+    }
+
+    async fn set_administrator(&self, address: &Address, on: bool) -> Result<(), BackendError> {
+        let changed = address.clone();
+        self.0
+            .on_partition(self.0.partition_of(address), async move |partition| {
+                partition.set_administrator(&changed, on).await
+            })
+            .await?;
+        Ok(())
+    }
+
     async fn list_accounts(&self, query: AccountQuery) -> Result<Vec<AccountEntry>, BackendError> {
         let mut parts = Vec::new();
         for id in 0..self.0.mesh.shards() {
@@ -234,7 +276,12 @@ impl Backend for Shards {
                     }
                     listing.finish(|address| {
                         let partition = owner.partition(owner.partition_of(address));
-                        partition.map_or(0, |partition| partition.used_bytes(address))
+                        partition.map_or((0, false), |partition| {
+                            (
+                                partition.used_bytes(address),
+                                partition.is_administrator(address),
+                            )
+                        })
                     })
                 })
                 .await;

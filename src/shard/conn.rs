@@ -35,7 +35,25 @@ pub(crate) struct ConnKey {
     pub(crate) generation: u32,
 }
 
+/// Set in the index of a key that is no connection's.
+const GUEST: u32 = 1 << 31;
+const _: () = assert!(limits::CONNECTIONS_MAX < GUEST as usize);
+
 impl ConnKey {
+    /// The key of a guest: of somebody whose connection is elsewhere.
+    pub(crate) fn of_guest(number: u64) -> ConnKey {
+        ConnKey {
+            index: number as u32 | GUEST,
+            // As many bits as a token keeps.
+            generation: (number >> 31) as u32 & 0x7fff_ffff,
+        }
+    }
+
+    /// No connection of this shard has this key.
+    pub(crate) fn is_guest(self) -> bool {
+        self.index & GUEST != 0
+    }
+
     /// As ring token; the top bit is left to listeners.
     pub(crate) fn token(self) -> Token {
         Token(u64::from(self.generation & 0x7fff_ffff) << 32 | u64::from(self.index))

@@ -102,7 +102,7 @@ impl AnyAsk {
             AnyAsk::Smtp(smtp::Ask::Recipient { .. }) => AskKind::Rcpt,
             AnyAsk::Smtp(smtp::Ask::Chunk { .. } | smtp::Ask::Abort) => AskKind::Chunk,
             AnyAsk::Smtp(smtp::Ask::Deliver(_)) => AskKind::Message,
-            AnyAsk::Pop3(pop3::Ask::Login(_)) => AskKind::Login,
+            AnyAsk::Pop3(pop3::Ask::Login(_) | pop3::Ask::Enter(_)) => AskKind::Login,
             AnyAsk::Pop3(pop3::Ask::Read { .. }) => AskKind::Read,
             AnyAsk::Pop3(pop3::Ask::Expunge { .. }) => AskKind::Quit,
             AnyAsk::Imap(ask) => imap_kind(ask),
@@ -130,9 +130,14 @@ pub(crate) enum AnyAnswer {
 fn imap_kind(ask: &imap::Ask) -> AskKind {
     use imap::Ask;
     match ask {
-        Ask::Login(_) => AskKind::ImapLogin,
-        Ask::Mailboxes | Ask::Mailbox { .. } | Ask::Time => AskKind::ImapList,
-        Ask::Manage(_) => AskKind::ImapManage,
+        Ask::Login(_) | Ask::ActAs { .. } | Ask::Enter(_) => AskKind::ImapLogin,
+        Ask::Mailboxes
+        | Ask::Shared
+        | Ask::Mailbox { .. }
+        | Ask::DeletedBytes { .. }
+        | Ask::Quota(_)
+        | Ask::Time => AskKind::ImapList,
+        Ask::Manage(_) | Ask::Access(_) | Ask::SetQuota { .. } => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
         Ask::Look { .. } | Ask::Vanished { .. } | Ask::Happened { .. } => AskKind::ImapNews,
         Ask::Annotations { .. } => AskKind::ImapList,

@@ -31,7 +31,7 @@ use crate::mail::Address;
 /// Every key of an account begins with this.
 const ACCOUNT_KEYS: &[u8] = b"\xffaccount\0";
 /// Stands for a mailbox in keys of the account itself.
-const NO_MAILBOX: u64 = u64::MAX;
+pub(super) const NO_MAILBOX: u64 = u64::MAX;
 const SUBSCRIBED: &[u8] = b"subscribed\0";
 pub(super) const OF_OWNER: &[u8] = b"value\0";
 

@@ -67,6 +67,7 @@ pub mod record;
 mod recovery;
 mod removal;
 pub mod segment;
+mod sharing;
 pub mod sim;
 mod spare;
 mod values;

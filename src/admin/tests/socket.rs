@@ -240,7 +240,7 @@ proptest! {
             }
         }
         let want: Vec<String> = set.into_iter().filter(|n| *n > after).take(max).map(|n| name(n).to_string()).collect();
-        let found: Vec<String> = listing.finish(|_| 0).into_iter().map(|entry| entry.address).collect();
+        let found: Vec<String> = listing.finish(|_| (0, false)).into_iter().map(|entry| entry.address).collect();
         prop_assert_eq!(found, want);
     }
 }

@@ -8,6 +8,7 @@ pub use notify::{Event, EventGroup, EventSet, Events, Filter, Notify};
 
 use super::metadata::{Entry, Wanted};
 use super::sets::Set;
+pub use super::status::{StatusItem, StatusItems};
 
 /// A command and its tag.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,8 +101,23 @@ pub enum Command {
         /// MOVE.
         moves: bool,
     },
+    /// RFC 4314 §3
+    Access(AccessCommand),
+    /// RFC 9208 §4.1.1: of this quota root.
+    GetQuota(Vec<u8>),
+    /// RFC 9208 §4.1.2
+    GetQuotaRoot(RawName),
+    /// RFC 9208 §4.1.3
+    SetQuota {
+        /// Of this quota root.
+        root: Vec<u8>,
+        /// Names of resources, in upper case, and what there may be of each.
+        limits: Vec<(String, u64)>,
+    },
     /// RFC 8437
     Unauthenticate,
+    /// Netscape's: from now on as this user.
+    ProxyAuth(Vec<u8>),
     /// RFC 4978: the mechanism, in upper case.
     Compress(String),
     /// RFC 5464 §4.2
@@ -161,7 +177,12 @@ impl Command {
             Command::Store(_) => "STORE",
             Command::Copy { moves: false, .. } => "COPY",
             Command::Copy { moves: true, .. } => "MOVE",
+            Command::Access(access) => access.verb,
+            Command::GetQuota(_) => "GETQUOTA",
+            Command::GetQuotaRoot(_) => "GETQUOTAROOT",
+            Command::SetQuota { .. } => "SETQUOTA",
             Command::Unauthenticate => "UNAUTHENTICATE",
+            Command::ProxyAuth(_) => "PROXYAUTH",
             Command::Compress(_) => "COMPRESS",
             Command::GetMetadata(_) => "GETMETADATA",
             Command::SetMetadata { .. } => "SETMETADATA",
@@ -186,6 +207,19 @@ impl Command {
             _ => false,
         }
     }
+}
+
+/// SETACL, DELETEACL, GETACL, LISTRIGHTS or MYRIGHTS.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AccessCommand {
+    /// Which of them.
+    pub verb: &'static str,
+    /// Of this mailbox.
+    pub name: RawName,
+    /// Whom it is about, where it is about somebody: as given.
+    pub whom: Option<Vec<u8>>,
+    /// SETACL: which rights, with a sign in front or not.
+    pub rights: Vec<u8>,
 }
 
 /// GETMETADATA.
@@ -250,63 +284,6 @@ pub struct List {
     pub status: Option<StatusItems>,
     /// Return: these annotations (RFC 9590).
     pub metadata: Option<Wanted>,
-}
-
-/// Items of STATUS.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StatusItems(u16);
-
-/// An item of STATUS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatusItem {
-    /// Messages.
-    Messages,
-    /// Always 0 (RFC 3501 only).
-    Recent,
-    /// The next UID.
-    UidNext,
-    /// UIDVALIDITY.
-    UidValidity,
-    /// Messages without `\Seen`.
-    Unseen,
-    /// Messages with `\Deleted`.
-    Deleted,
-    /// Bytes of all messages (RFC 8438).
-    Size,
-    /// RFC 7162 §3.1.7.
-    HighestModSeq,
-    /// RFC 8474 §4.1.
-    MailboxId,
-    /// RFC 7889 §4.
-    AppendLimit,
-}
-
-impl StatusItem {
-    /// All, in the order in which they are answered, with their names.
-    pub const ALL: [(StatusItem, &str); 10] = [
-        (StatusItem::Messages, "MESSAGES"),
-        (StatusItem::Recent, "RECENT"),
-        (StatusItem::UidNext, "UIDNEXT"),
-        (StatusItem::UidValidity, "UIDVALIDITY"),
-        (StatusItem::Unseen, "UNSEEN"),
-        (StatusItem::Deleted, "DELETED"),
-        (StatusItem::Size, "SIZE"),
-        (StatusItem::HighestModSeq, "HIGHESTMODSEQ"),
-        (StatusItem::MailboxId, "MAILBOXID"),
-        (StatusItem::AppendLimit, "APPENDLIMIT"),
-    ];
-}
-
-impl StatusItems {
-    /// With this item.
-    pub fn with(self, item: StatusItem) -> StatusItems {
-        StatusItems(self.0 | 1 << item as u16)
-    }
-
-    /// It is wanted.
-    pub fn has(self, item: StatusItem) -> bool {
-        self.0 >> (item as u16) & 1 == 1
-    }
 }
 
 /// System flags (RFC 9051 §2.3.2).

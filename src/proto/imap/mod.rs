@@ -8,8 +8,10 @@
 //! parse     the grammar; command: what comes of it
 //! view      message numbers and UIDs
 //! sets      sequence sets
+//! status    items of STATUS
 //! program   a search as it is carried out
 //! sorter    messages in the order of their keys
+//! rights    what others may do, and how their mailboxes are called
 //! names     mailbox names and patterns
 //! url       URLs of messages and their parts
 //! metadata  names of annotations
@@ -34,9 +36,11 @@ pub mod metadata;
 pub mod names;
 pub mod parse;
 mod program;
+mod rights;
 mod session;
 pub mod sets;
 mod sorter;
+mod status;
 mod url;
 pub mod view;
 mod wire;
@@ -54,9 +58,13 @@ use zeroize::Zeroizing;
 
 use crate::mail::mime::{ThreadList, thread_by_references, thread_by_subject};
 
+pub use super::sasl::Pass;
 pub use command::{FlagList, Flags, StoreHow, ThreadBy};
 pub use metadata::{Annotation, Entry, Wanted};
 pub use program::compare;
+pub use rights::{
+    ANYONE, Access, AccessChange, Located, OTHER_USERS, Rights, locate, name_of_other,
+};
 pub use session::Session;
 pub use view::View;
 pub use wire::Wire;
@@ -101,11 +109,29 @@ impl std::fmt::Debug for Credentials {
 #[derive(Debug)]
 pub enum Ask {
     /// LOGIN, or AUTHENTICATE PLAIN. Before the answer the shard moves the session to the owner of
-    /// the account. Answer: [`Answer::Login`].
+    /// the account. Answer: [`Answer::Login`], or [`Answer::Pass`] for an administrator who acts for
+    /// somebody else.
     Login(Credentials),
+    /// Who has logged in wants to act for another account, whose canonical name this is [N34].
+    /// Answer: [`Answer::Pass`], or why not: [`Answer::Login`].
+    ActAs {
+        /// That account.
+        user: String,
+        /// Where the client is, for the log.
+        peer: SocketAddr,
+    },
+    /// Comes in with a pass. Before the answer the shard moves the session to the owner of the
+    /// account that the pass is for. Answer: [`Answer::Login`]; after an error nobody is logged in.
+    Enter(Pass),
     /// All mailboxes. Answer: [`Answer::Mailboxes`].
     Mailboxes,
-    /// One of them. Answer: [`Answer::Mailbox`].
+    /// Mailboxes of others that the user may see, under the names that they have here. Answer:
+    /// [`Answer::Mailboxes`].
+    Shared,
+    /// Who may do what in a mailbox (RFC 4314). Answer: [`Answer::Access`]; to a change
+    /// [`Answer::Done`].
+    Access(Access),
+    /// One of them, or of others' if the user has any right in it. Answer: [`Answer::Mailbox`].
     Mailbox {
         /// Decoded.
         name: String,
@@ -164,6 +190,21 @@ pub enum Ask {
         /// Only those of them whose bit is set are wanted.
         wanted: u64,
     },
+    /// What an account may hold, and how much it does (RFC 9208). Answer: [`Answer::Quota`];
+    /// `Missing`: no such mailbox or account.
+    Quota(QuotaOf),
+    /// SETQUOTA, for administrators. Answer: as [`Ask::Quota`], when the limit is in effect.
+    SetQuota {
+        /// Not of a mailbox.
+        of: QuotaOf,
+        /// Bytes; 0: no limit.
+        limit_bytes: u64,
+    },
+    /// Bytes of the messages of a mailbox that have `\Deleted`. Answer: [`Answer::DeletedBytes`].
+    DeletedBytes {
+        /// Decoded.
+        name: String,
+    },
     /// Annotations of a mailbox, or with `None` of the server (RFC 5464). Answer:
     /// [`Answer::Annotations`].
     Annotations {
@@ -219,6 +260,8 @@ pub enum Ask {
     /// A piece of a message of APPEND above what the session keeps. Answer: [`Answer::Done`]; after
     /// an error nothing of this APPEND is there any more.
     Chunk {
+        /// Into which mailbox, decoded.
+        name: String,
         /// Which message of this APPEND, from 0, never going back.
         message: u32,
         /// The next bytes.
@@ -285,6 +328,28 @@ impl Threading {
         threads.write(|index| self.numbers[index], &mut out);
         out
     }
+}
+
+/// Whose quota.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuotaOf {
+    /// One's own.
+    Own,
+    /// Of the account with this canonical name; others' only for administrators.
+    Account(String),
+    /// Of the account that has this mailbox. The name is decoded.
+    Mailbox(String),
+}
+
+/// A quota (RFC 9208 §3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Whose: the canonical name of the account.
+    pub account: String,
+    /// Bytes of all its messages.
+    pub used_bytes: u64,
+    /// Bytes it may hold; 0: no limit.
+    pub limit_bytes: u64,
 }
 
 /// A change to mailboxes.
@@ -363,10 +428,14 @@ pub struct Mailbox {
     pub deleted: u32,
     /// Bytes of all messages.
     pub bytes: u64,
+    /// Bytes of those with `\Deleted`: 0 until the session has asked for it.
+    pub deleted_bytes: u64,
     /// HIGHESTMODSEQ.
     pub modseq: u64,
     /// MAILBOXID (RFC 8474 §4): `A-Z a-z 0-9 - _`.
     pub object_id: String,
+    /// What the user may do with it; all, where it is one's own.
+    pub rights: Rights,
 }
 
 /// Answer to [`Ask::Mailboxes`].
@@ -535,6 +604,8 @@ pub enum Refusal {
     SpecialUse(String),
     /// Over quota: `[OVERQUOTA]`.
     OverQuota,
+    /// Is there, but not for this user: `[NOPERM]`.
+    Denied(String),
     /// A name or a flag that cannot be: `[CANNOT]`.
     Cannot(String),
     /// More than there may be: `[LIMIT]`.
@@ -563,6 +634,8 @@ pub enum LoginError {
 pub enum Answer {
     /// Logged in, or why not.
     Login(Result<(), LoginError>),
+    /// What lets an administrator in at the other's account: for [`Ask::Enter`].
+    Pass(Pass),
     /// The list.
     Mailboxes(Result<Mailboxes, Refusal>),
     /// The mailbox.
@@ -583,6 +656,12 @@ pub enum Answer {
     Source(Result<Source, Refusal>),
     /// For each message the bits of the texts that hold.
     Matched(Result<Vec<u64>, Refusal>),
+    /// Who has which rights.
+    Access(Result<Vec<(String, Rights)>, Refusal>),
+    /// The quota.
+    Quota(Result<Quota, Refusal>),
+    /// Bytes.
+    DeletedBytes(Result<u64, Refusal>),
     /// Those that are there, by name.
     Annotations(Result<Vec<Annotation>, Refusal>),
     /// In order; `None`: it was too much, and is forgotten (RFC 5465 §5.8).

@@ -30,6 +30,8 @@ pub use command::{Command, parse_command};
 pub use dots::{DotStuffer, TopScanner};
 pub use session::Session;
 
+pub use super::sasl::Pass;
+
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -45,8 +47,11 @@ pub struct Settings {
 #[derive(Debug)]
 pub enum Ask {
     /// USER and PASS, or AUTH PLAIN. Before the answer the shard moves the session to the owner of
-    /// the account and takes the maildrop lock. Answer: [`Answer::Login`].
+    /// the account and takes the maildrop lock. Answer: [`Answer::Login`], or [`Answer::Pass`] for an
+    /// administrator who acts for somebody else.
     Login(Credentials),
+    /// Comes in with a pass, at the owner of the account that it is for. Answer: [`Answer::Login`].
+    Enter(Pass),
     /// Bytes `offset..offset + length` of a message. Answer: [`Answer::Data`].
     Read {
         /// Index into the list of [`Answer::Login`].
@@ -69,6 +74,9 @@ pub enum Ask {
 pub struct Credentials {
     /// Canonical `user@domain` (`Address::account_key`), the default domain filled in.
     pub user: String,
+    /// Whose maildrop is wanted, where it is somebody else's: canonical as well (RFC 4616 §2,
+    /// authorization identity) [N34].
+    pub act_as: Option<String>,
     /// As the client gave it. Wiped when dropped, wherever it was moved to.
     pub password: Zeroizing<Vec<u8>>,
     /// Where the client is, for the log.
@@ -107,6 +115,8 @@ pub struct Maildrop {
 pub enum LoginError {
     /// Wrong name or password: `[AUTH]`.
     Credentials,
+    /// The password is right, but may not act for the other: `[AUTH]`.
+    Authorization,
     /// Another session holds the maildrop: `[IN-USE]`.
     InUse,
     /// Cannot be decided now (pool full, partition away): `[SYS/TEMP]`.
@@ -120,6 +130,8 @@ pub enum LoginError {
 pub enum Answer {
     /// The maildrop, or why not.
     Login(Result<Maildrop, LoginError>),
+    /// What lets an administrator in at the other's account: for [`Ask::Enter`].
+    Pass(Pass),
     /// The bytes, or a text for `-ERR [SYS/TEMP]`.
     Data(Result<Vec<u8>, String>),
     /// Done and durable, or a text for `-ERR [SYS/TEMP]` (nothing or not all was removed).

@@ -21,7 +21,7 @@ use super::transaction::{Listing, Progress, Transaction, write_error};
 use super::{Answer, Ask, Credentials, LoginError, Settings};
 use crate::limits::{OUTPUT_BYTES_MAX, POP3_BAD_COMMANDS_MAX, POP3_LOGIN_FAILURES_MAX};
 use crate::mail::Address;
-use crate::proto::sasl::{self, SaslError};
+use crate::proto::sasl;
 use crate::proto::transcript::{Said, Transcript};
 use crate::proto::{Event, Step};
 
@@ -180,7 +180,7 @@ impl Session {
                 match std::mem::replace(&mut self.state, State::Authorization) {
                     State::Named(name) => {
                         let password = Zeroizing::new(password.to_vec());
-                        self.log_in(&name, password, out)
+                        self.log_in(&name, None, password, out)
                     }
                     _ => self.bad_command("USER comes first", out),
                 }
@@ -259,30 +259,34 @@ impl Session {
 
     fn log_in_plain(&mut self, response: &[u8], out: &mut Vec<u8>) -> Option<Step<Ask>> {
         match sasl::decode_plain(response) {
-            Ok(plain) => self.log_in(plain.authentication_id.as_bytes(), plain.password, out),
-            Err(error) => {
-                // RFC 3206 §4: the credentials are at fault, not the form.
-                let code = match error {
-                    SaslError::Authorization => "[AUTH] ",
-                    SaslError::Base64 | SaslError::Syntax => "",
-                };
-                self.bad_command(&format!("{code}{error}"), out)
+            Ok(plain) => {
+                let name = plain.authentication_id;
+                let act_as = plain.authorization_id;
+                self.log_in(name.as_bytes(), act_as, plain.password, out)
             }
+            Err(error) => self.bad_command(&error.to_string(), out),
         }
     }
 
     fn log_in(
         &mut self,
         name: &[u8],
+        act_as: Option<String>,
         password: Zeroizing<Vec<u8>>,
         out: &mut Vec<u8>,
     ) -> Option<Step<Ask>> {
         let Some(user) = self.canonical_user(name) else {
             return self.refuse_credentials(out);
         };
+        let act_as = match act_as.map(|name| self.canonical_user(name.as_bytes())) {
+            None => None,
+            Some(Some(name)) => Some(name).filter(|name| *name != user),
+            Some(None) => return self.refuse_credentials(out),
+        };
         self.state = State::LoggingIn;
         Some(Step::Ask(Ask::Login(Credentials {
             user,
+            act_as,
             password,
             peer: self.peer,
         })))
@@ -300,7 +304,11 @@ impl Session {
     }
 
     fn refuse_credentials(&mut self, out: &mut Vec<u8>) -> Option<Step<Ask>> {
-        reply(out, "-ERR [AUTH] wrong name or password");
+        self.refuse_login("wrong name or password", out)
+    }
+
+    fn refuse_login(&mut self, why: &str, out: &mut Vec<u8>) -> Option<Step<Ask>> {
+        write_error(out, "[AUTH] ", why);
         self.login_failures += 1;
         (self.login_failures >= POP3_LOGIN_FAILURES_MAX).then(|| self.close())
     }
@@ -372,6 +380,9 @@ impl Session {
                 return reply(out, &format!("+OK {count} messages ({bytes} octets)"));
             }
             Err(LoginError::Credentials) => return self.refuse_credentials(out),
+            Err(LoginError::Authorization) => {
+                return self.refuse_login("may not act for this user", out);
+            }
             Err(LoginError::InUse) => {
                 write_error(out, "[IN-USE] ", "another session holds this maildrop");
             }
@@ -487,6 +498,10 @@ impl Session {
         let state = std::mem::replace(&mut self.state, State::Closed);
         let step = match (state, answer) {
             (State::LoggingIn, Answer::Login(result)) => self.take_login(result, out),
+            (State::LoggingIn, Answer::Pass(pass)) => {
+                self.state = State::LoggingIn;
+                Some(Step::Ask(Ask::Enter(pass)))
+            }
             (State::Reading(mut transaction), Answer::Data(data)) => {
                 let progress = transaction.take_data(data, out);
                 self.state = State::Transaction(transaction);

@@ -41,6 +41,20 @@ enum Fault {
     LoginIs(fn() -> LoginError),
 }
 
+impl World {
+    fn maildrop(&self) -> Maildrop {
+        let entry = |(uid, message): (u32, &Vec<u8>)| Entry {
+            uid: uid * 10,
+            bytes: message.len() as u64,
+        };
+        Maildrop {
+            validity: 1_700_000_000,
+            entries: (1..).zip(&self.messages).map(entry).collect(),
+            expire_days: None,
+        }
+    }
+}
+
 type Shared = Rc<RefCell<World>>;
 
 fn world(messages: &[&[u8]]) -> Shared {
@@ -80,21 +94,24 @@ fn respond(world: &Shared, ask: Ask) -> Answer {
             world
                 .logins
                 .push((credentials.user, credentials.password.to_vec()));
-            Answer::Login(match world.fault {
-                Fault::LoginIs(error) => Err(error()),
-                _ if !right => Err(LoginError::Credentials),
-                _ => Ok(Maildrop {
-                    validity: 1_700_000_000,
-                    entries: (1..)
-                        .zip(&world.messages)
-                        .map(|(uid, message)| Entry {
-                            uid: uid * 10,
-                            bytes: message.len() as u64,
-                        })
-                        .collect(),
-                    expire_days: None,
-                }),
-            })
+            match (world.fault, credentials.act_as.as_deref()) {
+                (Fault::LoginIs(error), _) => Answer::Login(Err(error())),
+                _ if !right => Answer::Login(Err(LoginError::Credentials)),
+                (_, None) => Answer::Login(Ok(world.maildrop())),
+                (_, Some("ursel@example.org")) => {
+                    let address = |name| crate::mail::Address::parse(name).expect("an address");
+                    Answer::Pass(Pass::new(
+                        address("alice@example.org"),
+                        address("ursel@example.org"),
+                    ))
+                }
+                (_, Some(_)) => Answer::Login(Err(LoginError::Authorization)),
+            }
+        }
+        Ask::Enter(pass) => {
+            let names = (pass.administrator().as_str(), pass.user().as_str());
+            assert_eq!(names, ("alice@example.org", "ursel@example.org"));
+            Answer::Login(Ok(world.maildrop()))
         }
         Ask::Read {
             index,

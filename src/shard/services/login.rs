@@ -12,9 +12,10 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::super::Shard;
+use super::super::{LocalPartition, Shard};
 use crate::directory::password::{NOBODY, PasswordError};
 use crate::mail::Address;
+use crate::proto::sasl::Pass;
 
 /// Who wants to come in.
 pub(super) struct Claim {
@@ -29,6 +30,8 @@ pub(super) struct Claim {
 pub(super) enum Denial {
     /// Wrong name or password.
     Credentials,
+    /// May not act for the other.
+    Authorization,
     /// Cannot be decided now.
     Temporary(String),
     /// Will not work later either.
@@ -112,4 +115,40 @@ fn still_valid(shard: &Shard, address: &Address, hash: &str) -> bool {
         .partition(shard.partition_of(address))
         .and_then(|partition| partition.account(address))
         .is_some_and(|account| account.password_hash == hash)
+}
+
+/// What lets an account whose password was right, and which this shard owns, act for another one
+/// [N34]. Every attempt is logged.
+pub(super) async fn vouch(
+    shard: &Rc<Shard>,
+    administrator: &Address,
+    user: &str,
+    peer: SocketAddr,
+) -> Result<Pass, Denial> {
+    let refuse = |why: &str| {
+        shard.probe.login_failures.add(1);
+        tracing::info!(%administrator, %user, %peer, "may not act for another: {why}");
+        Err(Denial::Authorization)
+    };
+    let partition = shard.partition(shard.partition_of(administrator));
+    if !partition.is_some_and(|partition| partition.is_administrator(administrator)) {
+        return refuse("no administrator");
+    }
+    let Ok(address) = Address::parse(user).map(|address| address.account_key()) else {
+        return refuse("no address");
+    };
+    let wanted = address.clone();
+    let exists =
+        async move |partition: Rc<LocalPartition>| Ok(partition.account(&wanted).is_some());
+    match shard
+        .on_partition(shard.partition_of(&address), exists)
+        .await
+    {
+        Ok(true) => {
+            tracing::info!(%administrator, %user, %peer, "acts for another");
+            Ok(Pass::new(administrator.clone(), address))
+        }
+        Ok(false) => refuse("no such account"),
+        Err(error) => Err(Denial::Temporary(error.to_string())),
+    }
 }

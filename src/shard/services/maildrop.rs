@@ -1,9 +1,11 @@
 //! POP3: login at the owner of the account, the maildrop lock, reading, expunging at QUIT.
 //!
 //! The connection moves to the shard that owns the account *before* the password is looked at:
-//! password, cache, lock and mail are all there, and from then on nothing crosses cores.
+//! password, cache, lock and mail are all there, and from then on nothing crosses cores. An
+//! administrator who acts for somebody else [N34] moves once more, with a pass.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -14,7 +16,7 @@ use super::super::session::{AnyAnswer, AnyAsk};
 use super::Asked;
 use super::login::{self, Claim, Denial};
 use crate::mail::Address;
-use crate::proto::pop3::{Answer, Ask, Credentials, Entry, LoginError, Maildrop};
+use crate::proto::pop3::{Answer, Ask, Credentials, Entry, LoginError, Maildrop, Pass};
 use crate::store::Uid;
 
 /// The maildrops that sessions of this shard hold (RFC 1939 §4: exclusive).
@@ -82,30 +84,67 @@ pub(super) fn login(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Pop3(Ask::Login(credentials)));
     }
+    let (act_as, peer) = (credentials.act_as, credentials.peer);
     let claim = Claim {
         address,
         password: credentials.password,
-        peer: credentials.peer,
+        peer,
     };
     let address = claim.address.clone();
+    let for_later = act_as.clone();
     let result = login::check(shard, claim, move |shard, address, result| {
-        shard.answer(key, wrap(enter(shard, key, address, result)));
+        let entered = enter(shard, key, address, (for_later, peer), result);
+        if let Asked::Answer(answer) = entered {
+            shard.answer(key, answer);
+        }
     });
     match result {
-        Some(result) => Asked::Answer(wrap(enter(shard, key, &address, result))),
+        Some(result) => enter(shard, key, &address, (act_as, peer), result),
         None => Asked::Later,
     }
 }
 
 /// What a checked password comes to.
-fn enter(shard: &Shard, key: ConnKey, address: &Address, result: Result<(), Denial>) -> Answer {
-    let error = match result {
-        Ok(()) => return open(shard, key, address),
-        Err(Denial::Credentials) => LoginError::Credentials,
-        Err(Denial::Temporary(text)) => LoginError::Temporary(text),
-        Err(Denial::Permanent(text)) => LoginError::Permanent(text),
+fn enter(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    address: &Address,
+    (act_as, peer): (Option<String>, SocketAddr),
+    result: Result<(), Denial>,
+) -> Asked {
+    let user = match (result, act_as) {
+        (Ok(()), None) => return Asked::Answer(wrap(open(shard, key, address))),
+        (Err(denial), _) => return Asked::Answer(wrap(denied(denial))),
+        (Ok(()), Some(user)) => user,
     };
-    Answer::Login(Err(error))
+    let shard = Rc::clone(shard);
+    let administrator = address.clone();
+    super::super::spawn(async move {
+        let answer = match login::vouch(&shard, &administrator, &user, peer).await {
+            Ok(pass) => Answer::Pass(pass),
+            Err(denial) => denied(denial),
+        };
+        shard.answer(key, wrap(answer));
+    });
+    Asked::Later
+}
+
+fn denied(denial: Denial) -> Answer {
+    Answer::Login(Err(match denial {
+        Denial::Credentials => LoginError::Credentials,
+        Denial::Authorization => LoginError::Authorization,
+        Denial::Temporary(text) => LoginError::Temporary(text),
+        Denial::Permanent(text) => LoginError::Permanent(text),
+    }))
+}
+
+/// Lets an administrator in with a pass, at the owner of the maildrop.
+pub(super) fn come_in(shard: &Rc<Shard>, key: ConnKey, pass: Pass) -> Asked {
+    let owner = shard.owner_of(shard.partition_of(pass.user()));
+    if owner != shard.id {
+        return Asked::Elsewhere(owner, AnyAsk::Pop3(Ask::Enter(pass)));
+    }
+    Asked::Answer(wrap(open(shard, key, pass.user())))
 }
 
 /// Takes the lock and lists the maildrop.

@@ -53,6 +53,7 @@ pub(crate) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: AnyAsk) -> Asked {
         }
         AnyAsk::Smtp(smtp::Ask::Deliver(transaction)) => deliver::deliver(shard, key, *transaction),
         AnyAsk::Pop3(pop3::Ask::Login(credentials)) => maildrop::login(shard, key, credentials),
+        AnyAsk::Pop3(pop3::Ask::Enter(pass)) => maildrop::come_in(shard, key, pass),
         AnyAsk::Pop3(pop3::Ask::Read {
             index,
             offset,

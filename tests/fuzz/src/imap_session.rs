@@ -12,6 +12,8 @@ pub const WORDS: &[&[u8]] = &[
     b"a LOGIN u secret\r\nb SELECT INBOX\r\n",
     b"a AUTHENTICATE PLAIN\r\n",
     b"AHUAc2VjcmV0\r\n",
+    b"a LOGIN root secret\r\nb PROXYAUTH u\r\n",
+    b"a AUTHENTICATE PLAIN dQByb290AHNlY3JldA==\r\n",
     b"a ENABLE QRESYNC UTF8=ACCEPT\r\n",
     b"a ENABLE IMAP4rev2\r\n",
     b"a SELECT INBOX (QRESYNC (101 3 1:4))\r\n",
@@ -51,8 +53,14 @@ pub const WORDS: &[&[u8]] = &[
     b"DONE\r\n",
     b"a CLOSE\r\n",
     b"a UNAUTHENTICATE\r\n",
+    b"a GETQUOTAROOT INBOX\r\nb GETQUOTA u@example.org\r\n",
+    b"a SETQUOTA root@example.org (STORAGE 1)\r\nb SETQUOTA \"\" ()\r\n",
+    b"a STATUS INBOX (DELETED-STORAGE)\r\nb LIST \"\" * RETURN (STATUS (DELETED-STORAGE))\r\n",
     // Without the layer below it a conversation goes on as it was.
     b"a COMPRESS DEFLATE\r\n",
+    b"a SETACL INBOX anyone +lr\r\nb GETACL INBOX\r\nc DELETEACL INBOX -u@example.org\r\n",
+    b"a LISTRIGHTS INBOX anyone\r\nb MYRIGHTS INBOX\r\n",
+    b"a SELECT \"Other Users/bob@example.org/Lists\"\r\n",
     b"a NOOP\r\n",
     b"a LOGOUT\r\n",
     b"{5}\r\n",
@@ -82,6 +90,7 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
         let refusal = || Refusal::Unavailable("disk\r\n".to_owned());
         match ask {
             Ask::Login(_) if fails => Answer::Login(Err(LoginError::Temporary("busy".to_owned()))),
+            Ask::Enter(_) if fails => Answer::Login(Err(LoginError::Authorization)),
             Ask::Source { .. } if fails => Answer::Source(Err(refusal())),
             Ask::Read { .. } | Ask::ReadSource { .. } if fails => Answer::Data(Err(refusal())),
             Ask::Rows { .. } if fails => Answer::Rows(Err(refusal())),

@@ -7,15 +7,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringpost::mail::Address;
 use ringpost::mail::mime::{Structure, Summary};
 use ringpost::proto::imap::{
-    Annotation, Answer, Ask, Copied, Entry, Flags, Happening, Incoming, LoginError, Mailbox,
-    Mailboxes, Manage, News, Opened, Place, Refusal, Row, Session, Settings, Source, StoreFlags,
-    StoreHow, Stored, TextKey, View, compare, sets,
+    Access, AccessChange, Annotation, Answer, Ask, Copied, Entry, Flags, Happening, Incoming,
+    LoginError, Mailbox, Mailboxes, Manage, News, Opened, Pass, Place, Quota, QuotaOf, Refusal,
+    Rights, Row, Session, Settings, Source, StoreFlags, StoreHow, Stored, TextKey, View, compare,
+    sets,
 };
 
 /// The password of everybody.
 pub const PASSWORD: &[u8] = b"secret";
+/// Who may act for others.
+pub const ADMINISTRATOR: &str = "root@example.org";
+/// Bob lets everybody into this one, but only Carol knows of it.
+pub const SHARED: &str = "Other Users/bob@example.org/Lists";
 /// The time of day.
 pub const NOW_MS: u64 = 1_000_000_000_000;
 const DAY_MS: u64 = 86_400_000;
@@ -39,6 +45,9 @@ pub struct Folder {
     keywords: Vec<String>,
     messages: Vec<Message>,
     vanished: Vec<(u64, u32)>,
+    /// What the user may do: less than all with somebody else's.
+    rights: Rights,
+    access: BTreeMap<String, Rights>,
     annotations: BTreeMap<Entry, Vec<u8>>,
 }
 
@@ -82,6 +91,8 @@ fn changed(old: &BTreeMap<Entry, Vec<u8>>, new: &BTreeMap<Entry, Vec<u8>>) -> Ve
 pub struct World {
     folders: BTreeMap<String, Folder>,
     subscribed: Vec<String>,
+    /// By account; 0: none.
+    limits: BTreeMap<String, u64>,
     modseq: u64,
     ids: u64,
     /// Of the server, as the account sees it.
@@ -94,6 +105,8 @@ pub struct World {
 /// What one connection has at the shard.
 #[derive(Debug, Default)]
 pub struct Desk {
+    /// Who is logged in, canonical.
+    user: String,
     open: Option<u64>,
     source: Option<(u64, u32)>,
     chunks: BTreeMap<u32, Vec<u8>>,
@@ -101,6 +114,25 @@ pub struct Desk {
     number: u64,
     /// Events up to here are known, if it wants to know of any.
     known: Option<usize>,
+}
+
+impl Desk {
+    fn as_administrator(&self, account: &str) -> Result<(), Refusal> {
+        match (self.user.as_str(), account) {
+            (ADMINISTRATOR, "nobody@example.org") => Err(Refusal::Missing),
+            (ADMINISTRATOR, _) => Ok(()),
+            _ => Err(Refusal::Denied("only for administrators".to_owned())),
+        }
+    }
+
+    /// Everybody's mailboxes are the same here. The administrator may act for all but one.
+    fn act_as(&self, user: &str) -> Answer {
+        if self.user != ADMINISTRATOR || user == "nobody@example.org" {
+            return Answer::Login(Err(LoginError::Authorization));
+        }
+        let address = |name| Address::parse(name).expect("canonical by the contract");
+        Answer::Pass(Pass::new(address(ADMINISTRATOR), address(user)))
+    }
 }
 
 /// Settings of the sessions here.
@@ -128,6 +160,15 @@ impl World {
         };
         world.make("INBOX", None);
         world.make("Sent", Some("\\Sent"));
+        let shared = Folder {
+            id: 900,
+            validity: 900,
+            uid_next: 1,
+            modseq: 10,
+            rights: Rights::LOOKUP.with(Rights::READ).with(Rights::SEEN),
+            ..Folder::default()
+        };
+        world.folders.insert(SHARED.to_owned(), shared);
         let admin = Entry::parse(b"/shared/admin").expect("a name");
         let postmaster = b"mailto:postmaster@example.org".to_vec();
         world.annotations.insert(admin, postmaster);
@@ -143,6 +184,7 @@ impl World {
             uid_next: 1,
             modseq: self.modseq,
             special_use,
+            rights: Rights::ALL,
             ..Folder::default()
         };
         self.folders.insert(name.to_owned(), folder);
@@ -423,9 +465,20 @@ impl World {
                 .iter()
                 .map(|message| message.row.bytes)
                 .sum(),
+            deleted_bytes: 0,
             modseq: folder.modseq,
             object_id: format!("F{}", folder.id),
+            rights: folder.rights,
         })
+    }
+
+    fn quota(&self, account: &str) -> Quota {
+        let messages = self.folders.values().flat_map(|folder| &folder.messages);
+        Quota {
+            account: account.to_owned(),
+            used_bytes: messages.map(|message| message.row.bytes).sum(),
+            limit_bytes: self.limits.get(account).copied().unwrap_or(0),
+        }
     }
 
     /// Answers an ask of a connection.
@@ -445,24 +498,49 @@ impl World {
 
     fn carry_out(&mut self, ask: Ask, desk: &mut Desk) -> Answer {
         match ask {
-            Ask::Login(credentials) => Answer::Login(if credentials.password[..] != *PASSWORD {
-                Err(LoginError::Credentials)
-            } else if credentials.act_as.is_some() {
-                Err(LoginError::Authorization)
-            } else {
-                assert!(credentials.user.contains('@'));
-                Ok(())
-            }),
+            Ask::Login(credentials) => {
+                *desk = Desk::default();
+                if credentials.password[..] != *PASSWORD {
+                    return Answer::Login(Err(LoginError::Credentials));
+                }
+                desk.user = credentials.user;
+                match credentials.act_as {
+                    Some(user) => desk.act_as(&user),
+                    None => {
+                        assert!(desk.user.contains('@'));
+                        Answer::Login(Ok(()))
+                    }
+                }
+            }
+            Ask::ActAs { user, .. } => desk.act_as(&user),
+            Ask::Enter(pass) => {
+                assert_eq!(pass.administrator().as_str(), ADMINISTRATOR);
+                *desk = Desk::default();
+                if pass.user().as_str() == "going@example.org" {
+                    return Answer::Login(Err(LoginError::Authorization));
+                }
+                desk.user = pass.user().to_string();
+                Answer::Login(Ok(()))
+            }
             Ask::Mailboxes => {
                 let names: Vec<String> = self.folders.keys().cloned().collect();
                 Answer::Mailboxes(Ok(Mailboxes {
                     list: names
                         .iter()
+                        .filter(|name| *name != SHARED)
                         .filter_map(|name| self.info(name).ok())
                         .collect(),
                     subscribed: self.subscribed.clone(),
                 }))
             }
+            Ask::Shared => Answer::Mailboxes(Ok(Mailboxes {
+                list: match desk.user.as_str() {
+                    "carol@example.org" => self.info(SHARED).into_iter().collect(),
+                    _ => Vec::new(),
+                },
+                subscribed: Vec::new(),
+            })),
+            Ask::Access(access) => self.access(access, &desk.user),
             Ask::Mailbox { name } => Answer::Mailbox(self.info(&name).map(Box::new)),
             Ask::Manage(change) => self.manage(change),
             Ask::Open { name } => {
@@ -568,6 +646,33 @@ impl World {
                 let found = |(uid, _): &(u32, u64)| folder.matches(*uid, &texts, wanted);
                 messages.iter().map(found).collect()
             })),
+            Ask::Quota(of) => Answer::Quota(match of {
+                QuotaOf::Mailbox(name) => self.info(&name).map(|_| self.quota(&desk.user)),
+                QuotaOf::Account(name) if name != desk.user => {
+                    desk.as_administrator(&name).map(|()| self.quota(&name))
+                }
+                QuotaOf::Own | QuotaOf::Account(_) => Ok(self.quota(&desk.user)),
+            }),
+            Ask::SetQuota { of, limit_bytes } => {
+                let account = match of {
+                    QuotaOf::Account(name) => name,
+                    QuotaOf::Own => desk.user.clone(),
+                    QuotaOf::Mailbox(_) => panic!("a quota is an account's"),
+                };
+                Answer::Quota(desk.as_administrator(&account).map(|()| {
+                    self.limits.insert(account.clone(), limit_bytes);
+                    self.quota(&account)
+                }))
+            }
+            Ask::DeletedBytes { name } => {
+                Answer::DeletedBytes(self.folders.get(&name).ok_or(Refusal::Missing).map(
+                    |folder| {
+                        let rows = folder.messages.iter().map(|message| message.row);
+                        let deleted = rows.filter(|row| row.flags.has(Flags::DELETED));
+                        deleted.map(|row| row.bytes).sum()
+                    },
+                ))
+            }
             Ask::Annotations { mailbox, wanted } => {
                 let all = self.annotations(mailbox.as_deref());
                 Answer::Annotations(all.map(|all| {
@@ -601,8 +706,12 @@ impl World {
                 Answer::Done(self.by_id(desk).map(|folder| folder.expunge(&uids, modseq)))
             }
             Ask::Copy { uids, name, moves } => self.copy(&uids, &name, moves, desk),
-            Ask::Chunk { message, bytes } => {
-                assert!(!bytes.is_empty());
+            Ask::Chunk {
+                name,
+                message,
+                bytes,
+            } => {
+                assert!(!bytes.is_empty() && !name.is_empty());
                 desk.chunks.entry(message).or_default().extend(bytes);
                 Answer::Done(Ok(()))
             }
@@ -635,6 +744,43 @@ impl World {
                 Answer::Appended(appended)
             }
         }
+    }
+
+    fn access(&mut self, access: Access, user: &str) -> Answer {
+        let folder = self.folders.get_mut(access.name());
+        let Some(folder) = folder else {
+            return match access {
+                Access::Set { .. } | Access::Delete { .. } => Answer::Done(Err(Refusal::Missing)),
+                _ => Answer::Access(Err(Refusal::Missing)),
+            };
+        };
+        Answer::Access(Ok(match access {
+            Access::Set { whom, how, .. } => {
+                let known = folder.access.entry(whom).or_default();
+                *known = match how {
+                    AccessChange::Replace(rights) => rights,
+                    AccessChange::Add(rights) => known.with(rights),
+                    AccessChange::Remove(rights) => known.without(rights),
+                };
+                return Answer::Done(Ok(()));
+            }
+            Access::Delete { whom, .. } => {
+                folder.access.remove(&whom);
+                return Answer::Done(Ok(()));
+            }
+            Access::Get { .. } => {
+                let others = folder
+                    .access
+                    .iter()
+                    .map(|(whom, rights)| (whom.clone(), *rights));
+                std::iter::once((user.to_owned(), Rights::ALL))
+                    .chain(others)
+                    .collect()
+            }
+            Access::List { whom, .. } if whom == user => vec![(whom, Rights::ALL)],
+            Access::List { whom, .. } => vec![(whom, Rights::NONE)],
+            Access::Mine { .. } => vec![(String::new(), folder.rights)],
+        }))
     }
 
     fn manage(&mut self, change: Manage) -> Answer {

@@ -4,8 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringpost::mail::Address;
 use ringpost::proto::Event;
-use ringpost::proto::pop3::{Answer, Ask, Entry, LoginError, Maildrop, Session, Settings};
+use ringpost::proto::pop3::{
+    Answer, Ask, Credentials, Entry, LoginError, Maildrop, Pass, Session, Settings,
+};
 
 use crate::shard::{self, Outcome};
 
@@ -16,6 +19,7 @@ pub const WORDS: &[&[u8]] = &[
     b"AUTH PLAIN\r\n",
     b"AUTH PLAIN AHUAcA==\r\n",
     b"AHUAcA==\r\n",
+    b"AUTH PLAIN dgB1AHA=\r\n",
     b"RETR 1\r\n",
     b"RETR 2\r\n",
     b"RETR 3\r\n",
@@ -68,6 +72,16 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
         Ask::Login(_) if faults & 0x40 != 0 => {
             Answer::Login(Err(LoginError::Temporary("full\r\n".to_owned())))
         }
+        Ask::Login(Credentials {
+            act_as: Some(user), ..
+        }) if faults & 0x10 == 0 => {
+            let user = Address::parse(&user).expect("canonical by the contract");
+            Answer::Pass(Pass::new(user.clone(), user))
+        }
+        Ask::Login(_) | Ask::Enter(_) if faults & 0x08 != 0 => {
+            Answer::Login(Err(LoginError::Authorization))
+        }
+        Ask::Enter(_) => Answer::Login(Err(LoginError::InUse)),
         Ask::Login(credentials) => {
             assert!(credentials.user.ends_with(|c: char| c.is_ascii()));
             let entry = |(uid, message): (u32, &Vec<u8>)| Entry {

@@ -10,6 +10,7 @@ mod fetch;
 mod mailbox;
 mod metadata;
 mod notify;
+mod rights;
 mod search;
 mod token;
 
@@ -158,12 +159,21 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 20] = [
+const NAMED: [&str; 29] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
     "ENABLE",
+    "PROXYAUTH",
+    "GETQUOTA",
+    "GETQUOTAROOT",
+    "SETQUOTA",
     "COMPRESS",
+    "SETACL",
+    "DELETEACL",
+    "GETACL",
+    "LISTRIGHTS",
+    "MYRIGHTS",
     "SELECT",
     "EXAMINE",
     "CREATE",
@@ -218,6 +228,7 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             }
             Command::Enable(names)
         }
+        "PROXYAUTH" => Command::ProxyAuth(tokens.astring()?.into_owned()),
         // compress = "COMPRESS" SP algorithm (RFC 4978 §5)
         "COMPRESS" => Command::Compress(tokens.word()?),
         // Its message is a literal, see `append`: without one it is incomplete.
@@ -230,7 +241,10 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
         "GETMETADATA" => metadata::parse_get(tokens)?,
         "SETMETADATA" => metadata::parse_set(tokens)?,
         "NOTIFY" => Command::Notify(notify::parse(tokens)?),
-        _ => return mailbox::parse(name, tokens),
+        _ => match rights::parse(name, tokens)? {
+            Some(command) => command,
+            None => return mailbox::parse(name, tokens),
+        },
     }))
 }
 

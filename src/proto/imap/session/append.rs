@@ -13,10 +13,10 @@ use std::io::Write as _;
 use super::super::command;
 use super::super::frame::Literal;
 use super::super::parse::{Piece, Segment, SegmentEnd, parse_segment};
-use super::super::{Answer, Ask, Incoming, Refusal, sets};
+use super::super::{Answer, Ask, Incoming, Refusal, Rights, sets};
 use super::Turn;
 use super::catenate::Part;
-use super::finish::{Finish, SyncMode};
+use super::finish::{Finish, SyncMode, lacks};
 use crate::limits::{
     BODY_CHUNK_BYTES, IMAP_APPEND_BYTES_MAX, IMAP_APPEND_ENTRIES_BYTES_MAX,
     IMAP_APPEND_ENTRY_BYTES, IMAP_APPEND_MESSAGES_MAX,
@@ -294,7 +294,12 @@ impl Append {
                     self.stage = Stage::Chunking;
                     // Bounded by `limits::IMAP_APPEND_MESSAGES_MAX`.
                     let message = (self.messages.len() - 1) as u32;
-                    return Turn::Ask(Ask::Chunk { message, bytes });
+                    let name = self.name.clone();
+                    return Turn::Ask(Ask::Chunk {
+                        name,
+                        message,
+                        bytes,
+                    });
                 }
                 Stage::Finish if self.failure.is_some() && self.streams => {
                     self.stage = Stage::Abort
@@ -341,7 +346,12 @@ impl Append {
     pub(super) fn answer(&mut self, answer: Answer) {
         let refuse = |refusal: Refusal| Finish::refused(refusal, true);
         self.stage = match (self.stage, answer) {
-            (Stage::Checking, Answer::Mailbox(Ok(_))) => Stage::Pieces,
+            (Stage::Checking, Answer::Mailbox(Ok(mailbox))) => {
+                if let Some(refusal) = lacks(&mailbox, Rights::INSERT) {
+                    self.fail(refuse(refusal));
+                }
+                Stage::Pieces
+            }
             (Stage::Checking, Answer::Mailbox(Err(refusal))) => {
                 self.fail(refuse(refusal));
                 Stage::Pieces

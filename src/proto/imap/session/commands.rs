@@ -12,8 +12,8 @@ use super::super::{Ask, names, write};
 use super::append::Announced;
 use super::finish::{Finish, SyncMode};
 use super::{
-    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, metadata,
-    notify, report, search, select, store, sync,
+    Context, Enabled, Job, Phase, Session, Task, acl, append, fetch, list, login, manage, metadata,
+    notify, quota, report, search, select, store, sync,
 };
 use crate::limits::ANNOTATION_BYTES_MAX;
 use crate::proto::Step;
@@ -475,6 +475,9 @@ impl Session {
                     Err(Finish::ok())
                 }
             }
+            Command::ProxyAuth(user) => {
+                login::Login::act_as(&user, self.peer, &context).map(Job::Login)
+            }
             Command::Compress(mechanism) => Err(self.compress(&mechanism)),
             Command::Enable(names) => {
                 let knew = context.enabled.metadata;
@@ -485,9 +488,18 @@ impl Session {
                 Err(Finish::ok())
             }
             Command::Namespace => {
-                // RFC 2342: one's own mailboxes; no others' and no shared ones yet.
-                out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
+                // RFC 2342: one's own mailboxes, and those of others below a name; those that all
+                // may see are among the latter, too.
+                let others = super::super::OTHER_USERS;
+                let text = format!("* NAMESPACE ((\"\" \"/\")) ((\"{others}/\" \"/\")) NIL\r\n");
+                out.extend_from_slice(text.as_bytes());
                 Err(Finish::ok().with_sync(SyncMode::Whole))
+            }
+            Command::Access(access) => acl::Acl::new(access, &context).map(Job::Acl),
+            Command::GetQuota(root) => quota::Quota::get(&root, &context).map(Job::Quota),
+            Command::GetQuotaRoot(name) => quota::Quota::get_root(&name, &context).map(Job::Quota),
+            Command::SetQuota { root, limits } => {
+                quota::Quota::set(&root, &limits, &context).map(Job::Quota)
             }
             Command::Idle => Ok(Job::Idle(sync::Idle::new(&context, out))),
             Command::Notify(notify) => notify::begin(notify, &context).map(Job::Notify),

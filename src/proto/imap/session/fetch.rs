@@ -117,7 +117,7 @@ impl Fetch {
             uids = sets::pick(&uids, from, to);
         }
         let inside = items.iter().any(looks_inside);
-        let marks_seen = !selected.read_only && items.iter().any(sets_seen);
+        let marks_seen = selected.keeps_seen() && items.iter().any(sets_seen);
         let vanished = command.vanished.then(|| command.set.resolve(u32::MAX));
         let wanted = sets::len(&uids);
         // What has changed is looked up as such: in one range, for it is less than what is there.

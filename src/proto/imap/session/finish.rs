@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::{Refusal, sets, write};
+use super::super::{Mailbox, Refusal, Rights, sets, write};
 
 /// Whether the client learns what is new before the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +107,7 @@ impl Finish {
             Refusal::Gone => ("EXPUNGEISSUED", "the message is gone".into()),
             Refusal::SpecialUse(text) => ("USEATTR", text.into()),
             Refusal::OverQuota => ("OVERQUOTA", "over quota".into()),
+            Refusal::Denied(text) => ("NOPERM", text.into()),
             Refusal::Cannot(text) => ("CANNOT", text.into()),
             Refusal::Limit(text) => ("LIMIT", text.into()),
             // RFC 5464 §4.3.
@@ -205,4 +206,17 @@ impl Finish {
         out.extend_from_slice(b"\r\n");
         true
     }
+}
+
+/// Why the user may not do what needs this right in a mailbox; who may not even see it is told that
+/// there is none (RFC 4314 §6).
+pub(super) fn lacks(mailbox: &Mailbox, needed: Rights) -> Option<Refusal> {
+    if mailbox.rights.has(needed) {
+        return None;
+    }
+    Some(if mailbox.rights.has(Rights::LOOKUP) {
+        Refusal::Denied(format!("needs the right {needed}"))
+    } else {
+        Refusal::Missing
+    })
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use super::super::command::{self, StatusItem, StatusItems};
 use super::super::metadata::Values;
 use super::super::names::{self, SEPARATOR};
-use super::super::{Answer, Ask, Mailbox, Mailboxes, Settings, write};
+use super::super::rights::may_match_others;
+use super::super::{Answer, Ask, Mailbox, Mailboxes, Rights, Settings, write};
 use super::finish::{Finish, SyncMode};
 use super::{Context, Turn};
 use crate::limits::{IMAP_LIST_PATTERN_BYTES_MAX, OUTPUT_BYTES_MAX};
@@ -31,12 +32,17 @@ pub(super) struct List {
 enum Stage {
     Ask,
     Asking,
+    /// One's own, and those of others to be asked for.
+    AskShared(Box<Mailboxes>),
+    AskingShared(Box<Mailboxes>),
     /// What is shown is being found out.
     Choose(Box<Choice>),
     /// Others have their turn.
     Breathing(Box<Choice>),
     /// Lines from this one on, and the mailboxes for STATUS.
     Lines(std::vec::IntoIter<Line>),
+    /// DELETED-STORAGE of the mailbox in this line, which is the next, is asked for.
+    Measuring(Box<Line>, std::vec::IntoIter<Line>),
     /// Annotations of this mailbox are asked for; then go these lines (RFC 9590 §3).
     AskingAnnotations(String, std::vec::IntoIter<Line>),
     Annotations(Values, std::vec::IntoIter<Line>),
@@ -131,6 +137,10 @@ impl List {
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         match std::mem::replace(&mut self.stage, Stage::Asking) {
             Stage::Ask => Turn::Ask(Ask::Mailboxes),
+            Stage::AskShared(own) => {
+                self.stage = Stage::AskingShared(own);
+                Turn::Ask(Ask::Shared)
+            }
             Stage::Choose(mut choice) => {
                 if !self.choose(&mut choice) {
                     self.stage = Stage::Breathing(choice);
@@ -144,6 +154,11 @@ impl List {
                     let Some(line) = lines.next() else {
                         return Turn::Finish(Finish::ok().with_sync(SyncMode::Whole));
                     };
+                    if self.needs_measure(&line) {
+                        let name = line.name.clone();
+                        self.stage = Stage::Measuring(Box::new(line), lines);
+                        return Turn::Ask(Ask::DeletedBytes { name });
+                    }
                     self.write(&line, context, out);
                     if let Some(wanted) = self.command.metadata.clone().filter(|_| line.exists) {
                         let mailbox = Some(line.name.clone());
@@ -163,14 +178,52 @@ impl List {
                 Turn::Drain
             }
             Stage::Done(finish) => Turn::Finish(finish),
-            Stage::Asking | Stage::AskingAnnotations(..) | Stage::Breathing(_) => {
-                Turn::Finish(Finish::confused())
-            }
+            Stage::Asking
+            | Stage::AskingShared(_)
+            | Stage::Measuring(..)
+            | Stage::AskingAnnotations(..)
+            | Stage::Breathing(_) => Turn::Finish(Finish::confused()),
         }
     }
 
-    pub(super) fn answer(&mut self, answer: Answer) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Asking);
+    fn may_match_others(&self) -> bool {
+        // LSUB tells of names alone.
+        !self.command.lsub && self.patterns.iter().any(|p| may_match_others(p))
+    }
+
+    /// Its STATUS says DELETED-STORAGE, which takes a look of its own.
+    fn needs_measure(&self, line: &Line) -> bool {
+        let wanted = self
+            .command
+            .status
+            .is_some_and(|items| items.has(StatusItem::DeletedStorage));
+        wanted
+            && line
+                .status
+                .as_ref()
+                .is_some_and(|mailbox| mailbox.deleted > 0)
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, context: &Context<'_>, out: &mut Vec<u8>) {
+        let mut stage = std::mem::replace(&mut self.stage, Stage::Asking);
+        if let Stage::AskingShared(own) = &mut stage {
+            // Others' mailboxes that cannot be reached now are left out.
+            if let Answer::Mailboxes(Ok(shared)) = answer {
+                own.list.extend(shared.list);
+            }
+            self.stage = Stage::Choose(Box::new(Choice::new(std::mem::take(own))));
+            return;
+        }
+        if let Stage::Measuring(mut line, lines) = stage {
+            match (answer, &mut line.status) {
+                (Answer::DeletedBytes(Ok(bytes)), Some(mailbox)) => mailbox.deleted_bytes = bytes,
+                // It is gone since: its line stays, and says nothing of what is in it.
+                _ => line.status = None,
+            }
+            self.write(&line, context, out);
+            self.stage = Stage::Lines(lines);
+            return;
+        }
         self.stage = match (stage, answer) {
             (Stage::AskingAnnotations(name, lines), Answer::Annotations(found)) => {
                 match (found, &self.command.metadata) {
@@ -180,6 +233,9 @@ impl List {
                     // RFC 9590 §3: it is left out where it cannot be told.
                     _ => Stage::Lines(lines),
                 }
+            }
+            (Stage::Asking, Answer::Mailboxes(Ok(mailboxes))) if self.may_match_others() => {
+                Stage::AskShared(Box::new(mailboxes))
             }
             (Stage::Asking, Answer::Mailboxes(Ok(mailboxes))) => {
                 Stage::Choose(Box::new(Choice::new(mailboxes)))
@@ -283,7 +339,8 @@ impl List {
             exists,
             status: node
                 .mailbox
-                .filter(|_| command.status.is_some())
+                // RFC 5819 §2: no STATUS of what one may not read.
+                .filter(|mailbox| command.status.is_some() && mailbox.rights.has(Rights::READ))
                 .map(Box::new),
         })
     }
@@ -386,6 +443,7 @@ pub(super) fn write_status(
             StatusItem::Size => mailbox.bytes,
             StatusItem::HighestModSeq => mailbox.modseq,
             StatusItem::AppendLimit => settings.message_bytes_max,
+            StatusItem::DeletedStorage => mailbox.deleted_bytes,
             StatusItem::MailboxId => {
                 out.push(b'(');
                 out.extend_from_slice(mailbox.object_id.as_bytes());

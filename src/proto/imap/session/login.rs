@@ -1,10 +1,14 @@
 //! Before login, and what a client may do at any time: CAPABILITY, ID, LOGIN, AUTHENTICATE, ENABLE.
+//!
+//! PROXYAUTH is here, too: after it an administrator has the mailboxes of somebody else. It comes
+//! from Netscape's and Sun's servers, which did not announce it either, and tools that copy
+//! mailboxes know it.
 
 use std::net::SocketAddr;
 
 use zeroize::Zeroizing;
 
-use super::super::{Answer, Ask, Credentials, LoginError, Settings, write};
+use super::super::{Answer, Ask, Credentials, LoginError, Pass, Settings, write};
 use super::finish::Finish;
 use super::{Context, Phase, Turn};
 use crate::mail::Address;
@@ -15,7 +19,8 @@ const CAPABILITIES: &str = "IMAP4rev1 IMAP4rev2 AUTH=PLAIN SASL-IR LITERAL+ ID E
     UNSELECT UIDPLUS CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE \
     CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN MOVE BINARY MULTIAPPEND CATENATE UTF8=ACCEPT OBJECTID SAVEDATE \
     PREVIEW INPROGRESS PARTIAL REPLACE UNAUTHENTICATE COMPRESS=DEFLATE UIDONLY SORT SORT=DISPLAY ESORT \
-    THREAD=ORDEREDSUBJECT THREAD=REFERENCES METADATA LIST-METADATA NOTIFY";
+    THREAD=ORDEREDSUBJECT THREAD=REFERENCES METADATA LIST-METADATA NOTIFY \
+    QUOTA QUOTA=RES-STORAGE QUOTASET ACL RIGHTS=kxte";
 
 /// `capability-data` without its first word.
 pub(super) fn write_capabilities(settings: &Settings, out: &mut Vec<u8>) {
@@ -68,14 +73,20 @@ pub(super) fn enable(names: &[String], context: &mut Context<'_>, out: &mut Vec<
     out.extend_from_slice(b"\r\n");
 }
 
-/// LOGIN or AUTHENTICATE that runs.
+/// LOGIN, AUTHENTICATE or PROXYAUTH that runs.
 pub(super) enum Login {
     /// The next line is the response to our empty challenge.
     Challenged,
     /// To be asked.
     Ready(Credentials),
+    /// PROXYAUTH: to be asked, for this account.
+    ActAs(String, SocketAddr),
     /// The ask is out.
     Asked,
+    /// To be asked: the shard has said that it may be.
+    Enter(Pass),
+    /// The ask is out; whoever was logged in before is not any more.
+    Entering,
     /// To be answered.
     Done(Finish),
 }
@@ -122,6 +133,24 @@ impl Login {
         }
     }
 
+    /// ```text
+    /// proxyauth = "PROXYAUTH" SP astring
+    /// ```
+    pub(super) fn act_as(
+        user: &[u8],
+        peer: SocketAddr,
+        context: &Context<'_>,
+    ) -> Result<Login, Finish> {
+        if matches!(context.phase, Phase::Selected(_)) {
+            return Err(Finish::bad("close the mailbox first"));
+        }
+        let user = std::str::from_utf8(user).ok();
+        match user.and_then(|user| canonical(user, context.settings)) {
+            Some(user) => Ok(Login::ActAs(user, peer)),
+            None => Err(not_authorized()),
+        }
+    }
+
     /// The line behind our challenge.
     pub(super) fn respond(&mut self, line: &[u8], peer: SocketAddr, context: &mut Context<'_>) {
         *self = if line == b"*" {
@@ -132,7 +161,7 @@ impl Login {
     }
 
     fn take(response: &[u8], peer: SocketAddr, settings: &Settings) -> Login {
-        let plain = match sasl::decode_plain_as(response) {
+        let plain = match sasl::decode_plain(response) {
             Ok(plain) => plain,
             Err(error) => return Login::Done(Finish::bad(error.to_string())),
         };
@@ -163,13 +192,25 @@ impl Login {
                 Turn::Input
             }
             Login::Ready(credentials) => Turn::Ask(Ask::Login(credentials)),
-            Login::Asked => Turn::Finish(Finish::confused()),
+            Login::ActAs(user, peer) => Turn::Ask(Ask::ActAs { user, peer }),
+            Login::Enter(pass) => {
+                *self = Login::Entering;
+                Turn::Ask(Ask::Enter(pass))
+            }
+            Login::Asked | Login::Entering => Turn::Finish(Finish::confused()),
             Login::Done(finish) => Turn::Finish(finish),
         }
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>) {
+        if matches!(self, Login::Entering) {
+            *context.phase = Phase::NotAuthenticated;
+        }
         let finish = match answer {
+            Answer::Pass(pass) => {
+                *self = Login::Enter(pass);
+                return;
+            }
             Answer::Login(Ok(())) => {
                 *context.phase = Phase::Authenticated;
                 let mut code = b"CAPABILITY ".to_vec();
@@ -177,9 +218,7 @@ impl Login {
                 Finish::ok_with(code).with_login(false)
             }
             Answer::Login(Err(LoginError::Credentials)) => wrong_credentials(),
-            Answer::Login(Err(LoginError::Authorization)) => {
-                Finish::no("AUTHORIZATIONFAILED", "may not act for this user").with_login(true)
-            }
+            Answer::Login(Err(LoginError::Authorization)) => not_authorized(),
             Answer::Login(Err(LoginError::Temporary(text))) => Finish::no("UNAVAILABLE", text),
             Answer::Login(Err(LoginError::Permanent(text))) => Finish::no("CONTACTADMIN", text),
             _ => Finish::confused(),
@@ -192,8 +231,13 @@ fn wrong_credentials() -> Finish {
     Finish::no("AUTHENTICATIONFAILED", "wrong name or password").with_login(true)
 }
 
+/// RFC 5530 §3.
+fn not_authorized() -> Finish {
+    Finish::no("AUTHORIZATIONFAILED", "may not act for this user").with_login(true)
+}
+
 /// `None`: no account can have this name.
-fn canonical(name: &str, settings: &Settings) -> Option<String> {
+pub(super) fn canonical(name: &str, settings: &Settings) -> Option<String> {
     let address = if name.contains('@') {
         Address::parse(name)
     } else {

@@ -1,10 +1,10 @@
 //! Commands that one ask or a few carry out: CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, CLOSE,
 //! EXPUNGE, COPY, MOVE.
 
-use super::super::command::{Command, Flags, StatusItems};
+use super::super::command::{Command, Flags, StatusItem, StatusItems};
 use super::super::names::{self, SEPARATOR};
-use super::super::{Answer, Ask, Copied, Manage as Change, Refusal, sets};
-use super::finish::{Finish, SyncMode};
+use super::super::{Answer, Ask, Copied, Mailbox, Manage as Change, Refusal, Rights, sets};
+use super::finish::{Finish, SyncMode, lacks};
 use super::list::write_status;
 use super::{Context, Phase, Selected, Turn};
 use crate::limits::IMAP_SLICE_MESSAGES;
@@ -28,6 +28,8 @@ enum What {
     Change,
     /// STATUS
     Status(StatusItems),
+    /// STATUS with DELETED-STORAGE, which takes a look of its own.
+    Measure(StatusItems, Box<Mailbox>),
     /// UNSELECT, or CLOSE when its messages are gone
     Close,
     /// EXPUNGE, and CLOSE before: `\Deleted` messages are looked for, slice by slice.
@@ -90,15 +92,17 @@ pub(super) fn begin(command: Command, context: &mut Context<'_>) -> Result<Manag
         }),
         Command::Status(name, items) => {
             // RFC 7162 §3.1: a client that asks for it knows of it.
-            context.enabled.condstore |=
-                items.has(super::super::command::StatusItem::HighestModSeq);
+            context.enabled.condstore |= items.has(StatusItem::HighestModSeq);
             let name = decode(&name)?;
             Ok(Manage::new(What::Status(items), Ask::Mailbox { name }))
         }
         Command::Unselect => Ok(Manage::close_mailbox()),
         Command::Close => match context.selected() {
             // RFC 9051 §6.4.1: of a mailbox opened by EXAMINE nothing is removed.
-            Some(selected) if !selected.read_only => Ok(Manage::expunge(all_of(selected), true)),
+            // Nor where one may not (RFC 4314 §4).
+            Some(selected) if !selected.read_only && selected.rights.has(Rights::EXPUNGE) => {
+                Ok(Manage::expunge(all_of(selected), true))
+            }
             _ => Ok(Manage::close_mailbox()),
         },
         Command::Expunge(set) => {
@@ -260,6 +264,25 @@ impl Manage {
                 Next::Done(Finish::ok_with(code).with_sync(SyncMode::Whole))
             }
             (What::Change, Answer::Done(Ok(()))) => done(),
+            (What::Status(_), Answer::Mailbox(Ok(mailbox)))
+                if !mailbox.rights.has(Rights::READ) =>
+            {
+                let refusal = lacks(&mailbox, Rights::READ).unwrap_or(Refusal::Missing);
+                Next::Done(Finish::refused(refusal, false).with_sync(SyncMode::Whole))
+            }
+            (What::Status(items), Answer::Mailbox(Ok(mailbox)))
+                if items.has(StatusItem::DeletedStorage) && mailbox.deleted > 0 =>
+            {
+                let name = mailbox.name.clone();
+                self.what = What::Measure(*items, mailbox);
+                Next::Ask(Ask::DeletedBytes { name })
+            }
+            (What::Measure(items, mailbox), Answer::DeletedBytes(Ok(bytes))) => {
+                mailbox.deleted_bytes = bytes;
+                let utf8 = context.enabled.utf8;
+                write_status(mailbox, *items, utf8, context.settings, out);
+                done()
+            }
             (What::Status(items), Answer::Mailbox(Ok(mailbox))) => {
                 write_status(
                     &mailbox,
@@ -277,6 +300,8 @@ impl Manage {
                 Next::Done(Finish::ok())
             }
             (What::Find { left, found, close }, Answer::Rows(Ok(rows))) => {
+                let selected = context.selected();
+                let may_expunge = selected.is_none_or(|s| s.rights.has(Rights::EXPUNGE));
                 let deleted = rows.iter().filter(|row| row.flags.has(Flags::DELETED));
                 found.extend(deleted.map(|row| row.uid));
                 let close = *close;
@@ -284,7 +309,8 @@ impl Manage {
                 left.pass(last.map(|row| row.uid));
                 match () {
                     () if !left.is_done() => Next::Ask(look(left)),
-                    () if found.is_empty() => self.expunged(close),
+                    // Where there may be no right to it, the shard says so (RFC 4314 §4).
+                    () if found.is_empty() && may_expunge => self.expunged(close),
                     () => {
                         let uids = std::mem::take(found);
                         self.what = What::Expunge { close };
@@ -327,6 +353,7 @@ fn refusal_of(answer: &Answer) -> Option<Refusal> {
         Answer::Mailbox(Err(refusal))
         | Answer::Rows(Err(refusal))
         | Answer::Copied(Err(refusal))
+        | Answer::DeletedBytes(Err(refusal))
         | Answer::Done(Err(refusal)) => Some(refusal.clone()),
         _ => None,
     }

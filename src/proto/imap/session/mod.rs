@@ -8,6 +8,7 @@
 //! On failure: NO, BAD or BYE with a response code and a text; a message that cannot be read to its
 //! announced end ends the session, for the client could take what follows for the message.
 
+mod acl;
 mod append;
 mod body;
 mod catenate;
@@ -21,6 +22,7 @@ mod metadata;
 mod notify;
 mod order;
 mod progress;
+mod quota;
 mod report;
 mod search;
 mod section;
@@ -38,7 +40,7 @@ use std::time::Instant;
 use super::command::Command;
 use super::frame::Frames;
 use super::view::View;
-use super::{Answer, Ask, Settings, write};
+use super::{Answer, Ask, Rights, Settings, write};
 use crate::limits::{
     IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, IMAP_LOGIN_TIME,
     OUTPUT_BYTES_MAX,
@@ -111,6 +113,8 @@ struct Enabled {
 /// The open mailbox as the client knows it.
 struct Selected {
     read_only: bool,
+    /// What the user may do with it, as of its opening: the shard decides each time.
+    rights: Rights,
     validity: u32,
     /// Message numbers.
     view: Arc<View>,
@@ -130,6 +134,13 @@ struct Selected {
     saved: Vec<(u32, u32)>,
 }
 
+impl Selected {
+    /// The user may set `\\Seen`.
+    fn keeps_seen(&self) -> bool {
+        !self.read_only && self.rights.has(Rights::SEEN)
+    }
+}
+
 /// A command that runs.
 struct Task {
     tag: Box<[u8]>,
@@ -147,6 +158,8 @@ enum Job {
     Store(store::Store),
     Search(search::Search),
     Append(append::Append),
+    Quota(quota::Quota),
+    Acl(acl::Acl),
     Metadata(metadata::Metadata),
     Notify(notify::Job),
     Idle(sync::Idle),
@@ -438,6 +451,8 @@ impl Session {
             Job::Store(job) => job.go(&mut context, out),
             Job::Search(job) => job.go(&mut context, out),
             Job::Append(job) => job.go(out),
+            Job::Quota(job) => job.go(),
+            Job::Acl(job) => job.go(),
             Job::Metadata(job) => job.go(&context, out),
             Job::Notify(job) => job.go(&mut context, out),
             Job::Idle(job) => job.go(&mut context, out),
@@ -519,7 +534,7 @@ impl Session {
             // UNAUTHENTICATE in between.
             self.login_failures += 1;
             if self.login_failures >= crate::limits::IMAP_LOGIN_FAILURES_MAX {
-                return Some(self.bye("Too many wrong passwords", out));
+                return Some(self.bye("Too many failed logins", out));
             }
         }
         None
@@ -575,12 +590,14 @@ impl crate::proto::Session for Session {
         match &mut task.job {
             Job::Login(job) => job.answer(answer, &mut context),
             Job::Manage(job) => job.answer(answer, &mut context, out),
-            Job::List(job) => job.answer(answer),
+            Job::List(job) => job.answer(answer, &context, out),
             Job::Select(job) => job.answer(answer, &mut context, out),
             Job::Fetch(job) => job.answer(answer, &mut context),
             Job::Store(job) => job.answer(answer, &mut context, out),
             Job::Search(job) => job.answer(answer, &mut context),
             Job::Append(job) => job.answer(answer),
+            Job::Quota(job) => job.answer(answer, &context, out),
+            Job::Acl(job) => job.answer(answer, &context, out),
             Job::Metadata(job) => job.answer(answer),
             Job::Notify(job) => job.answer(answer, &mut context, out),
             Job::Report(job) => job.answer(answer, &mut context, out),

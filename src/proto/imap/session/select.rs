@@ -3,7 +3,7 @@
 use super::super::command;
 use super::super::names;
 use super::super::view::View;
-use super::super::{Answer, Ask, Opened, Row, sets, write};
+use super::super::{Answer, Ask, Opened, Rights, Row, sets, write};
 use super::finish::Finish;
 use super::list::write_mailbox;
 use super::sync::{Vanished, write_flags, write_flags_of};
@@ -167,8 +167,15 @@ impl Select {
     ) -> Stage {
         let enabled = *context.enabled;
         let mailbox = opened.mailbox;
+        // RFC 4314 §5.2: where nothing may be changed, it is open for reading only.
+        let changes = Rights::SEEN
+            .with(Rights::WRITE)
+            .with(Rights::DELETE_MESSAGES)
+            .with(Rights::EXPUNGE);
+        self.command.read_only |= !mailbox.rights.has_any(changes);
         let selected = Selected {
             read_only: self.command.read_only,
+            rights: mailbox.rights,
             validity: mailbox.validity,
             view: opened.view,
             newest: None,

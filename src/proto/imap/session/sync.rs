@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::super::view::View;
-use super::super::{Answer, Ask, News, Refusal, Row, sets, write};
+use super::super::{Answer, Ask, News, Refusal, Rights, Row, sets, write};
 use super::finish::Finish;
 use super::report::Report;
 use super::{Context, Enabled, Selected, Turn};
@@ -412,8 +412,21 @@ pub(super) fn write_flags(selected: &Selected, out: &mut Vec<u8>) {
     if selected.read_only {
         out.extend_from_slice(b"()");
     } else {
-        // `\*`: the client may make keywords.
-        write::flag_list(all, keywords().chain(["\\*"]), out);
+        // RFC 4314 §5.1: those that the user may change. `\*`: the client may make keywords.
+        let (mut flags, rights) = (Flags::default(), selected.rights);
+        for (flag, _) in Flags::ALL {
+            let right = match flag {
+                Flags::SEEN => Rights::SEEN,
+                Flags::DELETED => Rights::DELETE_MESSAGES,
+                _ => Rights::WRITE,
+            };
+            if rights.has(right) {
+                flags = flags.with(flag);
+            }
+        }
+        let may_write = rights.has(Rights::WRITE);
+        let keywords = keywords().chain(["\\*"]).filter(|_| may_write);
+        write::flag_list(flags, keywords, out);
     }
     out.extend_from_slice(b"] Flags that stay\r\n");
 }

@@ -725,7 +725,7 @@ fn wrong_passwords_are_not_forgotten() {
     let mut one = client(&world());
     one.say("b UNAUTHENTICATE\r\nc LOGIN alice x\r\nd LOGIN alice x\r\ne LOGIN alice secret");
     let said = one.say("f UNAUTHENTICATE\r\ng LOGIN alice x");
-    assert!(said.ends_with("* BYE Too many wrong passwords\n"), "{said}");
+    assert!(said.ends_with("* BYE Too many failed logins\n"), "{said}");
     assert!(one.0.closed);
 }
 

@@ -50,9 +50,11 @@ fn authenticates_by_plain() {
         S: -ERR not base64
         C: AUTH PLAIN =
         S: -ERR not base64
-        # for Kurt as Ursel
+        # Kurt for Ursel, with a wrong password; then Alice for Bob, who is not hers to act for
         C: AUTH PLAIN VXJzZWwAS3VydAB4aXBqM3BsbXE=
-        S: -ERR [AUTH] authorization identity must be empty or the same as the authentication identity
+        S: -ERR [AUTH] wrong name or password
+        C: AUTH PLAIN Ym9iAGFsaWNlAHNlIGNyZXQ=
+        S: -ERR [AUTH] may not act for this user
         C: auth plain
         S: + 
         C: AGFsaWNlAHNlIGNyZXQ=
@@ -67,6 +69,21 @@ fn authenticates_by_plain() {
         S: +OK mx.example.org POP3 ready
         C: AUTH PLAIN AGFsaWNlAHNlIGNyZXQ=
         S: +OK 0 messages (0 octets)
+        ",
+    );
+}
+
+#[test]
+fn acts_for_others() {
+    play_with(
+        &world(&[SHORT]),
+        "
+        S: +OK mx.example.org POP3 ready
+        C: AUTH PLAIN dXJzZWwAYWxpY2UAc2UgY3JldA==
+        S: +OK 1 messages (23 octets)
+        C: QUIT
+        S: +OK bye
+        S: <close>
         ",
     );
 }

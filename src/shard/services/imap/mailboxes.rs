@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::Asked;
-use super::{Desk, Open, at_once, changes, later, refusal, soon};
+use super::{Desk, Open, acl, at_once, changes, later, refusal, soon};
 use crate::limits::IMAP_SLICE_MESSAGES;
-use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, View};
+use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, Rights, View};
 use crate::store::{
     Flags, Happening, INBOX_NAME, MailboxInfo, SpecialUse, View as StoreView, canonical_name,
 };
@@ -37,8 +37,10 @@ pub(super) fn mailbox(info: MailboxInfo) -> Mailbox {
         unseen: info.unseen,
         deleted: info.deleted,
         bytes: info.bytes,
+        deleted_bytes: 0,
         modseq: info.highest_modseq,
         object_id: format!("F{}", info.object_id),
+        rights: Rights::ALL,
         name: info.name,
     }
 }
@@ -68,6 +70,7 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
         Ok(partition) => partition,
         Err(refusal) => return at_once(Answer::Done(Err(refusal))),
     };
+    let home = Rc::clone(shard);
     later(shard, key, async move {
         let address = &desk.address;
         let failed = |error| refusal(error, address);
@@ -85,6 +88,10 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                 let made = partition.create_mailbox(address, &name, wanted).await;
                 if let Ok(info) = &made {
                     let name = info.name.clone();
+                    if let Err(refusal) = acl::inherit(&home, &desk, &name).await {
+                        // Then it is the owner's alone.
+                        tracing::warn!(account = %address, name, ?refusal, "no access list inherited");
+                    }
                     desk.did(&Happening::Made { name });
                 }
                 let made = made.map(|info| Box::new(mailbox(info))).map_err(failed);
@@ -99,6 +106,8 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                     if deleted.is_ok() {
                         desk.did(&Happening::Removed { name: info.name });
                     }
+                    // A note that nothing is behind does no harm.
+                    let _ = acl::close_to_anyone(&home, address).await;
                     deleted
                 }
                 Err(error) => Err(error),

@@ -6,24 +6,35 @@
 //! changes    what has changed, slice by slice
 //! inside     summaries, searches in messages
 //! append     messages that come in
+//! quota      what an account may hold
+//! acl        who may do what
+//! visits     mailboxes of other accounts, from home
+//! guests     the same, where they are
+//! transfer   COPY and MOVE between accounts
 //! annotations  GETMETADATA, SETMETADATA
 //! happened   what happened in the account, for those who watch it
 //! ```
 //!
 //! The connection moves to the shard that owns the account before the password is looked at, as with
-//! POP3. What the index tells is answered at once; what needs the disk, or goes on for long, runs as
+//! POP3; and once more, with a pass, when an administrator acts for somebody else [N34]. What the index tells is answered at once; what needs the disk, or goes on for long, runs as
 //! a task. A session that has a mailbox open has a watch in its partition: one task a partition
 //! fetches the notices and wakes the sessions concerned, nobody polls.
 
+mod acl;
 mod annotations;
 mod append;
 mod changes;
+mod guests;
 mod happened;
 mod inside;
 mod mailboxes;
 mod messages;
+mod quota;
+mod transfer;
+mod visits;
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -35,7 +46,7 @@ use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
 use crate::mail::Address;
-use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Refusal, View};
+use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
 use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, StreamId, Uid, Watch};
 
@@ -44,6 +55,7 @@ use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, StreamId, 
 pub(crate) struct Desks {
     by_conn: RefCell<FxHashMap<ConnKey, Rc<Desk>>>,
     views: RefCell<Views>,
+    guests: guests::GuestKeys,
 }
 
 /// What one logged-in connection has.
@@ -57,6 +69,12 @@ struct Desk {
     account: RefCell<Option<Watch>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
+    /// Whose desk it is, where the account is somebody else's.
+    guest: Option<Box<guests::Guest>>,
+    /// What the connection has at other accounts.
+    visits: RefCell<Option<Box<visits::Visits>>>,
+    /// Who waits for the next answer, where it is not a session.
+    expected: visits::Expected,
     /// Answers in a row that were given at once.
     at_once: Cell<u32>,
 }
@@ -106,7 +124,12 @@ impl Desks {
         let desk = self.by_conn.borrow_mut().remove(&key);
         if let Some(desk) = desk {
             append::abort(shard, &desk);
+            visits::end(shard, &desk);
         }
+    }
+
+    fn put(&self, key: ConnKey, desk: Rc<Desk>) {
+        self.by_conn.borrow_mut().insert(key, desk);
     }
 
     /// The view of these runs: the one that others have, if it is the same.
@@ -128,6 +151,21 @@ impl Desks {
 }
 
 impl Desk {
+    fn new(address: Address, partition: u16, guest: Option<guests::Guest>) -> Desk {
+        Desk {
+            address,
+            partition,
+            open: RefCell::new(None),
+            source: Cell::new(None),
+            account: RefCell::new(None),
+            streams: RefCell::default(),
+            guest: guest.map(Box::new),
+            visits: RefCell::default(),
+            expected: RefCell::default(),
+            at_once: Cell::new(0),
+        }
+    }
+
     fn open_id(&self) -> Result<MailboxId, Refusal> {
         let open = self.open.borrow();
         open.as_ref().map(|open| open.id).ok_or(Refusal::Missing)
@@ -168,12 +206,22 @@ fn at_once(answer: Answer) -> Asked {
     Asked::Answer(wrap(answer))
 }
 
+/// Gives an answer to whoever waits for it: the session, or a caller.
+fn deliver(shard: &Shard, key: ConnKey, answer: Answer) {
+    let desk = shard.desks.of(key);
+    match desk.and_then(|desk| desk.expected.take()) {
+        Some(expected) => expected.fill(answer),
+        None if key.is_guest() => {}
+        None => shard.answer(key, wrap(answer)),
+    }
+}
+
 /// Lets a task answer.
 fn later(shard: &Rc<Shard>, key: ConnKey, work: impl Future<Output = Answer> + 'static) -> Asked {
     let shard = Rc::clone(shard);
     super::super::spawn(async move {
         let answer = work.await;
-        shard.answer(key, wrap(answer));
+        deliver(&shard, key, answer);
     });
     Asked::Later
 }
@@ -231,9 +279,11 @@ fn of_message(
 
 /// Answers an ask.
 pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
-    if let Ask::Login(credentials) = ask {
-        return log_in(shard, key, credentials);
-    }
+    let ask = match ask {
+        Ask::Login(credentials) => return log_in(shard, key, credentials),
+        Ask::Enter(pass) => return come_in(shard, key, pass),
+        ask => ask,
+    };
     if let Ask::Pause = ask {
         return inside::pause(shard, key);
     }
@@ -243,8 +293,18 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             "log in first".to_owned(),
         ))));
     };
+    visits::dispatch(shard, key, desk, ask)
+}
+
+/// Answers an ask about the account of a desk.
+fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked {
     match ask {
         Ask::Login(credentials) => log_in(shard, key, credentials),
+        Ask::Enter(pass) => come_in(shard, key, pass),
+        Ask::ActAs { user, peer } => vouch(shard, key, desk.address.clone(), user, peer),
+        Ask::Access(access) => acl::answer(shard, key, desk, access),
+        // Gathered before an ask comes here.
+        Ask::Shared => at_once(Answer::Mailboxes(Ok(Mailboxes::default()))),
         Ask::Mailboxes => {
             // As long as there are many.
             let all = mailboxes::list(shard, &desk);
@@ -297,6 +357,9 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             texts,
             wanted,
         } => inside::search(shard, key, desk, messages, texts, wanted),
+        Ask::Quota(of) => quota::get(shard, key, desk, of),
+        Ask::SetQuota { of, limit_bytes } => quota::set(shard, key, desk, of, limit_bytes),
+        Ask::DeletedBytes { name } => quota::deleted_bytes(shard, key, desk, &name),
         Ask::Annotations { mailbox, wanted } => annotations::get(shard, key, desk, mailbox, wanted),
         Ask::Annotate { mailbox, values } => annotations::set(shard, key, desk, mailbox, values),
         Ask::WatchAccount { on } => at_once(Answer::Done(happened::watch(shard, key, &desk, on))),
@@ -307,7 +370,7 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
         Ask::Copy { uids, name, moves } => messages::copy(shard, key, desk, uids, name, moves),
-        Ask::Chunk { message, bytes } => append::chunk(shard, key, desk, message, bytes),
+        Ask::Chunk { message, bytes, .. } => append::chunk(shard, key, desk, message, bytes),
         Ask::Abort => {
             append::abort(shard, &desk);
             at_once(Answer::Done(Ok(())))
@@ -338,18 +401,22 @@ fn log_in(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -> Asked {
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Imap(Ask::Login(credentials)));
     }
-    let acts = credentials.act_as.is_some();
+    let (act_as, peer) = (credentials.act_as, credentials.peer);
     let claim = Claim {
         address,
         password: credentials.password,
-        peer: credentials.peer,
+        peer,
     };
     let address = claim.address.clone();
+    let for_later = act_as.clone();
     let result = login::check(shard, claim, move |shard, address, result| {
-        shard.answer(key, wrap(enter(shard, key, address, acts, result)));
+        let entered = enter(shard, key, address, (for_later, peer), result);
+        if let Asked::Answer(answer) = entered {
+            shard.answer(key, answer);
+        }
     });
     match result {
-        Some(result) => at_once(enter(shard, key, &address, acts, result)),
+        Some(result) => enter(shard, key, &address, (act_as, peer), result),
         None => Asked::Later,
     }
 }
@@ -359,31 +426,65 @@ fn enter(
     shard: &Rc<Shard>,
     key: ConnKey,
     address: &Address,
-    acts: bool,
+    (act_as, peer): (Option<String>, SocketAddr),
     result: Result<(), Denial>,
-) -> Answer {
-    let error = match result {
-        // There are no administrators yet who may act for others [N34].
-        Ok(()) if acts => LoginError::Authorization,
-        Ok(()) => {
-            shard.probe.logins.add(1);
-            let desk = Desk {
-                address: address.clone(),
-                partition: shard.partition_of(address),
-                open: RefCell::new(None),
-                source: Cell::new(None),
-                account: RefCell::new(None),
-                streams: RefCell::default(),
-                at_once: Cell::new(0),
-            };
-            shard.desks.by_conn.borrow_mut().insert(key, Rc::new(desk));
-            return Answer::Login(Ok(()));
+) -> Asked {
+    match (result, act_as) {
+        (Ok(()), None) => at_once(sit_down(shard, key, address)),
+        (Ok(()), Some(user)) => vouch(shard, key, address.clone(), user, peer),
+        (Err(denial), _) => at_once(denied(denial)),
+    }
+}
+
+fn denied(denial: Denial) -> Answer {
+    Answer::Login(Err(match denial {
+        Denial::Credentials => LoginError::Credentials,
+        Denial::Authorization => LoginError::Authorization,
+        Denial::Temporary(text) => LoginError::Temporary(text),
+        Denial::Permanent(text) => LoginError::Permanent(text),
+    }))
+}
+
+/// The connection has the mailboxes of this account from now on.
+fn sit_down(shard: &Rc<Shard>, key: ConnKey, address: &Address) -> Answer {
+    shard.probe.logins.add(1);
+    let desk = Desk::new(address.clone(), shard.partition_of(address), None);
+    shard.desks.put(key, Rc::new(desk));
+    Answer::Login(Ok(()))
+}
+
+/// A pass for who has given the password of `administrator`, if it may act for the other.
+fn vouch(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    administrator: Address,
+    user: String,
+    peer: SocketAddr,
+) -> Asked {
+    let home = Rc::clone(shard);
+    later(shard, key, async move {
+        match login::vouch(&home, &administrator, &user, peer).await {
+            Ok(pass) => Answer::Pass(pass),
+            Err(denial) => denied(denial),
         }
-        Err(Denial::Credentials) => LoginError::Credentials,
-        Err(Denial::Temporary(text)) => LoginError::Temporary(text),
-        Err(Denial::Permanent(text)) => LoginError::Permanent(text),
-    };
-    Answer::Login(Err(error))
+    })
+}
+
+/// Lets an administrator in with a pass, at the owner of the mailboxes.
+fn come_in(shard: &Rc<Shard>, key: ConnKey, pass: Pass) -> Asked {
+    shard.desks.release(shard, key);
+    let number = shard.partition_of(pass.user());
+    let owner = shard.owner_of(number);
+    if owner != shard.id {
+        return Asked::Elsewhere(owner, AnyAsk::Imap(Ask::Enter(pass)));
+    }
+    let account = shard.partition(number);
+    let account = account.and_then(|partition| partition.account(pass.user()));
+    at_once(match account {
+        Some(_) => sit_down(shard, key, pass.user()),
+        // Removed since the pass was given.
+        None => denied(Denial::Authorization),
+    })
 }
 
 /// Wakes the sessions for which a partition has notices, until it closes.
@@ -394,7 +495,12 @@ pub(crate) async fn watch(shard: Rc<Shard>, partition: Rc<LocalPartition>) {
             return;
         }
         for token in tokens {
-            shard.wake_session(ConnKey::from_token(Token(token)));
+            let key = ConnKey::from_token(Token(token));
+            if key.is_guest() {
+                guests::wake(&shard, key);
+            } else {
+                shard.wake_session(key);
+            }
         }
     }
 }

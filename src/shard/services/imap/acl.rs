@@ -1,0 +1,305 @@
+//! Access lists: who may do what in an account's mailboxes (RFC 4314).
+//!
+//! Guarantees: the owner has all rights, always. What is granted holds for the next ask, and is
+//! durable when it is answered.
+//! Does not know: how an ask of a visitor comes here.
+//!
+//! Who was let in learns of it by a note beside their account, which is written first: without it
+//! nobody would find the mailbox, while a note without an entry does no harm.
+
+use std::rc::Rc;
+
+use super::super::super::conn::ConnKey;
+use super::super::super::{Shard, Shards};
+use super::super::Asked;
+use super::{Desk, at_once, later, mailboxes, refusal};
+use crate::mail::Address;
+use crate::proto::imap::{ANYONE, Access, AccessChange, Answer, Mailbox, Refusal, Rights};
+use crate::store::{MailboxId, SEPARATOR, StoreError};
+
+/// What the list of a mailbox says of a user: what is granted to them and to anyone, without what is
+/// taken from them or from anyone (RFC 4314 §2).
+fn granted(list: &[(String, u16)], user: &Address) -> Rights {
+    let (mut given, mut taken) = (Rights::NONE, Rights::NONE);
+    for (whom, rights) in list {
+        let rights = Rights(*rights);
+        let is_about = |name: &str| name == ANYONE || name == user.as_str();
+        match whom.strip_prefix('-') {
+            Some(name) if is_about(name) => taken = taken.with(rights),
+            None if is_about(whom) => given = given.with(rights),
+            _ => {}
+        }
+    }
+    given.without(taken)
+}
+
+fn rights_by_id(shard: &Shard, desk: &Desk, id: MailboxId) -> Result<Rights, Refusal> {
+    let Some(guest) = &desk.guest else {
+        return Ok(Rights::ALL);
+    };
+    let list = desk.partition(shard)?.access_list(&desk.address, id);
+    Ok(granted(&list, &guest.user))
+}
+
+/// Of who sits at the desk, in a mailbox.
+pub(super) fn rights_in(shard: &Shard, desk: &Desk, name: &str) -> Result<Rights, Refusal> {
+    let found = desk.partition(shard)?.mailbox(&desk.address, name);
+    let info = found.map_err(|error| refusal(error, &desk.address))?;
+    rights_by_id(shard, desk, info.id)
+}
+
+/// Of who sits at the desk, in the mailbox that is open.
+pub(super) fn rights_in_open(shard: &Shard, desk: &Desk) -> Result<Rights, Refusal> {
+    rights_by_id(shard, desk, desk.open_id()?)
+}
+
+/// Of who sits at the desk, in the mailbox of the source of CATENATE.
+pub(super) fn rights_in_source(shard: &Shard, desk: &Desk) -> Result<Rights, Refusal> {
+    let (id, _) = desk.source.get().ok_or(Refusal::Missing)?;
+    rights_by_id(shard, desk, id)
+}
+
+/// Of who sits at the desk, in the mailbox above this name: the next one that there is.
+pub(super) fn rights_above(shard: &Shard, desk: &Desk, name: &str) -> Result<Rights, Refusal> {
+    match above(shard, desk, name)? {
+        Some(id) => rights_by_id(shard, desk, id),
+        // On top only the owner makes mailboxes.
+        None => Ok(Rights::NONE),
+    }
+}
+
+fn above(shard: &Shard, desk: &Desk, name: &str) -> Result<Option<MailboxId>, Refusal> {
+    let partition = desk.partition(shard)?;
+    let mut name = name;
+    while let Some((top, _)) = name.rsplit_once(SEPARATOR) {
+        match partition.mailbox(&desk.address, top) {
+            Ok(info) => return Ok(Some(info.id)),
+            Err(StoreError::Missing) => name = top,
+            Err(error) => return Err(refusal(error, &desk.address)),
+        }
+    }
+    Ok(None)
+}
+
+/// A new mailbox has the list of the one above it (RFC 4314 §3.1 leaves it open).
+pub(super) async fn inherit(shard: &Shard, desk: &Desk, name: &str) -> Result<(), Refusal> {
+    let Some(from) = above(shard, desk, name)? else {
+        return Ok(());
+    };
+    let partition = desk.partition(shard)?;
+    let failed = |error| refusal(error, &desk.address);
+    let to = partition.mailbox(&desk.address, name).map_err(failed)?.id;
+    let done = partition.inherit_access(&desk.address, from, to).await;
+    done.map_err(failed)
+}
+
+/// `rights`, if `needed` are among them. Who may not even see the mailbox is told that there is none
+/// (RFC 4314 §6).
+pub(super) fn need(rights: Rights, needed: Rights) -> Result<Rights, Refusal> {
+    if rights.has(needed) {
+        return Ok(rights);
+    }
+    Err(if rights.has(Rights::LOOKUP) {
+        Refusal::Denied(format!("needs the right {needed}"))
+    } else {
+        Refusal::Missing
+    })
+}
+
+/// Names of the keywords of the open mailbox.
+pub(super) fn keywords_in_open(shard: &Shard, desk: &Desk) -> Vec<String> {
+    let Ok(partition) = desk.partition(shard) else {
+        return Vec::new();
+    };
+    let view = desk
+        .open_id()
+        .ok()
+        .map(|id| partition.view(&desk.address, id));
+    view.and_then(Result::ok)
+        .map_or(Vec::new(), |view| view.keywords)
+}
+
+/// Mailboxes of an account that a user may look up.
+pub(super) fn visible(shard: &Shard, account: &Address, user: &Address) -> Vec<Mailbox> {
+    let Some(partition) = shard.partition(shard.partition_of(account)) else {
+        return Vec::new();
+    };
+    let infos = partition.mailboxes(account).unwrap_or_default().into_iter();
+    infos
+        .filter_map(|info| {
+            let rights = granted(&partition.access_list(account, info.id), user);
+            let mut mailbox = mailboxes::mailbox(info);
+            mailbox.rights = rights;
+            rights.has(Rights::LOOKUP).then_some(mailbox)
+        })
+        .collect()
+}
+
+/// The visitor may ask this.
+pub(super) fn check(shard: &Shard, desk: &Desk, access: &Access) -> Result<Rights, Refusal> {
+    let rights = match access {
+        Access::Set { name, .. }
+        | Access::Delete { name, .. }
+        | Access::Get { name }
+        | Access::List { name, .. }
+        | Access::Mine { name } => rights_in(shard, desk, name)?,
+    };
+    // RFC 4314 §4: MYRIGHTS takes any of these.
+    let some = Rights::ALL
+        .without(Rights::POST)
+        .without(Rights::SEEN)
+        .without(Rights::WRITE);
+    match access {
+        Access::Mine { .. } if rights.has_any(some) => Ok(rights),
+        Access::Mine { .. } => Err(Refusal::Missing),
+        _ => need(rights, Rights::ADMINISTER),
+    }
+}
+
+/// An answer of the kind that belongs to this.
+pub(super) fn refused(access: &Access, refusal: Refusal) -> Answer {
+    match access {
+        Access::Set { .. } | Access::Delete { .. } => Answer::Done(Err(refusal)),
+        Access::Get { .. } | Access::List { .. } | Access::Mine { .. } => {
+            Answer::Access(Err(refusal))
+        }
+    }
+}
+
+/// SETACL, DELETEACL, GETACL, LISTRIGHTS, MYRIGHTS, where the account is.
+pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Access) -> Asked {
+    let found = desk.partition(shard).and_then(|partition| {
+        let info = partition.mailbox(&desk.address, access.name());
+        let info = info.map_err(|error| refusal(error, &desk.address))?;
+        Ok((partition, info.id))
+    });
+    let (partition, id) = match found {
+        Ok(found) => found,
+        Err(refusal) => return at_once(refused(&access, refusal)),
+    };
+    let owner = desk.address.as_str();
+    let list = match access {
+        Access::Get { .. } => {
+            let list = partition.access_list(&desk.address, id).into_iter();
+            let own = (owner.to_owned(), Rights::ALL);
+            let others = list.map(|(whom, rights)| (whom, Rights(rights)));
+            std::iter::once(own).chain(others).collect()
+        }
+        Access::Mine { .. } => match rights_by_id(shard, &desk, id) {
+            Ok(rights) => vec![(String::new(), rights)],
+            Err(refusal) => return at_once(Answer::Access(Err(refusal))),
+        },
+        // What they have whatever the list says.
+        Access::List { whom, .. } => {
+            let always = match whom == owner {
+                true => Rights::ALL,
+                false => Rights::NONE,
+            };
+            vec![(whom, always)]
+        }
+        Access::Set { whom, .. } | Access::Delete { whom, .. }
+            if whom.trim_start_matches('-') == owner =>
+        {
+            let text = "the owner has all rights, always".to_owned();
+            return at_once(Answer::Done(Err(Refusal::Cannot(text))));
+        }
+        Access::Set { whom, how, .. } => {
+            let home = Rc::clone(shard);
+            return later(shard, key, async move {
+                Answer::Done(set(&home, &desk, id, &whom, how).await)
+            });
+        }
+        Access::Delete { whom, .. } => {
+            let home = Rc::clone(shard);
+            return later(shard, key, async move {
+                let change = AccessChange::Replace(Rights::NONE);
+                Answer::Done(set(&home, &desk, id, &whom, change).await)
+            });
+        }
+    };
+    at_once(Answer::Access(Ok(list)))
+}
+
+/// Changes an entry, and sees to it that those whom it is about can find the mailbox.
+async fn set(
+    shard: &Rc<Shard>,
+    desk: &Desk,
+    id: MailboxId,
+    whom: &str,
+    how: AccessChange,
+) -> Result<(), Refusal> {
+    let partition = desk.partition(shard)?;
+    let account = &desk.address;
+    let failed = |error| refusal(error, account);
+    let before = partition.access_list(account, id);
+    let before = before.iter().find(|(known, _)| known == whom);
+    let before = before.map_or(Rights::NONE, |(_, rights)| Rights(*rights));
+    let rights = match how {
+        AccessChange::Replace(rights) => rights,
+        AccessChange::Add(rights) => before.with(rights),
+        AccessChange::Remove(rights) => before.without(rights),
+    };
+    let gives = rights != Rights::NONE && !whom.starts_with('-');
+    if gives {
+        let_in(shard, account, whom).await?;
+    }
+    let entry = (rights != Rights::NONE).then_some(rights.0);
+    partition
+        .set_access(account, id, whom, entry)
+        .await
+        .map_err(failed)?;
+    if gives {
+        // Whoever looked in between has found nothing, and may have dropped the note.
+        return let_in(shard, account, whom).await;
+    }
+    if whom == ANYONE {
+        close_to_anyone(shard, account).await?;
+    }
+    Ok(())
+}
+
+/// Notes where those whom an entry is about find it.
+async fn let_in(shard: &Rc<Shard>, account: &Address, whom: &str) -> Result<(), Refusal> {
+    if whom == ANYONE {
+        let site = shard.site();
+        let change = match site.share(account, true) {
+            Ok(Some(change)) => change,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(Refusal::Limit(error.to_string())),
+        };
+        let done = Shards(Rc::clone(shard)).change_sharing(change).await;
+        return done.map_err(|error| Refusal::Unavailable(error.to_string()));
+    }
+    let no_account = || Refusal::Cannot(format!("there is no account {whom}"));
+    let grantee = Address::parse(whom).map_err(|_| no_account())?;
+    let (of, by) = (grantee.clone(), account.clone());
+    let noted = shard
+        .on_partition(shard.partition_of(&grantee), async move |partition| {
+            partition.set_let_in_by(&of, &by, true).await
+        })
+        .await;
+    match noted {
+        Err(StoreError::Missing) => Err(no_account()),
+        noted => noted.map_err(|error| refusal(error, account)),
+    }
+}
+
+/// Takes the account off the list of those who share with anyone, if none of its mailboxes does.
+pub(super) async fn close_to_anyone(shard: &Rc<Shard>, account: &Address) -> Result<(), Refusal> {
+    let Ok(Some(change)) = shard.site().share(account, false) else {
+        return Ok(());
+    };
+    let Some(partition) = shard.partition(shard.partition_of(account)) else {
+        return Ok(());
+    };
+    let infos = partition.mailboxes(account).unwrap_or_default();
+    let shares = |id| {
+        let list = partition.access_list(account, id);
+        list.iter().any(|(whom, _)| whom == ANYONE)
+    };
+    if infos.iter().any(|info| shares(info.id)) {
+        return Ok(());
+    }
+    let done = Shards(Rc::clone(shard)).change_sharing(change).await;
+    done.map_err(|error| Refusal::Unavailable(error.to_string()))
+}

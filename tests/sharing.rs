@@ -1,0 +1,466 @@
+//! Accounts of others through the whole program: administrators who act for them, quotas, mailboxes
+//! that are shared between accounts of one shard and of two.
+
+mod support;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use support::{Client, Server, send_message};
+
+/// Two shards, and the names of four accounts with the password `pw`: the first two and the last two
+/// live on different shards each, the first and the third on the same one.
+fn server(flags: &[&str]) -> (Server, [String; 4]) {
+    let flags = [&["--processors", "0-1", "--partitions", "8"], flags].concat();
+    let server = Server::start(&flags);
+    server.generate(24);
+    let mut by_shard: [Vec<String>; 2] = Default::default();
+    for number in 0..24 {
+        let user = format!("u{number}");
+        let said = server.run(&["hashdir", &format!("{user}@bench.test")]);
+        let shard = said.split("shard ").nth(1).expect("its shard");
+        by_shard[usize::from(shard.starts_with('1'))].push(user);
+    }
+    let [mut here, mut there] = by_shard;
+    let next = |users: &mut Vec<String>| users.pop().expect("24 accounts on two shards");
+    let users = [
+        next(&mut here),
+        next(&mut there),
+        next(&mut here),
+        next(&mut there),
+    ];
+    (server, users)
+}
+
+/// An IMAP connection.
+struct Imap(Client);
+
+impl Imap {
+    fn connect(server: &Server) -> Imap {
+        let mut client = Client::silent(server.imap);
+        let greeting = client.line();
+        assert!(greeting.starts_with("* OK [CAPABILITY "), "{greeting}");
+        Imap(client)
+    }
+
+    fn login(server: &Server, user: &str) -> Imap {
+        let mut imap = Imap::connect(server);
+        imap.ok(&format!("LOGIN {user}@bench.test pw"));
+        imap
+    }
+
+    /// Sends a command; the lines of its answer, the tagged one last.
+    fn say(&mut self, command: &str) -> Vec<String> {
+        self.0.send(format!("t {command}\r\n").as_bytes());
+        let mut lines = Vec::new();
+        loop {
+            let line = self.0.line();
+            let ends = line.starts_with("t ") || line.is_empty();
+            lines.push(line);
+            if ends {
+                return lines;
+            }
+        }
+    }
+
+    /// The same; it must be OK. Returns the untagged lines.
+    fn ok(&mut self, command: &str) -> Vec<String> {
+        let mut lines = self.say(command);
+        let tagged = lines.pop().unwrap_or_default();
+        assert!(tagged.starts_with("t OK "), "{command}: {lines:?} {tagged}");
+        lines
+    }
+
+    /// The same; it must be NO with this code.
+    fn no(&mut self, command: &str, code: &str) {
+        let lines = self.say(command);
+        let start = format!("t NO [{code}]");
+        assert!(lines[0].starts_with(&start), "{command}: {lines:?}");
+    }
+}
+
+fn deliver(server: &Server, user: &str, subject: &str) -> String {
+    let mut smtp = Client::new(server.smtp);
+    smtp.expect("EHLO client.example", "250");
+    let body = format!("Subject: {subject}\r\n\r\nbody\r\n");
+    let to = format!("{user}@bench.test");
+    send_message(&mut smtp, &[&to], &body, false).remove(0)
+}
+
+/// A response of SASL PLAIN.
+fn plain(act_as: &str, user: &str) -> String {
+    STANDARD.encode(format!("{act_as}@bench.test\0{user}@bench.test\0pw"))
+}
+
+#[test]
+fn an_administrator_acts_for_others_wherever_they_live() {
+    let (mut server, users) = server(&[]);
+    let [root, one_user, two_user, _] = &users;
+    let address = |user: &str| format!("{user}@bench.test");
+    for user in &users {
+        assert!(deliver(&server, user, &format!("for {user}")).starts_with("250"));
+    }
+    // Nobody acts for others before somebody says so.
+    let mut one = Imap::connect(&server);
+    let as_other = format!("AUTHENTICATE PLAIN {}", plain(one_user, root));
+    let proxy = |user: &str| format!("PROXYAUTH {}", address(user));
+    let set = format!("SETQUOTA {} (STORAGE 1)", address(one_user));
+    one.no(&as_other, "AUTHORIZATIONFAILED");
+    one.no(
+        &format!("LOGIN {root}@bench.test wrong"),
+        "AUTHENTICATIONFAILED",
+    );
+    let mut one = Imap::connect(&server);
+    one.ok(&format!("LOGIN {root}@bench.test pw"));
+    one.no(&proxy(one_user), "AUTHORIZATIONFAILED");
+    one.no(&set, "NOPERM");
+    let said = server.run(&["account", "admin", &address(root), "on"]);
+    assert!(
+        said.starts_with(&address(root)) && said.contains("  administrator"),
+        "{said}"
+    );
+    server.kill();
+    server.restart();
+    let listed = server.run(&["account", "list"]);
+    let marked = listed
+        .lines()
+        .filter(|line| line.ends_with("  administrator"));
+    assert_eq!(marked.count(), 1, "{listed}");
+    for user in &users {
+        let subject = |imap: &mut Imap| {
+            imap.ok("EXAMINE INBOX");
+            let lines = imap.ok("FETCH 1 ENVELOPE");
+            lines[0].split('"').nth(1).map(str::to_owned)
+        };
+        let expected = Some(format!("for {user}"));
+        let mut one = Imap::connect(&server);
+        one.ok(&format!("AUTHENTICATE PLAIN {}", plain(user, root)));
+        assert_eq!(subject(&mut one), expected);
+        one.ok("UNSELECT");
+        if user != root {
+            one.no(&proxy(root), "AUTHORIZATIONFAILED");
+            one.no(&set, "NOPERM");
+            server.expect_logged(&format!(
+                "acts for another administrator={root}@bench.test user={user}@bench.test peer=127.0.0.1"
+            ));
+        }
+        let mut two = Imap::login(&server, root);
+        two.ok(&proxy(user));
+        assert_eq!(subject(&mut two), expected);
+        let mut pop3 = Client::new(server.pop3);
+        pop3.expect(
+            &format!("AUTH PLAIN {}", plain(user, root)),
+            "+OK 1 messages",
+        );
+        pop3.send(b"RETR 1\r\n");
+        let mut seen = false;
+        loop {
+            let line = pop3.line();
+            seen |= line == format!("Subject: for {user}");
+            if line == "." {
+                break;
+            }
+        }
+        assert!(seen, "{user} by POP3");
+        pop3.expect("QUIT", "+OK");
+    }
+    let mut one = Imap::login(&server, root);
+    one.no(&proxy("nobody"), "AUTHORIZATIONFAILED");
+    // Nor somebody who is not one, nor one who no longer is.
+    let mut two = Imap::login(&server, two_user);
+    two.no(&proxy(one_user), "AUTHORIZATIONFAILED");
+    server.run(&["account", "admin", &address(root), "off"]);
+    one.no(&proxy(one_user), "AUTHORIZATIONFAILED");
+    let mut pop3 = Client::new(server.pop3);
+    pop3.expect(
+        &format!("AUTH PLAIN {}", plain(one_user, root)),
+        "-ERR [AUTH]",
+    );
+    server.stop();
+}
+
+#[test]
+fn a_quota_is_set_and_holds_at_once() {
+    let (mut server, [admin, others @ ..]) = server(&[]);
+    server.run(&["account", "admin", &format!("{admin}@bench.test"), "on"]);
+    let mut root = Imap::login(&server, &admin);
+    for user in &others {
+        let mut one = Imap::login(&server, user);
+        let name = format!("{user}@bench.test");
+        let roots = "* QUOTAROOT \"INBOX\"";
+        assert_eq!(one.ok("GETQUOTAROOT INBOX"), [roots]);
+        one.no(&format!("GETQUOTA {name}"), "NONEXISTENT");
+        one.no(&format!("SETQUOTA {name} (STORAGE 9)"), "NOPERM");
+        one.ok("APPEND INBOX (\\Deleted) {5+}\r\nhello");
+        let quota = |used: u32, limit: u32| format!("* QUOTA \"{name}\" (STORAGE {used} {limit})");
+        let set = |limit: u32| format!("SETQUOTA {name} (STORAGE {limit})");
+        assert_eq!(root.ok(&set(2)), [quota(1, 2)]);
+        assert_eq!(one.ok(&format!("GETQUOTA {name}")), [quota(1, 2)]);
+        assert_eq!(
+            one.ok("GETQUOTAROOT Sent"),
+            [format!("* QUOTAROOT \"Sent\" \"{name}\""), quota(1, 2)]
+        );
+        let large = "x".repeat(3000);
+        one.no(&format!("APPEND INBOX {{3000+}}\r\n{large}"), "OVERQUOTA");
+        assert_eq!(root.ok(&set(0)), [quota(1, 0)]);
+        assert!(deliver(&server, user, "no").starts_with("452"));
+        assert_eq!(root.ok(&set(4)), [quota(1, 4)]);
+        one.ok(&format!("APPEND INBOX {{3000+}}\r\n{large}"));
+        assert_eq!(root.ok(&format!("GETQUOTA {name}")), [quota(3, 4)]);
+        one.no(&format!("APPEND INBOX {{3000+}}\r\n{large}"), "OVERQUOTA");
+        assert_eq!(
+            one.ok("STATUS INBOX (DELETED DELETED-STORAGE)"),
+            ["* STATUS \"INBOX\" (DELETED 1 DELETED-STORAGE 5)"]
+        );
+        assert!(root.ok(&format!("SETQUOTA {name} ()")).is_empty());
+        one.ok(&format!("APPEND INBOX {{3000+}}\r\n{large}"));
+        let said = server.run(&["account", "quota", &name]);
+        assert!(!said.contains("quota"), "{said}");
+        server.expect_logged(&format!(
+            "quota set administrator={admin}@bench.test account={name} limit_bytes=0"
+        ));
+    }
+    root.no("GETQUOTA nobody@bench.test", "NONEXISTENT");
+    server.stop();
+}
+
+/// The visitor's name for a mailbox.
+fn others(user: &str, mailbox: &str) -> String {
+    format!("\"Other Users/{user}@bench.test/{mailbox}\"")
+}
+
+fn append(imap: &mut Imap, mailbox: &str, flags: &str, body: &str) {
+    let length = body.len();
+    imap.ok(&format!(
+        "APPEND {mailbox} ({flags}) {{{length}+}}\r\n{body}"
+    ));
+}
+
+#[test]
+fn a_mailbox_is_shared_and_no_longer() {
+    let (mut server, [ann, far, near, _]) = server(&[]);
+    // The same wherever the visitor lives: on the owner's shard or on the other one.
+    for bob in [&far, &near] {
+        let mut owner = Imap::login(&server, &ann);
+        let mut guest = Imap::login(&server, bob);
+        let name = format!("with-{bob}");
+        let shared = others(&ann, &name);
+        owner.ok(&format!("CREATE {name}"));
+        append(
+            &mut owner,
+            &name,
+            "\\Flagged $One",
+            "Subject: one\r\n\r\nfirst\r\n",
+        );
+        // What is not granted is not there.
+        for command in ["SELECT", "MYRIGHTS", "GETACL", "DELETE", "GETQUOTAROOT"] {
+            guest.no(&format!("{command} {shared}"), "NONEXISTENT");
+        }
+        assert!(guest.ok("LIST \"Other Users/\" *").is_empty());
+        let set = |rights: &str| format!("SETACL {name} {bob}@bench.test {rights}");
+        owner.no(&format!("SETACL {name} nobody@bench.test lr"), "CANNOT");
+        owner.no(&format!("SETACL {name} {ann}@bench.test lr"), "CANNOT");
+        owner.ok(&set("lr"));
+        let listed = guest.ok("LIST \"Other Users/\" * RETURN (STATUS (MESSAGES))");
+        let wanted = [
+            format!("* LIST (\\HasNoChildren) \"/\" {shared}"),
+            format!("* STATUS {shared} (MESSAGES 1)"),
+        ];
+        for line in &wanted {
+            assert!(listed.contains(line), "{line}: {listed:?}");
+        }
+        assert_eq!(
+            guest.ok(&format!("MYRIGHTS {shared}")),
+            [format!("* MYRIGHTS {shared} lr")]
+        );
+        guest.no(&format!("GETACL {shared}"), "NOPERM");
+        let opened = guest.say(&format!("SELECT {shared}"));
+        assert!(opened.contains(&"* OK [PERMANENTFLAGS ()] Flags that stay".to_owned()));
+        assert_eq!(
+            opened.last().map(String::as_str),
+            Some("t OK [READ-ONLY] SELECT completed")
+        );
+        let fetched = guest.ok("FETCH 1 (FLAGS BODY[TEXT])");
+        assert_eq!(
+            fetched[..2],
+            ["* 1 FETCH (FLAGS (\\Flagged $One) BODY[TEXT] {7}", "first"]
+        );
+        assert_eq!(guest.ok("SEARCH TEXT first"), ["* SEARCH 1"]);
+        let said = guest.say("STORE 1 +FLAGS (\\Seen)");
+        assert!(said[0].starts_with("t NO"), "{said:?}");
+
+        // More rights: what they allow, and nothing else.
+        owner.ok(&set("+stwi"));
+        guest.ok(&format!("SELECT {shared}"));
+        guest.ok("STORE 1 +FLAGS (\\Seen $Two)");
+        guest.no("EXPUNGE", "NOPERM");
+        guest.no(
+            &format!("CREATE {}", others(&ann, &format!("{name}/sub"))),
+            "NOPERM",
+        );
+        guest.no(&format!("DELETE {shared}"), "NOPERM");
+        owner.ok(&format!("SELECT {name}"));
+        let flags = "* 1 FETCH (FLAGS (\\Flagged \\Seen $One $Two))";
+        assert_eq!(owner.ok("FETCH 1 FLAGS"), [flags]);
+
+        // Idling, the guest sees what the owner does, and the other way round.
+        guest.0.send(b"t IDLE\r\n");
+        assert_eq!(guest.0.line(), "+ idling");
+        append(&mut owner, &name, "", "Subject: two\r\n\r\nsecond\r\n");
+        assert_eq!(guest.0.line(), "* 2 EXISTS");
+        guest.0.send(b"DONE\r\n");
+        assert_eq!(guest.0.line(), "t OK IDLE completed");
+        owner.0.send(b"t IDLE\r\n");
+        assert_eq!(owner.0.line(), "+ idling");
+        append(
+            &mut guest,
+            &shared,
+            "\\Answered",
+            "Subject: three\r\n\r\nthird\r\n",
+        );
+        assert_eq!(owner.0.line(), "* 3 EXISTS");
+        owner.0.send(b"DONE\r\n");
+        assert_eq!(owner.0.line(), "t OK IDLE completed");
+
+        // Its quota is the owner's.
+        let root = format!("* QUOTAROOT {shared}");
+        assert_eq!(guest.ok(&format!("GETQUOTAROOT {shared}")), [root]);
+
+        // The right to delete, and children with the list of what is above them.
+        owner.ok(&set("+ek"));
+        guest.ok("NOOP");
+        guest.ok("STORE 3 +FLAGS (\\Deleted)");
+        assert_eq!(guest.ok("EXPUNGE"), ["* 3 EXPUNGE"]);
+        let below = others(&ann, &format!("{name}/sub"));
+        guest.ok(&format!("CREATE {below}"));
+        assert_eq!(
+            guest.ok(&format!("MYRIGHTS {below}")),
+            [format!("* MYRIGHTS {below} lrswiktecd")]
+        );
+        guest.no(&format!("RENAME {below} mine"), "CANNOT");
+        guest.no(&format!("RENAME {below} {}", others(&ann, "top")), "NOPERM");
+        owner.ok(&set("+x"));
+        guest.no(&format!("DELETE {below}"), "NOPERM");
+        owner.ok(&format!("DELETE {name}/sub"));
+
+        // Rights outlive a crash; those that are taken are gone at once.
+        server.kill();
+        server.restart();
+        let mut owner = Imap::login(&server, &ann);
+        let mut guest = Imap::login(&server, bob);
+        guest.ok(&format!("SELECT {shared}"));
+        guest.ok("FETCH 1:2 FLAGS");
+        owner.ok(&format!("SETACL {name} -{bob}@bench.test w"));
+        guest.no("STORE 2 +FLAGS ($Three)", "NOPERM");
+        owner.ok(&format!("DELETEACL {name} {bob}@bench.test"));
+        assert_eq!(guest.say("NOOP")[0], "* BYE The mailbox was deleted");
+        let mut guest = Imap::login(&server, bob);
+        guest.no(&format!("SELECT {shared}"), "NONEXISTENT");
+        assert!(guest.ok("LIST \"Other Users/\" *").is_empty());
+
+        // Everybody.
+        owner.ok(&format!("SETACL {name} anyone lr"));
+        let line = format!("* LIST (\\HasNoChildren) \"/\" {shared}");
+        assert!(guest.ok("LIST \"\" *").contains(&line));
+        owner.ok(&format!("DELETE {name}"));
+        assert!(!guest.ok("LIST \"\" *").contains(&line));
+    }
+    server.stop();
+}
+
+#[test]
+fn messages_cross_between_accounts() {
+    let (mut server, [ann, far, near, _]) = server(&[]);
+    for bob in [&far, &near] {
+        let mut owner = Imap::login(&server, &ann);
+        let mut guest = Imap::login(&server, bob);
+        let name = format!("with-{bob}");
+        let shared = others(&ann, &name);
+        owner.ok(&format!("CREATE {name}"));
+        let large =
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(9000);
+        append(
+            &mut guest,
+            "INBOX",
+            "\\Seen $Kept",
+            "Subject: small\r\n\r\nx\r\n",
+        );
+        append(
+            &mut guest,
+            "INBOX",
+            "",
+            &format!("Subject: large\r\n\r\n{large}"),
+        );
+        append(
+            &mut guest,
+            "INBOX",
+            "\\Flagged",
+            "Subject: last\r\n\r\ny\r\n",
+        );
+        guest.ok("SELECT INBOX");
+        let copy = format!("COPY 1:3 {shared}");
+        guest.no(&copy, "TRYCREATE");
+        owner.ok(&format!("SETACL {name} {bob}@bench.test lr"));
+        guest.no(&copy, "NOPERM");
+        // Without rights on flags they are left behind.
+        owner.ok(&format!("SETACL {name} {bob}@bench.test lri"));
+        let said = guest.say(&format!("COPY 1 {shared}"));
+        assert!(said[0].contains(" 1 1] COPY completed"), "{said:?}");
+        owner.ok(&format!("SELECT {name}"));
+        assert_eq!(owner.ok("FETCH 1 FLAGS"), ["* 1 FETCH (FLAGS ())"]);
+        owner.ok("STORE 1 +FLAGS (\\Deleted)");
+        owner.ok("EXPUNGE");
+        owner.ok(&format!("SETACL {name} {bob}@bench.test lrswite"));
+        let said = guest.say(&copy);
+        assert!(said[0].contains(" 1:3 2:4] COPY completed"), "{said:?}");
+        owner.ok("NOOP");
+        let shown = "FETCH 1:3 (FLAGS RFC822.SIZE INTERNALDATE)";
+        let copies = owner.ok(shown);
+        assert_eq!(copies, guest.ok(shown));
+        assert!(copies[0].contains("(\\Seen $Kept)"), "{copies:?}");
+        let bytes = |imap: &mut Imap| {
+            let said = imap.ok("FETCH 2 BODY.PEEK[TEXT]");
+            said.join("\r\n")
+        };
+        assert_eq!(bytes(&mut owner), bytes(&mut guest));
+
+        // MOVE: there before it is gone here.
+        let said = guest.say(&format!("MOVE 2 {shared}"));
+        assert!(said[0].contains(" 2 5] Moved"), "{said:?}");
+        assert_eq!(said[1], "* 2 EXPUNGE");
+        assert_eq!(owner.ok("NOOP"), ["* 4 EXISTS"]);
+        // And back, from what is somebody else's.
+        guest.ok(&format!("SELECT {shared}"));
+        let said = guest.say("MOVE 4 Archive");
+        assert!(said[0].contains(" 5 1] Moved"), "{said:?}");
+        assert_eq!(owner.ok("NOOP"), ["* 4 EXPUNGE"]);
+        let status = guest.ok("STATUS Archive (MESSAGES SIZE)");
+        let size = large.len() + "Subject: large\r\n\r\n".len();
+        assert_eq!(
+            status,
+            [format!("* STATUS \"Archive\" (MESSAGES 1 SIZE {size})")]
+        );
+        // Within what is shared, by one batch.
+        let said = guest.say(&format!("COPY 1 {shared}"));
+        assert!(said[1].contains(" 2 6] COPY completed"), "{said:?}");
+        // Who may not remove moves nothing.
+        owner.ok(&format!("SETACL {name} {bob}@bench.test -e"));
+        guest.no("MOVE 1 Archive", "NOPERM");
+        let status = "STATUS Archive (MESSAGES)";
+        assert_eq!(guest.ok(status), ["* STATUS \"Archive\" (MESSAGES 1)"]);
+
+        // Over the owner's quota nothing stays of a copy.
+        server.run(&["account", "quota", &format!("{ann}@bench.test"), "1K"]);
+        guest.ok("SELECT Archive");
+        guest.no(&format!("COPY 1 {shared}"), "OVERQUOTA");
+        server.run(&["account", "quota", &format!("{ann}@bench.test"), "0"]);
+        guest.ok(&format!("COPY 1 {shared}"));
+        let status = format!("STATUS {shared} (MESSAGES)");
+        assert_eq!(
+            guest.ok(&status),
+            [format!("* STATUS {shared} (MESSAGES 5)")]
+        );
+        owner.ok("CLOSE");
+        owner.ok(&format!("DELETE {name}"));
+    }
+    server.stop();
+}

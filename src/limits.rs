@@ -184,6 +184,26 @@ pub const CACHE_BYTES_MAX: usize = 64 * 1024;
 pub const CACHE_MEMORY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Watches of one partition: a few for each connection.
 pub const WATCHES_MAX: usize = 4 * CONNECTIONS_MAX;
+/// Things that happened in an account and that its watcher has not taken yet; messages count once a
+/// mailbox. Beyond them the watcher learns only that it was too much (RFC 5465 §5.8).
+pub const JOURNAL_EVENTS_MAX: usize = 256;
+/// Groups of events in one NOTIFY (RFC 5465 §3.1).
+pub const IMAP_NOTIFY_GROUPS_MAX: usize = 32;
+/// Names of mailboxes in one NOTIFY.
+pub const IMAP_NOTIFY_NAMES_MAX: usize = 200;
+/// Bytes of an annotation's value (RFC 5464 §4.1 asks for at least 1024).
+pub const ANNOTATION_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an annotation's name.
+pub const ANNOTATION_NAME_BYTES_MAX: usize = 255;
+/// Annotations of one mailbox, or of one account's server annotations (RFC 5464 §4.1 asks for at least
+/// 10); and entries of one command.
+pub const ANNOTATIONS_MAX: usize = 100;
+/// Bytes of those, names and values.
+pub const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+/// Annotations of an account and all its mailboxes.
+pub const ACCOUNT_ANNOTATIONS_MAX: usize = 5000;
+/// Bytes of those, names and values.
+pub const ACCOUNT_ANNOTATIONS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of a small value kept with an account or mailbox: an access list, an annotation.
 pub const ACCOUNT_VALUE_BYTES_MAX: usize = 64 * 1024;
 
@@ -219,6 +239,15 @@ const _: () = assert!(INFLATE_PIECE_BYTES <= INFLATE_TURN_BYTES);
 const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
 const _: () = assert!(IMAP_KEYWORD_BYTES_MAX <= KEYWORD_BYTES_MAX);
 const _: () = assert!(IMAP_KEYWORDS_MAX <= KEYWORDS_MAX);
+const _: () = assert!(ANNOTATION_BYTES_MAX < IMAP_COMMAND_BYTES_MAX);
+// The name of an annotation, and whose it is.
+const _: () = assert!(
+    ANNOTATION_BYTES_MAX + ANNOTATION_NAME_BYTES_MAX + ADDRESS_BYTES_MAX + 16
+        <= ACCOUNT_VALUE_BYTES_MAX
+);
+const _: () = assert!(ANNOTATION_BYTES_MAX * 4 <= ANNOTATIONS_BYTES_MAX);
+const _: () = assert!(ANNOTATIONS_BYTES_MAX <= ACCOUNT_ANNOTATIONS_BYTES_MAX);
+const _: () = assert!(ANNOTATIONS_MAX <= ACCOUNT_ANNOTATIONS_MAX);
 const _: () =
     assert!(IMAP_APPEND_MESSAGES_MAX * IMAP_APPEND_ENTRY_BYTES <= IMAP_APPEND_ENTRIES_BYTES_MAX);
 const _: () = assert!(SUMMARY_BYTES_MAX <= CACHE_BYTES_MAX);

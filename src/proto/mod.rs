@@ -38,8 +38,8 @@ pub enum Event {
     Shutdown,
     /// The session's deadline has passed: say so if the protocol can, and close.
     Timeout,
-    /// Something has changed in what the session has open. Only sessions that have asked to be told
-    /// of it are.
+    /// Something has changed in what the session has open, or in its account. Only sessions that have
+    /// asked to be told of it are.
     Changed,
 }
 

@@ -300,6 +300,7 @@ impl<D: Disk> Partition<D> {
         let mut index = self.index.borrow_mut();
         let mut streams = self.streams.borrow_mut();
         let realm = segment::realm(self.identity, position.segment, self.epoch);
+        let before = self.watches.names_before(&index, &taken.changes);
         for entry in &taken.changes {
             let at = Location {
                 segment: position.segment,
@@ -332,7 +333,7 @@ impl<D: Disk> Partition<D> {
         }
         self.probe.messages.set(index.messages() as i64);
         drop((index, streams));
-        self.watches.tell(&taken.changes);
+        self.watches.tell(&taken.changes, &before);
         self.release(&taken.changes);
         self.note_written(taken.bytes.len() as u64);
     }

@@ -33,7 +33,35 @@ const ACCOUNT_KEYS: &[u8] = b"\xffaccount\0";
 /// Stands for a mailbox in keys of the account itself.
 const NO_MAILBOX: u64 = u64::MAX;
 const SUBSCRIBED: &[u8] = b"subscribed\0";
-const OF_OWNER: &[u8] = b"value\0";
+pub(super) const OF_OWNER: &[u8] = b"value\0";
+
+/// What the key of a small value says.
+pub(super) struct AccountKey<'a> {
+    /// Canonical.
+    pub address: &'a str,
+    /// Whose value it is; `None`: the account's.
+    pub mailbox: Option<MailboxId>,
+    /// A name that is subscribed to.
+    pub subscribed: Option<&'a [u8]>,
+    /// The key that [`Partition::put_value`] was given.
+    pub value: Option<&'a [u8]>,
+}
+
+/// Takes the key of a small value apart; `None`: it is another key.
+pub(super) fn read_account_key(key: &[u8]) -> Option<AccountKey<'_>> {
+    let rest = key.strip_prefix(ACCOUNT_KEYS)?;
+    let end = memchr::memchr(0, rest)?;
+    let (address, rest) = (&rest[..end], &rest[end + 1..]);
+    let (_validity, rest) = rest.split_first_chunk::<4>()?;
+    let (mailbox, rest) = rest.split_first_chunk::<8>()?;
+    let mailbox = u64::from_be_bytes(*mailbox);
+    Some(AccountKey {
+        address: std::str::from_utf8(address).ok()?,
+        mailbox: (mailbox != NO_MAILBOX).then_some(MailboxId(mailbox)),
+        subscribed: rest.strip_prefix(SUBSCRIBED),
+        value: rest.strip_prefix(OF_OWNER),
+    })
+}
 
 impl<D: Disk> Partition<D> {
     // What is asked.
@@ -450,7 +478,11 @@ impl<D: Disk> Partition<D> {
         self.put_own(address, of, whole, value).await
     }
 
-    fn value_prefix(&self, address: &Address, mailbox: Option<MailboxId>) -> Option<Vec<u8>> {
+    pub(super) fn value_prefix(
+        &self,
+        address: &Address,
+        mailbox: Option<MailboxId>,
+    ) -> Option<Vec<u8>> {
         let mailbox = mailbox.map_or(NO_MAILBOX, |mailbox| mailbox.0);
         let mut prefix = self.key_prefix(address, Some(mailbox))?;
         prefix.extend_from_slice(OF_OWNER);

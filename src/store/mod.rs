@@ -26,8 +26,9 @@
 //!
 //! Every account has an INBOX and mailboxes beside it (`mailboxes`), whose messages come, are marked,
 //! copied, moved and expunged by sessions (`messages`). A change sees those before it that still
-//! wait (`waiting`); sessions that idle are told of what is durable (`notice`). What is made of a
-//! body once is kept beside it (`cache`).
+//! wait (`waiting`); sessions that idle are told of what is durable (`notice`, `journal`). What is
+//! made of a body once is kept beside it (`cache`), small things beside accounts and mailboxes
+//! (`values`).
 //!
 //! Of what is removed and is large, the rest goes in steps (`removal`).
 //!
@@ -48,6 +49,7 @@ mod commit;
 mod compact;
 pub mod disk;
 pub mod index;
+mod journal;
 pub mod layout;
 mod mailbox;
 mod mailboxes;
@@ -66,6 +68,7 @@ mod removal;
 pub mod segment;
 pub mod sim;
 mod spare;
+mod values;
 mod wait;
 mod waiting;
 
@@ -76,6 +79,7 @@ use std::sync::Arc;
 use crate::config::SyncLevels;
 use crate::mail::Address;
 
+pub use journal::{Happening, MessagesChanged};
 pub use mailbox::{
     Append, Appended, Copied, FlagChange, FlagMode, Flags, INBOX_NAME, MailboxId, MailboxInfo,
     NameError, NewMessage, SEPARATOR, SpecialUse, Stored, UidRun, View, canonical_name,
@@ -84,6 +88,7 @@ pub use mailbox::{
 pub use notice::Watch;
 pub use partition::Partition;
 pub use probe::Probe;
+pub use values::ValuesMax;
 
 /// A message's number in its mailbox, never given twice under one [`UidValidity`].
 pub type Uid = u32;

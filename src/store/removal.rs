@@ -33,6 +33,9 @@ const STEPS: usize = 4;
 /// Removals that one step goes on with.
 const GONE_AT_ONCE: usize = 64;
 
+/// The key of a removal, and the mailbox whose messages are to go.
+type Gone = (Vec<u8>, Option<(MailboxId, Address)>);
+
 /// A mailbox whose messages go in steps; `None`: there is nothing but keys.
 fn decode_condemned(value: &[u8]) -> Option<(MailboxId, Address)> {
     let (id, address) = value.split_first_chunk::<8>()?;
@@ -114,10 +117,7 @@ impl<D: Disk> Partition<D> {
     }
 
     /// One step of each; the keys of those that have come to their end go in one batch.
-    async fn step_gone(
-        &self,
-        some: Vec<(Vec<u8>, Option<(MailboxId, Address)>)>,
-    ) -> Result<(), StoreError> {
+    async fn step_gone(&self, some: Vec<Gone>) -> Result<(), StoreError> {
         let mut done = Vec::new();
         for (key, condemned) in some {
             let has_messages = match condemned {

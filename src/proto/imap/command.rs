@@ -1,7 +1,12 @@
 //! Commands as parsed (RFC 9051 §6, §9): owned data without a word of syntax.
 
+mod notify;
+
 use zeroize::Zeroizing;
 
+pub use notify::{Event, EventGroup, EventSet, Events, Filter, Notify};
+
+use super::metadata::{Entry, Wanted};
 use super::sets::Set;
 
 /// A command and its tag.
@@ -99,6 +104,17 @@ pub enum Command {
     Unauthenticate,
     /// RFC 4978: the mechanism, in upper case.
     Compress(String),
+    /// RFC 5464 §4.2
+    GetMetadata(GetMetadata),
+    /// RFC 5464 §4.3
+    SetMetadata {
+        /// Empty: the server.
+        mailbox: RawName,
+        /// `None` removes one; each entry once.
+        values: Vec<(Entry, Option<Vec<u8>>)>,
+    },
+    /// RFC 5465 §3.1
+    Notify(Notify),
 }
 
 impl std::fmt::Debug for Command {
@@ -147,6 +163,9 @@ impl Command {
             Command::Copy { moves: true, .. } => "MOVE",
             Command::Unauthenticate => "UNAUTHENTICATE",
             Command::Compress(_) => "COMPRESS",
+            Command::GetMetadata(_) => "GETMETADATA",
+            Command::SetMetadata { .. } => "SETMETADATA",
+            Command::Notify(_) => "NOTIFY",
         }
     }
 }
@@ -167,6 +186,17 @@ impl Command {
             _ => false,
         }
     }
+}
+
+/// GETMETADATA.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct GetMetadata {
+    /// Empty: the server.
+    pub mailbox: RawName,
+    /// Which annotations.
+    pub wanted: Wanted,
+    /// MAXSIZE: only values of at most so many octets.
+    pub size_max: Option<u64>,
 }
 
 /// SELECT or EXAMINE.
@@ -218,6 +248,8 @@ pub struct List {
     pub children: bool,
     /// Return: their STATUS.
     pub status: Option<StatusItems>,
+    /// Return: these annotations (RFC 9590).
+    pub metadata: Option<Wanted>,
 }
 
 /// Items of STATUS.

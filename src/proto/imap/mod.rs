@@ -11,6 +11,7 @@
 //! program   a search as it is carried out
 //! names     mailbox names and patterns
 //! url       URLs of messages and their parts
+//! metadata  names of annotations
 //! write     the small parts of responses
 //! ```
 //!
@@ -28,6 +29,7 @@
 pub mod command;
 mod deflate;
 pub mod frame;
+pub mod metadata;
 pub mod names;
 pub mod parse;
 mod program;
@@ -38,6 +40,10 @@ pub mod view;
 mod wire;
 mod write;
 
+#[cfg(test)]
+#[path = "../../../tests/fuzz/src/imap_world.rs"]
+mod imap_world;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +51,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 pub use command::{FlagList, Flags, StoreHow};
+pub use metadata::{Annotation, Entry, Wanted};
 pub use program::compare;
 pub use session::Session;
 pub use view::View;
@@ -150,6 +157,35 @@ pub enum Ask {
         texts: Arc<[TextKey]>,
         /// Only those of them whose bit is set are wanted.
         wanted: u64,
+    },
+    /// Annotations of a mailbox, or with `None` of the server (RFC 5464). Answer:
+    /// [`Answer::Annotations`].
+    Annotations {
+        /// Decoded.
+        mailbox: Option<String>,
+        /// Which.
+        wanted: Wanted,
+    },
+    /// Sets annotations of a mailbox, or with `None` of the server, or removes them: all or none.
+    /// Answer: [`Answer::Done`].
+    Annotate {
+        /// Decoded.
+        mailbox: Option<String>,
+        /// `None` removes one.
+        values: Vec<(Entry, Option<Vec<u8>>)>,
+    },
+    /// From now on the session is told [`crate::proto::Event::Changed`] when something happens in the
+    /// account, and asks [`Ask::Happened`]; or it does not want that any more. Answer:
+    /// [`Answer::Done`].
+    WatchAccount {
+        /// It wants it.
+        on: bool,
+    },
+    /// What happened in the account since this was last asked; what this session did itself, and
+    /// messages of the open mailbox, are left out. Answer: [`Answer::Happened`].
+    Happened {
+        /// [`Place::subscribed`] is looked up for all of it.
+        with_subscribed: bool,
     },
     /// What time is it? Answer: [`Answer::Time`].
     Time,
@@ -304,6 +340,58 @@ pub struct Mailboxes {
     pub subscribed: Vec<String>,
 }
 
+/// A name as LIST shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In UTF-8, canonical.
+    pub name: String,
+    /// There is a mailbox of this name.
+    pub exists: bool,
+    /// `\Sent` and its like.
+    pub special_use: Option<&'static str>,
+    /// There are mailboxes below it.
+    pub has_children: bool,
+    /// It is subscribed to.
+    pub subscribed: bool,
+}
+
+/// Something that happened in the account (RFC 5465 §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// To messages of a mailbox that is not the open one.
+    Messages {
+        /// Its name; whether it has children is not looked up.
+        place: Place,
+        /// As it is now.
+        mailbox: Box<Mailbox>,
+        /// Messages came.
+        new: bool,
+        /// Messages were expunged.
+        gone: bool,
+        /// Messages have other flags.
+        flags: bool,
+    },
+    /// A mailbox was made, removed or renamed, or one just below this name.
+    Name {
+        /// As it is now.
+        place: Place,
+        /// Its name before, if it was renamed.
+        from: Option<String>,
+    },
+    /// A name was subscribed to, or is not any more.
+    Subscription {
+        /// As it is now.
+        place: Place,
+    },
+    /// Annotations were set or removed.
+    Metadata {
+        /// Of this mailbox; `None`: of the server. Whether it has children is not looked up.
+        place: Option<Place>,
+        /// Which.
+        entries: Vec<Entry>,
+    },
+}
+
 /// A mailbox that was opened.
 #[derive(Debug, Clone)]
 pub struct Opened {
@@ -413,6 +501,8 @@ pub enum Refusal {
     Cannot(String),
     /// More than there may be: `[LIMIT]`.
     Limit(String),
+    /// More annotations than there may be: `[METADATA TOOMANY]`.
+    TooManyAnnotations,
     /// Cannot be done now: `[UNAVAILABLE]`.
     Unavailable(String),
 }
@@ -455,6 +545,10 @@ pub enum Answer {
     Source(Result<Source, Refusal>),
     /// For each message the bits of the texts that hold.
     Matched(Result<Vec<u64>, Refusal>),
+    /// Those that are there, by name.
+    Annotations(Result<Vec<Annotation>, Refusal>),
+    /// In order; `None`: it was too much, and is forgotten (RFC 5465 §5.8).
+    Happened(Result<Option<Vec<Happening>>, Refusal>),
     /// Milliseconds since 1970.
     Time(u64),
     /// Done and durable.

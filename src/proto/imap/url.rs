@@ -74,7 +74,7 @@ impl Url {
                 .ok_or(
                     "a URL here has no other parameters than UIDVALIDITY, UID, SECTION, PARTIAL",
                 )?;
-            if place + 1 <= last || (place > 1 && url.uid == 0) {
+            if place < last || (place > 1 && url.uid == 0) {
                 return Err("UIDVALIDITY, UID, SECTION and PARTIAL come once and in this order");
             }
             last = place + 1;

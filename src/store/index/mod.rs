@@ -7,6 +7,7 @@
 //! apply    what each record changes          layer, mailbox, message, marks, tombstones, bodies:
 //! lookup   the layers seen as one                     the overlay
 //! view     what sessions ask of a mailbox    format   the sealed file, byte by byte
+//! names    of mailboxes, remembered          runs     of UIDs
 //! needs    what compaction has to keep       seal     writes it
 //! usage    live bytes of segments            sealed   reads it
 //! ```
@@ -51,6 +52,9 @@ use self::usage::{NO_SEGMENT, Segments};
 use super::record::{NewMark, Reserved};
 use super::{Account, Flags, Identity, MailboxId, MessageInfo, Sequence, Uid, UidValidity};
 use crate::mail::Address;
+
+/// Is shown a key and its value, and says whether it wants to see more.
+pub type VisitKey<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// Where a record with a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -450,11 +454,7 @@ impl Index {
     }
 
     /// The same, until `visit` says that it is enough.
-    pub fn visit_keys(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) {
+    pub fn visit_keys(&self, prefix: &[u8], visit: &mut VisitKey<'_>) {
         let base = self.base.as_ref().map(|base| base.keys_from(prefix));
         let frozen = self.frozen.as_ref().map(|frozen| frozen.keys_from(prefix));
         let active = self.active.keys_from(prefix);

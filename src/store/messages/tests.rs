@@ -10,7 +10,9 @@ use crate::config::SyncLevels;
 use crate::store::disk::Disk as _;
 use crate::store::record::Reserved;
 use crate::store::sim::{Crash, Executor, Outcome, Random, SimDisk, block_on};
-use crate::store::{Account, Delivery, Identity, Settings, UidRun};
+use crate::store::{
+    Account, Delivery, Happening, Identity, MessagesChanged, Settings, UidRun, ValuesMax,
+};
 
 const IDENTITY: Identity = Identity {
     store_id: 5,
@@ -343,6 +345,141 @@ fn values_end_with_their_account_and_mailbox() {
         assert!(partition.subscriptions(&ann()).is_empty());
         assert!(partition.mailbox(&ann(), "a/b").is_err());
         assert_eq!(partition.mailboxes(&ann()).unwrap().len(), 6);
+    });
+}
+
+#[test]
+fn several_values_are_set_within_bounds_or_none() {
+    const MAX: ValuesMax = ValuesMax {
+        count: 3,
+        bytes: 100,
+        account_count: 4,
+        account_bytes: 1000,
+    };
+    let entry = |key: &str, value: Option<&str>| {
+        let value = value.map(|value| value.as_bytes().to_vec());
+        (key.as_bytes().to_vec(), value)
+    };
+    let disk = new_disk();
+    live(&disk, move |partition| async move {
+        let id = Some(INBOX);
+        let put = |mailbox, entries| {
+            let partition = partition.clone();
+            async move {
+                let ann = ann();
+                let set = partition.put_values(&ann, mailbox, b"m/", entries, MAX);
+                set.await
+            }
+        };
+        let (one, two) = (entry("m/a", Some("1")), entry("m/b", Some("2")));
+        put(id, vec![one.clone(), two.clone()]).await.unwrap();
+        // All or none: the last would be the fourth.
+        let (three, four) = (entry("m/c", Some("3")), entry("m/d", Some("4")));
+        let first = entry("m/a", Some("x"));
+        let refused = put(id, vec![first, three.clone(), four]).await;
+        assert!(matches!(refused, Err(StoreError::TooMany(_))));
+        let again = entry("m/a", Some("9"));
+        put(id, vec![again, three.clone()]).await.unwrap();
+        let long = entry("m/a", Some(&"x".repeat(100)));
+        assert!(put(id, vec![long]).await.is_err());
+        put(id, vec![entry("m/c", None), entry("m/none", None)])
+            .await
+            .unwrap();
+        // The account as a whole has its bound; other values do not count.
+        partition
+            .put_value(&ann(), None, b"acl", Some(b"x".to_vec()))
+            .await
+            .unwrap();
+        put(None, vec![one, two]).await.unwrap();
+        assert!(put(None, vec![three]).await.is_err());
+    });
+    let disk = disk.crash(Crash::Power);
+    live(&disk, |partition| async move {
+        let inbox = partition.values(&ann(), Some(INBOX), b"m/");
+        let wanted = [("m/a", "9"), ("m/b", "2")];
+        assert_eq!(inbox, wanted.map(|(key, value)| (key.into(), value.into())));
+        assert_eq!(partition.values(&ann(), None, b"m/").len(), 2);
+    });
+}
+
+#[test]
+fn the_watcher_of_an_account_learns_what_happened() {
+    live(&new_disk(), |partition| async move {
+        let all = partition.watch(&ann(), None, 8).unwrap();
+        let make = |name: &'static str| {
+            let partition = partition.clone();
+            async move {
+                partition
+                    .create_mailbox(&ann(), name, None)
+                    .await
+                    .unwrap()
+                    .id
+            }
+        };
+        let a = make("a").await;
+        let below = make("a/b").await;
+        make("c/d").await;
+        make("c/e").await;
+        let named = |text: &str| text.to_owned();
+        let made = |name: &str| Happening::Made { name: named(name) };
+        assert_eq!(
+            all.take(),
+            Some(vec![made("a"), made("a/b"), made("c/d"), made("c/e")])
+        );
+        let renamed = |from: &str, to: &str| Happening::Renamed {
+            from: named(from),
+            to: named(to),
+        };
+        partition.rename_mailbox(&ann(), "a", "x/y").await.unwrap();
+        partition.rename_mailbox(&ann(), "c", "z").await.unwrap();
+        // Of a/b nothing is said; there was no mailbox c that could have been renamed.
+        assert_eq!(
+            all.take(),
+            Some(vec![
+                renamed("a", "x/y"),
+                renamed("c/d", "z/d"),
+                renamed("c/e", "z/e")
+            ])
+        );
+        partition.set_subscribed(&ann(), "n", true).await.unwrap();
+        partition
+            .put_value(&ann(), Some(a), b"k", Some(b"v".to_vec()))
+            .await
+            .unwrap();
+        partition.put_value(&ann(), None, b"k", None).await.unwrap();
+        let value = |mailbox| Happening::Value {
+            mailbox,
+            key: b"k".to_vec(),
+        };
+        let subscribed = Happening::Subscribed { name: named("n") };
+        assert_eq!(
+            all.take(),
+            Some(vec![subscribed, value(Some(a)), value(None)])
+        );
+        let appended = append(below, vec![message("1"), message("2")]);
+        partition.append(&ann(), appended).await.unwrap();
+        let flags = seen(FlagMode::Add);
+        partition
+            .store_flags(&ann(), below, &[1], &flags)
+            .await
+            .unwrap();
+        partition
+            .expunge_from(&ann(), below, &[2], 5)
+            .await
+            .unwrap();
+        let changed = MessagesChanged {
+            mailbox: below,
+            new: Some((1, 2)),
+            gone: true,
+            flags: true,
+        };
+        assert_eq!(all.take(), Some(vec![Happening::Messages(changed)]));
+        partition.delete_mailbox(&ann(), below).await.unwrap();
+        let removed = Happening::Removed {
+            name: named("x/y/b"),
+        };
+        assert_eq!(all.take(), Some(vec![removed]));
+        assert_eq!(partition.notices().await, [8]);
     });
 }
 

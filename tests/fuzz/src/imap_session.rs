@@ -40,6 +40,13 @@ pub const WORDS: &[&[u8]] = &[
     b"a COPY $ Sent\r\n",
     b"a UID MOVE 1:2 Sent\r\n",
     b"a EXPUNGE\r\n",
+    b"a GETMETADATA INBOX (DEPTH infinity MAXSIZE 3) (/shared /private)\r\n",
+    b"a SETMETADATA INBOX (/private/a ~{3+}\r\nx\0z /Shared/b NIL)\r\n",
+    b"a LIST \"\" * RETURN (METADATA (/private/a))\r\n",
+    b"a ENABLE METADATA\r\n",
+    b"a NOTIFY SET STATUS (selected (MessageNew (UID FLAGS BODY[]) MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange))\r\n",
+    b"a NOTIFY SET (selected-delayed (MessageNew MessageExpunge)) (subtree (x Sent) (MailboxName)) (subscribed NONE)\r\n",
+    b"a NOTIFY NONE\r\n",
     b"a IDLE\r\n",
     b"DONE\r\n",
     b"a CLOSE\r\n",
@@ -80,6 +87,10 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
             Ask::Rows { .. } if fails => Answer::Rows(Err(refusal())),
             Ask::Look { .. } if fails => Answer::News(Err(refusal())),
             Ask::Store(_) if fails => Answer::Stored(Err(refusal())),
+            Ask::Annotations { .. } if fails => Answer::Annotations(Err(refusal())),
+            Ask::Annotate { .. } if fails => Answer::Done(Err(Refusal::TooManyAnnotations)),
+            Ask::WatchAccount { .. } if fails => Answer::Done(Err(refusal())),
+            Ask::Happened { .. } if fails => Answer::Happened(Ok(None)),
             Ask::Chunk { .. } if fails => {
                 desk = Desk::default();
                 Answer::Done(Err(refusal()))

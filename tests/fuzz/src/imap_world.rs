@@ -1,7 +1,7 @@
 //! Mailboxes in memory that answer what IMAP sessions ask: simple enough to be right.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ringpost::mail::mime::{Structure, Summary};
 use ringpost::proto::imap::{
-    Answer, Ask, Copied, Flags, Incoming, LoginError, Mailbox, Mailboxes, Manage, News, Opened,
-    Refusal, Row, Session, Settings, Source, StoreFlags, StoreHow, Stored, TextKey, View, compare,
-    sets,
+    Annotation, Answer, Ask, Copied, Entry, Flags, Happening, Incoming, LoginError, Mailbox,
+    Mailboxes, Manage, News, Opened, Place, Refusal, Row, Session, Settings, Source, StoreFlags,
+    StoreHow, Stored, TextKey, View, compare, sets,
 };
 
 /// The password of everybody.
@@ -39,6 +39,42 @@ pub struct Folder {
     keywords: Vec<String>,
     messages: Vec<Message>,
     vanished: Vec<(u64, u32)>,
+    annotations: BTreeMap<Entry, Vec<u8>>,
+}
+
+/// Annotations of a mailbox here.
+const ANNOTATIONS_MAX: usize = 10;
+/// Things that happen before a session looks; more are too much.
+const HAPPENINGS_MAX: usize = 20;
+
+/// Something that happened, with a mailbox's id.
+#[derive(Debug, Clone)]
+enum Event {
+    Messages(u64, bool, bool, bool),
+    Name(String, Option<String>),
+    Subscription(String),
+    Metadata(Option<u64>, Entry),
+}
+
+/// What can change, at some moment.
+struct Moment {
+    folders: BTreeMap<u64, FolderState>,
+    subscribed: BTreeSet<String>,
+    annotations: BTreeMap<Entry, Vec<u8>>,
+}
+
+struct FolderState {
+    name: String,
+    uid_next: u32,
+    messages: BTreeMap<u32, (Flags, u64)>,
+    annotations: BTreeMap<Entry, Vec<u8>>,
+}
+
+/// Entries that are not the same in both.
+fn changed(old: &BTreeMap<Entry, Vec<u8>>, new: &BTreeMap<Entry, Vec<u8>>) -> Vec<Entry> {
+    let all: BTreeSet<&Entry> = old.keys().chain(new.keys()).collect();
+    let differs = |entry: &&Entry| old.get(*entry) != new.get(*entry);
+    all.into_iter().filter(differs).cloned().collect()
 }
 
 /// All mailboxes of one account.
@@ -48,6 +84,11 @@ pub struct World {
     subscribed: Vec<String>,
     modseq: u64,
     ids: u64,
+    /// Of the server, as the account sees it.
+    annotations: BTreeMap<Entry, Vec<u8>>,
+    /// All that ever happened, with the connection that did it.
+    events: Vec<(u64, Event)>,
+    desks: u64,
 }
 
 /// What one connection has at the shard.
@@ -56,6 +97,10 @@ pub struct Desk {
     open: Option<u64>,
     source: Option<(u64, u32)>,
     chunks: BTreeMap<u32, Vec<u8>>,
+    /// Its number in the world, from 1; 0: none yet.
+    number: u64,
+    /// Events up to here are known, if it wants to know of any.
+    known: Option<usize>,
 }
 
 /// Settings of the sessions here.
@@ -82,6 +127,9 @@ impl World {
         };
         world.make("INBOX", None);
         world.make("Sent", Some("\\Sent"));
+        let admin = Entry::parse(b"/shared/admin").expect("a name");
+        let postmaster = b"mailto:postmaster@example.org".to_vec();
+        world.annotations.insert(admin, postmaster);
         Rc::new(RefCell::new(world))
     }
 
@@ -105,7 +153,192 @@ impl World {
             body: body.to_vec(),
             ..Incoming::default()
         };
+        let before = self.moment();
         let _ = self.append(name, vec![message], &mut Desk::default());
+        self.note(&before, 0);
+    }
+
+    fn moment(&self) -> Moment {
+        let folders = self.folders.iter();
+        Moment {
+            folders: folders
+                .map(|(name, folder)| {
+                    let messages = folder.messages.iter().map(|message| {
+                        let row = message.row;
+                        (row.uid, (row.flags, row.keywords))
+                    });
+                    let state = FolderState {
+                        name: name.clone(),
+                        uid_next: folder.uid_next,
+                        messages: messages.collect(),
+                        annotations: folder.annotations.clone(),
+                    };
+                    (folder.id, state)
+                })
+                .collect(),
+            subscribed: self.subscribed.iter().cloned().collect(),
+            annotations: self.annotations.clone(),
+        }
+    }
+
+    /// Notes what has happened since that moment, and who did it.
+    fn note(&mut self, before: &Moment, by: u64) {
+        let now = self.moment();
+        let mut events = Vec::new();
+        for (id, old) in &before.folders {
+            let Some(new) = now.folders.get(id) else {
+                events.push(Event::Name(old.name.clone(), None));
+                continue;
+            };
+            if old.name != new.name {
+                events.push(Event::Name(new.name.clone(), Some(old.name.clone())));
+            }
+            let gone = old
+                .messages
+                .keys()
+                .any(|uid| !new.messages.contains_key(uid));
+            let flags = old.messages.iter().any(|(uid, old)| {
+                let now = new.messages.get(uid);
+                now.is_some_and(|now| now != old)
+            });
+            let came = new.uid_next > old.uid_next;
+            if came || gone || flags {
+                events.push(Event::Messages(*id, came, gone, flags));
+            }
+            for entry in changed(&old.annotations, &new.annotations) {
+                events.push(Event::Metadata(Some(*id), entry));
+            }
+        }
+        for (id, new) in &now.folders {
+            if !before.folders.contains_key(id) {
+                events.push(Event::Name(new.name.clone(), None));
+            }
+        }
+        for name in before.subscribed.symmetric_difference(&now.subscribed) {
+            events.push(Event::Subscription(name.clone()));
+        }
+        for entry in changed(&before.annotations, &now.annotations) {
+            events.push(Event::Metadata(None, entry));
+        }
+        self.events
+            .extend(events.into_iter().map(|event| (by, event)));
+    }
+
+    /// What happened that this connection did not do and does not know of.
+    fn happened(&mut self, desk: &mut Desk) -> Option<Vec<Happening>> {
+        let Some(known) = desk.known.replace(self.events.len()) else {
+            desk.known = None;
+            return Some(Vec::new());
+        };
+        let events: Vec<Event> = self.events[known..]
+            .iter()
+            .filter(|(by, _)| *by != desk.number)
+            .map(|(_, event)| event.clone())
+            .collect();
+        if events.len() > HAPPENINGS_MAX {
+            return None;
+        }
+        let mut told: Vec<Happening> = Vec::new();
+        for event in events {
+            match event {
+                Event::Messages(id, ..) if desk.open == Some(id) => {}
+                Event::Messages(id, new, gone, flags) => {
+                    let Some(mailbox) = self.name_of(id).and_then(|name| self.info(&name).ok())
+                    else {
+                        continue;
+                    };
+                    let place = self.place(&mailbox.name);
+                    told.push(Happening::Messages {
+                        place,
+                        mailbox: Box::new(mailbox),
+                        new,
+                        gone,
+                        flags,
+                    });
+                }
+                Event::Name(name, from) => {
+                    let place = self.place(&name);
+                    let above = name.rfind('/').filter(|_| from.is_none());
+                    told.push(Happening::Name { place, from });
+                    if let Some(end) = above {
+                        told.push(Happening::Name {
+                            place: self.place(&name[..end]),
+                            from: None,
+                        });
+                    }
+                }
+                Event::Subscription(name) => told.push(Happening::Subscription {
+                    place: self.place(&name),
+                }),
+                Event::Metadata(id, entry) => {
+                    let place = match id {
+                        None => None,
+                        Some(id) => match self.name_of(id) {
+                            Some(name) => Some(self.place(&name)),
+                            None => continue,
+                        },
+                    };
+                    told.push(Happening::Metadata {
+                        place,
+                        entries: vec![entry],
+                    });
+                }
+            }
+        }
+        Some(told)
+    }
+
+    fn name_of(&self, id: u64) -> Option<String> {
+        let mut folders = self.folders.iter();
+        let found = folders.find(|(_, folder)| folder.id == id);
+        found.map(|(name, _)| name.clone())
+    }
+
+    fn place(&self, name: &str) -> Place {
+        let below = format!("{name}/");
+        let folder = self.folders.get(name);
+        Place {
+            name: name.to_owned(),
+            exists: folder.is_some(),
+            special_use: folder.and_then(|folder| folder.special_use),
+            has_children: self.folders.keys().any(|name| name.starts_with(&below)),
+            subscribed: self.subscribed.iter().any(|known| known == name),
+        }
+    }
+
+    fn annotations(
+        &mut self,
+        mailbox: Option<&str>,
+    ) -> Result<&mut BTreeMap<Entry, Vec<u8>>, Refusal> {
+        match mailbox {
+            None => Ok(&mut self.annotations),
+            Some(name) => match self.folders.get_mut(name) {
+                Some(folder) => Ok(&mut folder.annotations),
+                None => Err(Refusal::Missing),
+            },
+        }
+    }
+
+    fn annotate(
+        &mut self,
+        mailbox: Option<&str>,
+        values: Vec<(Entry, Option<Vec<u8>>)>,
+    ) -> Result<(), Refusal> {
+        let own = self.annotations(mailbox)?;
+        let mut changed = own.clone();
+        for (entry, value) in values {
+            assert!(entry.can_be_set());
+            assert!(mailbox.is_some() || entry.is_private());
+            match value {
+                Some(value) => changed.insert(entry, value),
+                None => changed.remove(&entry),
+            };
+        }
+        if changed.len() > ANNOTATIONS_MAX {
+            return Err(Refusal::TooManyAnnotations);
+        }
+        *own = changed;
+        Ok(())
     }
 
     fn append(
@@ -197,6 +430,17 @@ impl World {
     /// # Panics
     /// When the ask breaks the contract.
     pub fn answer(&mut self, ask: Ask, desk: &mut Desk) -> Answer {
+        if desk.number == 0 {
+            self.desks += 1;
+            desk.number = self.desks;
+        }
+        let before = self.moment();
+        let answer = self.carry_out(ask, desk);
+        self.note(&before, desk.number);
+        answer
+    }
+
+    fn carry_out(&mut self, ask: Ask, desk: &mut Desk) -> Answer {
         match ask {
             Ask::Login(credentials) => Answer::Login(if credentials.password[..] != *PASSWORD {
                 Err(LoginError::Credentials)
@@ -321,6 +565,25 @@ impl World {
                 let found = |(uid, _): &(u32, u64)| folder.matches(*uid, &texts, wanted);
                 messages.iter().map(found).collect()
             })),
+            Ask::Annotations { mailbox, wanted } => {
+                let all = self.annotations(mailbox.as_deref());
+                Answer::Annotations(all.map(|all| {
+                    let wanted = all.iter().filter(|(entry, _)| wanted.has(entry));
+                    let wanted = wanted.map(|(entry, value)| Annotation {
+                        entry: entry.clone(),
+                        value: value.clone(),
+                    });
+                    wanted.collect()
+                }))
+            }
+            Ask::Annotate { mailbox, values } => {
+                Answer::Done(self.annotate(mailbox.as_deref(), values))
+            }
+            Ask::WatchAccount { on } => {
+                desk.known = on.then_some(self.events.len());
+                Answer::Done(Ok(()))
+            }
+            Ask::Happened { .. } => Answer::Happened(Ok(self.happened(desk))),
             Ask::Time => Answer::Time(NOW_MS),
             Ask::Pause => Answer::Done(Ok(())),
             Ask::Store(change) => {

@@ -36,6 +36,7 @@ pub fn in_any_pieces(
     let event = match kind % 4 {
         0 => Some((usize::from(event_at), Event::Shutdown)),
         1 => Some((usize::from(event_at), Event::Timeout)),
+        2 => Some((usize::from(event_at), Event::Changed)),
         _ => None,
     };
     let divided = converse(input, &[pieces, faults], faults, event);

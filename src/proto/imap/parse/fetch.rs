@@ -16,16 +16,7 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Fetch> {
     tokens.space()?;
     let mut items = Vec::new();
     if tokens.peek() == Some(b'(') {
-        let mut count = 0;
-        tokens.list(|tokens| {
-            count += 1;
-            if count > IMAP_FETCH_ITEMS_MAX {
-                return Err("too many items in FETCH".into());
-            }
-            let item = parse_item(tokens)?;
-            add(&mut items, item);
-            Ok(())
-        })?;
+        items = parse_items(tokens)?;
     } else if tokens.take_word("ALL") {
         items = vec![Item::Flags, Item::InternalDate, Item::Size, Item::Envelope];
     } else if tokens.take_word("FAST") {
@@ -71,6 +62,24 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Fetch> {
         vanished,
         partial,
     })
+}
+
+/// ```text
+/// "(" fetch-att *(SP fetch-att) ")"
+/// ```
+pub(super) fn parse_items(tokens: &mut Tokens<'_>) -> Parsed<Vec<Item>> {
+    let mut items = Vec::new();
+    let mut count = 0;
+    tokens.list(|tokens| {
+        count += 1;
+        if count > IMAP_FETCH_ITEMS_MAX {
+            return Err("too many items in FETCH".into());
+        }
+        let item = parse_item(tokens)?;
+        add(&mut items, item);
+        Ok(())
+    })?;
+    Ok(items)
 }
 
 fn add(items: &mut Vec<Item>, item: Item) {

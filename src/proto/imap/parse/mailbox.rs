@@ -3,6 +3,7 @@
 use super::super::command::{
     Command, List, Modifier, Qresync, RawName, Select, StatusItem, StatusItems,
 };
+use super::metadata;
 use super::token::{Parsed, Tokens};
 use crate::limits::IMAP_LIST_PATTERNS_MAX;
 
@@ -187,6 +188,7 @@ fn parse_list(tokens: &mut Tokens<'_>) -> Parsed<List> {
                     tokens.space()?;
                     list.status = Some(parse_status_items(tokens)?);
                 }
+                "METADATA" => list.metadata = Some(metadata::parse_list_option(tokens)?),
                 _ => return Ok(Modifier::Unknown),
             }
             Ok(Modifier::Known)

@@ -8,6 +8,8 @@
 mod append;
 mod fetch;
 mod mailbox;
+mod metadata;
+mod notify;
 mod search;
 mod token;
 
@@ -40,6 +42,13 @@ pub fn parse_tag(text: &[u8]) -> Option<&[u8]> {
     let mut tokens = Tokens::new(text);
     let tag = tokens.tag().ok()?;
     (tokens.peek() == Some(b' ') || tokens.is_end()).then_some(tag)
+}
+
+/// A command that has begun so is SETMETADATA: for a value that is too long there is a response of its
+/// own (RFC 5464 §4.3).
+pub fn is_setmetadata(text: &[u8]) -> bool {
+    let mut tokens = Tokens::new(text);
+    tokens.tag().is_ok() && tokens.take(b' ') && tokens.take_word("SETMETADATA")
 }
 
 /// Parses a whole command, literals in place, without its line end.
@@ -149,7 +158,7 @@ fn parse_selected(name: &str, by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<O
 }
 
 /// Commands with arguments that UID does not change.
-const NAMED: [&str; 17] = [
+const NAMED: [&str; 20] = [
     "ID",
     "LOGIN",
     "AUTHENTICATE",
@@ -167,6 +176,9 @@ const NAMED: [&str; 17] = [
     "STATUS",
     "APPEND",
     "REPLACE",
+    "GETMETADATA",
+    "SETMETADATA",
+    "NOTIFY",
 ];
 
 fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
@@ -215,6 +227,9 @@ fn parse_named(name: &str, tokens: &mut Tokens<'_>) -> Parsed<Option<Command>> {
             );
         }
         "APPEND" => return Err("APPEND needs a mailbox, and a literal with the message".into()),
+        "GETMETADATA" => metadata::parse_get(tokens)?,
+        "SETMETADATA" => metadata::parse_set(tokens)?,
+        "NOTIFY" => Command::Notify(notify::parse(tokens)?),
         _ => return mailbox::parse(name, tokens),
     }))
 }

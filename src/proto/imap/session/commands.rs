@@ -5,16 +5,17 @@ use std::time::Instant;
 use super::super::command::Command;
 use super::super::frame::{Frame, Literal};
 use super::super::parse::{
-    AppendPrefix, BadCommand, Replaced, Segment, parse_append_prefix, parse_append_whole,
-    parse_command, parse_tag,
+    AppendPrefix, BadCommand, Replaced, Segment, is_setmetadata, parse_append_prefix,
+    parse_append_whole, parse_command, parse_tag,
 };
 use super::super::{Ask, names, write};
 use super::append::Announced;
 use super::finish::{Finish, SyncMode};
 use super::{
-    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, search,
-    select, store, sync,
+    Context, Enabled, Job, Phase, Session, Task, append, fetch, list, login, manage, metadata,
+    notify, report, search, select, store, sync,
 };
+use crate::limits::ANNOTATION_BYTES_MAX;
 use crate::proto::Step;
 
 /// RFC 9586 §3.
@@ -81,6 +82,7 @@ impl Session {
                     let mut context = Context {
                         settings: &self.settings,
                         enabled: &mut self.enabled,
+                        notify: &mut self.notify,
                         phase: &mut self.phase,
                         changed: &mut self.changed,
                     };
@@ -151,7 +153,7 @@ impl Session {
             tagged.command,
             Command::Fetch(_) | Command::Search(_) | Command::Store(_)
         );
-        if names_keywords && std::mem::take(&mut self.changed) {
+        if names_keywords && std::mem::take(&mut self.keywords_may_be_old) {
             let name = tagged.command.name();
             let job = Job::Before(sync::Sync::of_keywords(), Box::new(tagged.command));
             self.start(tagged.tag, name, job);
@@ -187,7 +189,7 @@ impl Session {
             }
             Err(finish) => {
                 // Answered at once, unless there may be news to tell first.
-                let nothing = Job::Sync(sync::Sync::new(false), Finish::default());
+                let nothing = Job::Sync(report::Report::nothing(), Finish::default());
                 let ends_plain = name == "COMPRESS" && !finish.is_failure();
                 self.start(tag, name, nothing);
                 let step = self.finish(finish, out);
@@ -337,6 +339,14 @@ impl Session {
                     }
                     return None;
                 }
+                if literal.bytes > ANNOTATION_BYTES_MAX as u64
+                    && is_setmetadata(self.frames.text())
+                    && !matches!(self.phase, Phase::NotAuthenticated)
+                {
+                    self.frames.refuse_literal();
+                    metadata::too_long().write(&tag, "SETMETADATA", out);
+                    return None;
+                }
                 format!("command too long: at most {bytes_max} bytes").into()
             }
             AppendPrefix::Bad { error, .. } => error.0,
@@ -420,6 +430,7 @@ impl Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -456,6 +467,7 @@ impl Session {
                     transcript.end(out);
                 }
                 self.enabled = Enabled::default();
+                self.notify = None;
                 self.phase = Phase::NotAuthenticated;
                 if selected {
                     Ok(Job::Manage(manage::Manage::close_mailbox()))
@@ -465,7 +477,11 @@ impl Session {
             }
             Command::Compress(mechanism) => Err(self.compress(&mechanism)),
             Command::Enable(names) => {
+                let knew = context.enabled.metadata;
                 login::enable(&names, &mut context, out);
+                if context.enabled.metadata && !knew {
+                    return Ok(Job::Manage(manage::Manage::watch_account()));
+                }
                 Err(Finish::ok())
             }
             Command::Namespace => {
@@ -473,7 +489,8 @@ impl Session {
                 out.extend_from_slice(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
                 Err(Finish::ok().with_sync(SyncMode::Whole))
             }
-            Command::Idle => Ok(Job::Idle(sync::Idle::new(out))),
+            Command::Idle => Ok(Job::Idle(sync::Idle::new(&context, out))),
+            Command::Notify(notify) => notify::begin(notify, &context).map(Job::Notify),
             Command::Select(select) => select::Select::new(select, &mut context).map(Job::Select),
             Command::List(list) => list::List::new(list, context.enabled.utf8).map(Job::List),
             Command::Search(search) => {
@@ -481,6 +498,9 @@ impl Session {
             }
             Command::Fetch(fetch) => fetch::Fetch::new(fetch, &mut context).map(Job::Fetch),
             Command::Store(store) => store::Store::new(store, &mut context).map(Job::Store),
+            command @ (Command::GetMetadata(_) | Command::SetMetadata { .. }) => {
+                metadata::begin(command, &context).map(Job::Metadata)
+            }
             command => manage::begin(command, &mut context).map(Job::Manage),
         }
     }

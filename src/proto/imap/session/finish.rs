@@ -109,6 +109,8 @@ impl Finish {
             Refusal::OverQuota => ("OVERQUOTA", "over quota".into()),
             Refusal::Cannot(text) => ("CANNOT", text.into()),
             Refusal::Limit(text) => ("LIMIT", text.into()),
+            // RFC 5464 §4.3.
+            Refusal::TooManyAnnotations => ("METADATA TOOMANY", "too many annotations".into()),
             Refusal::Unavailable(text) => ("UNAVAILABLE", text.into()),
         };
         Finish::no(code, text)
@@ -143,6 +145,11 @@ impl Finish {
         if self.modseq && self.code.is_empty() {
             self.code = format!("HIGHESTMODSEQ {modseq}").into_bytes();
         }
+    }
+
+    /// The command may have expunged messages: the client learns which, whatever NOTIFY says.
+    pub(super) fn expunges(&self) -> bool {
+        self.modseq
     }
 
     pub(super) fn is_bad(&self) -> bool {

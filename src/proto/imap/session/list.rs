@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::super::command::{self, StatusItem, StatusItems};
+use super::super::metadata::Values;
 use super::super::names::{self, SEPARATOR};
 use super::super::{Answer, Ask, Mailbox, Mailboxes, Settings, write};
 use super::finish::{Finish, SyncMode};
@@ -36,6 +37,9 @@ enum Stage {
     Breathing(Box<Choice>),
     /// Lines from this one on, and the mailboxes for STATUS.
     Lines(std::vec::IntoIter<Line>),
+    /// Annotations of this mailbox are asked for; then go these lines (RFC 9590 §3).
+    AskingAnnotations(String, std::vec::IntoIter<Line>),
+    Annotations(Values, std::vec::IntoIter<Line>),
     Done(Finish),
 }
 
@@ -54,6 +58,7 @@ struct Line {
     attributes: Vec<&'static str>,
     child_info: bool,
     status: Option<Box<Mailbox>>,
+    exists: bool,
 }
 
 /// What is known of a name.
@@ -95,6 +100,7 @@ impl List {
                     attributes: vec!["\\Noselect"],
                     child_info: false,
                     status: None,
+                    exists: false,
                 }]
                 .into_iter(),
             )
@@ -139,18 +145,42 @@ impl List {
                         return Turn::Finish(Finish::ok().with_sync(SyncMode::Whole));
                     };
                     self.write(&line, context, out);
+                    if let Some(wanted) = self.command.metadata.clone().filter(|_| line.exists) {
+                        let mailbox = Some(line.name.clone());
+                        self.stage = Stage::AskingAnnotations(line.name, lines);
+                        return Turn::Ask(Ask::Annotations { mailbox, wanted });
+                    }
                 }
                 self.stage = Stage::Lines(lines);
                 Turn::Drain
             }
+            Stage::Annotations(mut values, lines) => {
+                if values.write(context.enabled.utf8, out) {
+                    self.stage = Stage::Lines(lines);
+                    return self.go(context, out);
+                }
+                self.stage = Stage::Annotations(values, lines);
+                Turn::Drain
+            }
             Stage::Done(finish) => Turn::Finish(finish),
-            Stage::Asking | Stage::Breathing(_) => Turn::Finish(Finish::confused()),
+            Stage::Asking | Stage::AskingAnnotations(..) | Stage::Breathing(_) => {
+                Turn::Finish(Finish::confused())
+            }
         }
     }
 
     pub(super) fn answer(&mut self, answer: Answer) {
         let stage = std::mem::replace(&mut self.stage, Stage::Asking);
         self.stage = match (stage, answer) {
+            (Stage::AskingAnnotations(name, lines), Answer::Annotations(found)) => {
+                match (found, &self.command.metadata) {
+                    (Ok(found), Some(wanted)) => {
+                        Stage::Annotations(Values::new(Some(name), wanted, found, None), lines)
+                    }
+                    // RFC 9590 §3: it is left out where it cannot be told.
+                    _ => Stage::Lines(lines),
+                }
+            }
             (Stage::Asking, Answer::Mailboxes(Ok(mailboxes))) => {
                 Stage::Choose(Box::new(Choice::new(mailboxes)))
             }
@@ -248,6 +278,7 @@ impl List {
                 && !command.lsub
                 && command.select_subscribed
                 && node.subscribed_below,
+            exists,
             status: node
                 .mailbox
                 .filter(|_| command.status.is_some())

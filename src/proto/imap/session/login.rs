@@ -14,7 +14,8 @@ use crate::proto::sasl;
 const CAPABILITIES: &str = "IMAP4rev1 IMAP4rev2 AUTH=PLAIN SASL-IR LITERAL+ ID ENABLE IDLE NAMESPACE \
     UNSELECT UIDPLUS CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE \
     CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN MOVE BINARY MULTIAPPEND CATENATE UTF8=ACCEPT OBJECTID SAVEDATE \
-    PREVIEW PARTIAL REPLACE UNAUTHENTICATE COMPRESS=DEFLATE UIDONLY SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES";
+    PREVIEW PARTIAL REPLACE UNAUTHENTICATE COMPRESS=DEFLATE UIDONLY SORT SORT=DISPLAY ESORT \
+    THREAD=ORDEREDSUBJECT THREAD=REFERENCES METADATA LIST-METADATA NOTIFY";
 
 /// `capability-data` without its first word.
 pub(super) fn write_capabilities(settings: &Settings, out: &mut Vec<u8>) {
@@ -52,6 +53,7 @@ pub(super) fn enable(names: &[String], context: &mut Context<'_>, out: &mut Vec<
             "QRESYNC" => (enabled.condstore, enabled.qresync) = (true, true),
             "UTF8=ACCEPT" => enabled.utf8 = true,
             "UIDONLY" => enabled.uidonly = true,
+            "METADATA" => enabled.metadata = true,
             "IMAP4REV2" => (enabled.utf8, enabled.rev2) = (true, true),
             _ => continue,
         }

@@ -196,6 +196,11 @@ impl Manage {
         Manage::new(What::Close, Ask::Close)
     }
 
+    /// The client wants to be told what happens in its account.
+    pub(super) fn watch_account() -> Manage {
+        Manage::new(What::Change, Ask::WatchAccount { on: true })
+    }
+
     fn expunge(uids: Vec<(u32, u32)>, close: bool) -> Manage {
         let left = sets::Cursor::new(uids);
         let ask = look(&left);

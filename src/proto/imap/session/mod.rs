@@ -17,7 +17,10 @@ mod finish;
 mod list;
 mod login;
 mod manage;
+mod metadata;
+mod notify;
 mod order;
+mod report;
 mod search;
 mod section;
 mod select;
@@ -50,11 +53,15 @@ pub struct Session {
     frames: Frames,
     phase: Phase,
     enabled: Enabled,
+    /// What NOTIFY has set, once it was used.
+    notify: Option<Box<notify::Notify>>,
     task: Option<Box<Task>>,
     /// An ask is out.
     asking: bool,
     /// Something has happened in the mailbox that nobody has looked at.
     changed: bool,
+    /// Something has happened since it was last asked which keywords there are.
+    keywords_may_be_old: bool,
     /// From the last command, answer or output that moved.
     deadline: Option<Instant>,
     /// The server drains: close as soon as the running command is done.
@@ -91,11 +98,18 @@ struct Enabled {
     rev2: bool,
     /// UIDONLY (RFC 9586): no message numbers in either direction.
     uidonly: bool,
+    /// METADATA (RFC 5464 §4.1): the client is told of annotations that others change.
+    metadata: bool,
+    /// NOTIFY without FlagChange (RFC 5465 §5): flags that others change are not told.
+    flags_untold: bool,
+    /// NOTIFY with FlagChange: responses that tell of them have the UID (§5.1).
+    flags_with_uid: bool,
 }
 
 /// The open mailbox as the client knows it.
 struct Selected {
     read_only: bool,
+    validity: u32,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.
@@ -105,6 +119,8 @@ struct Selected {
     modseq: u64,
     /// Changes that this session made and of which its client knows the outcome: ascending.
     own: Vec<u64>,
+    /// Messages that this session has put here, and has not seen come: UIDs.
+    own_new: Vec<(u32, u32)>,
     /// Messages have gone of which the client could not yet be told: it has been told of all that
     /// happened up to this MODSEQ.
     gone_since: Option<u64>,
@@ -129,9 +145,13 @@ enum Job {
     Store(store::Store),
     Search(search::Search),
     Append(append::Append),
+    Metadata(metadata::Metadata),
+    Notify(notify::Job),
     Idle(sync::Idle),
+    /// No command: the client wants to be told what has happened.
+    Report(report::Report),
     /// The command is carried out; before it is answered the client learns what is new.
-    Sync(sync::Sync, Finish),
+    Sync(report::Report, Finish),
     /// Before it is carried out: which keywords others have made meanwhile.
     Before(sync::Sync, Box<Command>),
     /// The answer is longer than what may wait to be sent.
@@ -142,6 +162,7 @@ enum Job {
 struct Context<'a> {
     settings: &'a Settings,
     enabled: &'a mut Enabled,
+    notify: &'a mut Option<Box<notify::Notify>>,
     phase: &'a mut Phase,
     changed: &'a mut bool,
 }
@@ -177,9 +198,11 @@ impl Session {
             frames: Frames::default(),
             phase: Phase::NotAuthenticated,
             enabled: Enabled::default(),
+            notify: None,
             task: None,
             asking: false,
             changed: false,
+            keywords_may_be_old: false,
             deadline: None,
             shutdown: false,
             compressed: false,
@@ -201,7 +224,9 @@ impl Session {
                     Job::List(list) => list.held_bytes(),
                     Job::Store(store) => store.held_bytes(),
                     Job::Manage(manage) => manage.held_bytes(),
-                    Job::Sync(_, finish) | Job::Answer(finish) => finish.held_bytes(),
+                    Job::Report(report) => report.held_bytes(),
+                    Job::Sync(report, finish) => report.held_bytes() + finish.held_bytes(),
+                    Job::Answer(finish) => finish.held_bytes(),
                     _ => 0,
                 }
         });
@@ -213,7 +238,8 @@ impl Session {
             _ => 0,
         };
         let transcript = self.transcript.as_ref().map_or(0, |said| said.held_bytes());
-        self.frames.held_bytes() + task + selected + transcript
+        let notify = self.notify.as_ref().map_or(0, |notify| notify.held_bytes());
+        self.frames.held_bytes() + task + selected + transcript + notify
     }
 
     /// Memory is short: gives the message up that is coming in. `false`: there is none.
@@ -278,7 +304,7 @@ impl Session {
         let idles = self
             .task
             .as_ref()
-            .is_some_and(|task| matches!(task.job, Job::Idle(_)));
+            .is_some_and(|task| matches!(task.job, Job::Idle(_) | Job::Report(_)));
         if !idles {
             self.reset_deadline(now);
         }
@@ -323,6 +349,9 @@ impl Session {
                 }
             } else if let Some(step) = self.leave(out) {
                 return (used, step);
+            } else if self.wants_report() {
+                self.start_report();
+                continue;
             }
             let (taken, step) = self.take_input(&input[used..], now, out);
             used += taken;
@@ -330,6 +359,48 @@ impl Session {
                 return (used, step);
             }
         }
+    }
+
+    /// Something has happened, and the client wants to be told between commands.
+    fn wants_report(&self) -> bool {
+        self.changed
+            && match &self.notify {
+                None => self.enabled.metadata,
+                Some(notify) => {
+                    let selected = matches!(self.phase, Phase::Selected(_));
+                    notify.has_account() || (selected && notify.selected.is_some())
+                }
+            }
+    }
+
+    /// Messages that it puts into the open mailbox itself need not be shown to it (RFC 5465 §5.2).
+    fn note_own(&mut self, answer: &Answer) {
+        let Phase::Selected(selected) = &mut self.phase else {
+            return;
+        };
+        match answer {
+            Answer::Appended(Ok((validity, uids))) if *validity == selected.validity => {
+                for uid in uids {
+                    super::sets::push(&mut selected.own_new, *uid);
+                }
+            }
+            Answer::Copied(Ok(copied)) if copied.validity == selected.validity => {
+                for (_, uid) in &copied.pairs {
+                    super::sets::push(&mut selected.own_new, *uid);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn start_report(&mut self) {
+        self.changed = false;
+        let report = report::Report::between(self.notify.as_deref());
+        self.task = Some(Box::new(Task {
+            tag: Box::default(),
+            name: "",
+            job: Job::Report(report),
+        }));
     }
 
     /// Between commands: is it time to go?
@@ -352,6 +423,7 @@ impl Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -364,7 +436,16 @@ impl Session {
             Job::Store(job) => job.go(&mut context, out),
             Job::Search(job) => job.go(&mut context, out),
             Job::Append(job) => job.go(out),
+            Job::Metadata(job) => job.go(&context, out),
+            Job::Notify(job) => job.go(&mut context, out),
             Job::Idle(job) => job.go(&mut context, out),
+            Job::Report(job) => match job.go(&mut context, out) {
+                Turn::Finish(_) => {
+                    self.task = None;
+                    return None;
+                }
+                turn => turn,
+            },
             Job::Sync(job, finish) => match job.go(&mut context, out) {
                 Turn::Finish(_) => Turn::Finish(std::mem::take(finish).without_sync()),
                 Turn::Bye(_) if task.name == "DELETE" => {
@@ -404,9 +485,14 @@ impl Session {
         let selected = matches!(self.phase, Phase::Selected(_));
         let task = self.task.as_mut()?;
         if finish.sync != SyncMode::None && selected {
-            let sync = sync::Sync::new(finish.sync == SyncMode::Whole);
-            task.job = Job::Sync(sync, finish);
-            return None;
+            let whole = finish.sync == SyncMode::Whole;
+            let notify = self.notify.as_deref();
+            // The open mailbox may be the one that was deleted.
+            let removes = finish.expunges() || task.name == "DELETE";
+            if let Some(report) = report::Report::after(whole, removes, notify) {
+                task.job = Job::Sync(report, finish);
+                return None;
+            }
         }
         if let Phase::Selected(selected) = &self.phase
             && self.enabled.qresync
@@ -469,6 +555,9 @@ impl crate::proto::Session for Session {
     fn answer(&mut self, answer: Answer, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
         self.asking = false;
         self.progress(now);
+        if self.notify.is_some() {
+            self.note_own(&answer);
+        }
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
             return self.close();
@@ -476,6 +565,7 @@ impl crate::proto::Session for Session {
         let mut context = Context {
             settings: &self.settings,
             enabled: &mut self.enabled,
+            notify: &mut self.notify,
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
@@ -488,8 +578,12 @@ impl crate::proto::Session for Session {
             Job::Store(job) => job.answer(answer, &mut context, out),
             Job::Search(job) => job.answer(answer, &mut context),
             Job::Append(job) => job.answer(answer),
+            Job::Metadata(job) => job.answer(answer),
+            Job::Notify(job) => job.answer(answer, &mut context, out),
+            Job::Report(job) => job.answer(answer, &mut context, out),
             Job::Idle(job) => job.answer(answer, &mut context, out),
-            Job::Sync(job, _) | Job::Before(job, _) => job.answer(answer, &mut context, out),
+            Job::Sync(job, _) => job.answer(answer, &mut context, out),
+            Job::Before(job, _) => job.answer(answer, &mut context, out),
             // It asks for nothing.
             Job::Answer(_) => return self.close(),
         }
@@ -503,7 +597,10 @@ impl crate::proto::Session for Session {
         match event {
             Event::Shutdown => self.shutdown = true,
             Event::Timeout => self.timed_out = true,
-            Event::Changed => self.changed = true,
+            Event::Changed => {
+                self.changed = true;
+                self.keywords_may_be_old = true;
+            }
         }
         if self.asking {
             return Step::NeedInput;
@@ -514,6 +611,7 @@ impl crate::proto::Session for Session {
         match event {
             Event::Changed => match &self.task {
                 Some(task) if matches!(task.job, Job::Idle(_)) => self.advance(&[], now, out).1,
+                None if self.wants_report() => self.advance(&[], now, out).1,
                 _ => Step::NeedInput,
             },
             Event::Timeout => {

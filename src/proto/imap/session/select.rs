@@ -169,11 +169,13 @@ impl Select {
         let mailbox = opened.mailbox;
         let selected = Selected {
             read_only: self.command.read_only,
+            validity: mailbox.validity,
             view: opened.view,
             newest: None,
             keywords: opened.keywords,
             modseq: mailbox.modseq,
             own: Vec::new(),
+            own_new: Vec::new(),
             gone_since: None,
             saved: Vec::new(),
         };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::super::view::View;
 use super::super::{Answer, Ask, News, Refusal, Row, sets, write};
 use super::finish::Finish;
+use super::report::Report;
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
 
@@ -76,9 +77,6 @@ impl Sync {
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         let enabled = *context.enabled;
-        if matches!(self.stage, Stage::Begin) {
-            *context.changed = false;
-        }
         let Some(selected) = context.selected() else {
             return Turn::Finish(Finish::ok());
         };
@@ -259,7 +257,7 @@ impl Telling {
         }
         for row in self.rows.by_ref() {
             let is_own = selected.own.binary_search(&row.modseq).is_ok();
-            if row.uid > self.flags_uid_max || is_own {
+            if row.uid > self.flags_uid_max || is_own || enabled.flags_untold {
                 continue;
             }
             let Some(number) = selected.view.number(row.uid) else {
@@ -306,7 +304,7 @@ pub(super) fn begin_fetch(number: u32, uid: u32, enabled: Enabled, out: &mut Vec
     }
     write::number(number, out.star());
     out.extend_from_slice(b" FETCH (");
-    if enabled.qresync || enabled.rev2 {
+    if enabled.qresync || enabled.rev2 || enabled.flags_with_uid {
         out.extend_from_slice(b"UID ");
         write::number(uid, out);
         out.push(b' ');
@@ -419,23 +417,23 @@ pub(super) fn write_flags(selected: &Selected, out: &mut Vec<u8>) {
 
 /// IDLE: looks whenever the shard says that something has happened.
 pub(super) struct Idle {
-    sync: Option<Sync>,
+    report: Option<Report>,
     ended: Option<bool>,
 }
 
 impl Idle {
     /// What happened before is said first.
-    pub(super) fn new(out: &mut Vec<u8>) -> Idle {
+    pub(super) fn new(context: &Context<'_>, out: &mut Vec<u8>) -> Idle {
         out.extend_from_slice(b"+ idling\r\n");
         Idle {
-            sync: Some(Sync::new(true)),
+            report: Some(Report::in_idle(context)),
             ended: None,
         }
     }
 
     /// Nothing is being said.
     pub(super) fn is_quiet(&self) -> bool {
-        self.sync.is_none()
+        self.report.is_none()
     }
 
     /// The client's next line: `DONE` ends it.
@@ -445,9 +443,9 @@ impl Idle {
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         loop {
-            if let Some(sync) = &mut self.sync {
-                match sync.go(context, out) {
-                    Turn::Finish(_) => self.sync = None,
+            if let Some(report) = &mut self.report {
+                match report.go(context, out) {
+                    Turn::Finish(_) => self.report = None,
                     turn => return turn,
                 }
             }
@@ -458,16 +456,16 @@ impl Idle {
                     Finish::bad("DONE ends IDLE")
                 });
             }
-            if !std::mem::take(context.changed) || context.selected().is_none() {
+            if !std::mem::take(context.changed) {
                 return Turn::Input;
             }
-            self.sync = Some(Sync::new(true));
+            self.report = Some(Report::in_idle(context));
         }
     }
 
     pub(super) fn answer(&mut self, answer: Answer, context: &mut Context<'_>, out: &mut Vec<u8>) {
-        if let Some(sync) = &mut self.sync {
-            sync.answer(answer, context, out);
+        if let Some(report) = &mut self.report {
+            report.answer(answer, context, out);
         }
     }
 }

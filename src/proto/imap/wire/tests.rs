@@ -8,16 +8,12 @@ use miniz_oxide::deflate::core::{
 };
 
 use super::super::deflate::Inflater;
+use super::super::imap_world::{Desk, World, session};
 use super::Wire;
 use crate::limits::{INFLATE_TURN_BYTES, OUTPUT_BYTES_MAX};
 use crate::proto::driver::Driver;
 use crate::proto::imap::{Answer, Ask};
 use crate::proto::{Event, Session as _, Step};
-
-#[path = "../../../../tests/fuzz/src/imap_world.rs"]
-mod imap_world;
-
-use imap_world::{Desk, World, session};
 
 const BEFORE: &[u8] = b"a NOOP\r\nb COMPRESS DEFLATE\r\n";
 

@@ -105,7 +105,10 @@ pub(super) fn append(
         };
         let appended = partition.append(&desk.address, append).await;
         Answer::Appended(match appended {
-            Ok(appended) => Ok((appended.validity, appended.uids)),
+            Ok(appended) => {
+                desk.did_add(mailbox, appended.uids.iter().copied());
+                Ok((appended.validity, appended.uids))
+            }
             // The mailbox was there a moment ago.
             Err(StoreError::Missing) if replaces.is_some() => Err(Refusal::Gone),
             Err(error) => Err(refusal(error, &desk.address)),

@@ -150,7 +150,7 @@ fn find_source(
     };
     let mut found = None;
     let visit = |info: &MessageInfo| {
-        found = Some(info.clone());
+        found = Some(*info);
         ControlFlow::Break(())
     };
     partition

@@ -11,13 +11,15 @@ use super::messages::row;
 use super::{Desk, Open, at_once, later, refusal};
 use crate::limits::IMAP_SLICE_MESSAGES;
 use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, View};
-use crate::store::{Flags, INBOX_NAME, MailboxInfo, SpecialUse, View as StoreView, canonical_name};
+use crate::store::{
+    Flags, Happening, INBOX_NAME, MailboxInfo, SpecialUse, View as StoreView, canonical_name,
+};
 
 /// Messages that are looked through for the first one without `\Seen`: opening a mailbox must not
 /// depend on its size.
 const UNSEEN_LOOKS_MAX: usize = 2000;
 
-fn attribute(special_use: SpecialUse) -> &'static str {
+pub(super) fn attribute(special_use: SpecialUse) -> &'static str {
     match special_use {
         SpecialUse::Drafts => "\\Drafts",
         SpecialUse::Sent => "\\Sent",
@@ -27,7 +29,7 @@ fn attribute(special_use: SpecialUse) -> &'static str {
     }
 }
 
-fn mailbox(info: MailboxInfo) -> Mailbox {
+pub(super) fn mailbox(info: MailboxInfo) -> Mailbox {
     Mailbox {
         special_use: info.special_use.map(attribute),
         validity: info.validity,
@@ -82,6 +84,10 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                     }
                 };
                 let made = partition.create_mailbox(address, &name, wanted).await;
+                if let Ok(info) = &made {
+                    let name = info.name.clone();
+                    desk.did(&Happening::Made { name });
+                }
                 let made = made.map(|info| Box::new(mailbox(info))).map_err(failed);
                 return Answer::Mailbox(made);
             }
@@ -89,17 +95,39 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                 Ok(info) if info.id.is_inbox() => {
                     return Answer::Done(Err(Refusal::Cannot("INBOX stays".to_owned())));
                 }
-                Ok(info) => partition.delete_mailbox(address, info.id).await,
+                Ok(info) => {
+                    let deleted = partition.delete_mailbox(address, info.id).await;
+                    if deleted.is_ok() {
+                        desk.did(&Happening::Removed { name: info.name });
+                    }
+                    deleted
+                }
                 Err(error) => Err(error),
             },
             Manage::Rename { from, to } => {
-                if canonical_name(&from).is_ok_and(|name| name == INBOX_NAME) {
+                let names = (canonical_name(&from), canonical_name(&to));
+                let is_inbox = names.0.as_ref().is_ok_and(|name| name == INBOX_NAME);
+                let renamed = if is_inbox {
                     rename_inbox(&partition, address, &to).await
                 } else {
                     partition.rename_mailbox(address, &from, &to).await
+                };
+                if let (Ok(()), (Ok(from), Ok(to))) = (&renamed, names) {
+                    desk.did(&if is_inbox {
+                        Happening::Made { name: to }
+                    } else {
+                        Happening::Renamed { from, to }
+                    });
                 }
+                renamed
             }
-            Manage::Subscribe { name, on } => partition.set_subscribed(address, &name, on).await,
+            Manage::Subscribe { name, on } => {
+                let set = partition.set_subscribed(address, &name, on).await;
+                if let (Ok(()), Ok(name)) = (&set, canonical_name(&name)) {
+                    desk.did(&Happening::Subscribed { name });
+                }
+                set
+            }
         };
         Answer::Done(result.map_err(failed))
     })
@@ -113,6 +141,7 @@ async fn rename_inbox(
 ) -> Result<(), crate::store::StoreError> {
     let inbox = crate::store::MailboxId::INBOX;
     let target = partition.create_mailbox(address, to, None).await?;
+    super::annotations::copy(partition, address, inbox, target.id).await?;
     let runs = partition.view(address, inbox)?.runs;
     let uids: Vec<u32> = runs.iter().flat_map(|run| run.first..=run.last).collect();
     let now_ms = super::super::super::now_ms();

@@ -275,10 +275,13 @@ pub(super) fn copy(
                 .await
         };
         Answer::Copied(match copied {
-            Ok(copied) => Ok(Copied {
-                validity: copied.validity,
-                pairs: copied.pairs,
-            }),
+            Ok(copied) => {
+                desk.did_add(to, copied.pairs.iter().map(|(_, there)| *there));
+                Ok(Copied {
+                    validity: copied.validity,
+                    pairs: copied.pairs,
+                })
+            }
             Err(error) => Err(refusal(error, &desk.address)),
         })
     })

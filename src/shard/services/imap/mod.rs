@@ -5,6 +5,8 @@
 //! messages   rows, flags, copies, bytes
 //! inside     summaries, searches in messages
 //! append     messages that come in
+//! annotations  GETMETADATA, SETMETADATA
+//! happened   what happened in the account, for those who watch it
 //! ```
 //!
 //! The connection moves to the shard that owns the account before the password is looked at, as with
@@ -12,7 +14,9 @@
 //! a task. A session that has a mailbox open has a watch in its partition: one task a partition
 //! fetches the notices and wakes the sessions concerned, nobody polls.
 
+mod annotations;
 mod append;
+mod happened;
 mod inside;
 mod mailboxes;
 mod messages;
@@ -32,7 +36,9 @@ use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Refusal, View};
 use crate::ring::Token;
-use crate::store::{MailboxId, Sequence, StoreError, StreamId, Watch};
+use crate::store::{
+    Happening, MailboxId, MessagesChanged, Sequence, StoreError, StreamId, Uid, Watch,
+};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -48,6 +54,8 @@ struct Desk {
     open: RefCell<Option<Open>>,
     /// The message that an APPEND reads (CATENATE).
     source: Cell<Option<(MailboxId, u32)>>,
+    /// The session is told what happens in its account.
+    account: RefCell<Option<Watch>>,
     /// Streams of the APPEND that is coming in, by message.
     streams: RefCell<Vec<(u32, StreamId)>>,
     /// Answers in a row that were given at once.
@@ -128,6 +136,27 @@ impl Desk {
     fn open_id(&self) -> Result<MailboxId, Refusal> {
         let open = self.open.borrow();
         open.as_ref().map(|open| open.id).ok_or(Refusal::Missing)
+    }
+
+    /// This session did it: it need not be told (RFC 5465 §5).
+    fn did(&self, own: &Happening) {
+        if let Some(watch) = &*self.account.borrow() {
+            watch.forget(own);
+        }
+    }
+
+    /// This session put messages into a mailbox; their UIDs ascend.
+    fn did_add(&self, mailbox: MailboxId, uids: impl DoubleEndedIterator<Item = Uid>) {
+        let mut uids = uids;
+        let Some(first) = uids.next() else {
+            return;
+        };
+        self.did(&Happening::Messages(MessagesChanged {
+            mailbox,
+            new: Some((first, uids.next_back().unwrap_or(first))),
+            gone: false,
+            flags: false,
+        }));
     }
 
     fn partition(&self, shard: &Shard) -> Result<Rc<LocalPartition>, Refusal> {
@@ -277,6 +306,10 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             texts,
             wanted,
         } => inside::search(shard, key, desk, messages, texts, wanted),
+        Ask::Annotations { mailbox, wanted } => annotations::get(shard, key, desk, mailbox, wanted),
+        Ask::Annotate { mailbox, values } => annotations::set(shard, key, desk, mailbox, values),
+        Ask::WatchAccount { on } => at_once(Answer::Done(happened::watch(shard, key, &desk, on))),
+        Ask::Happened { with_subscribed } => happened::happened(shard, key, desk, with_subscribed),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
         Ask::Store(change) => messages::store(shard, key, desk, change),
         Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
@@ -346,6 +379,7 @@ fn enter(
                 partition: shard.partition_of(address),
                 open: RefCell::new(None),
                 source: Cell::new(None),
+                account: RefCell::new(None),
                 streams: RefCell::default(),
                 at_once: Cell::new(0),
             };

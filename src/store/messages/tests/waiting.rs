@@ -259,12 +259,12 @@ fn an_account_made_anew_under_steady_deliveries_is_used() {
         in_flight(&partition).await;
         let mut later = pin!(deliver());
         begin(later.as_mut()).await;
-        remove.await.unwrap();
         create.await.unwrap();
         assert!(partition.in_flight.borrow().is_some());
         let expunged = partition.expunge(&address, &[1], 5).await;
         assert!(expunged.is_ok(), "{expunged:?}");
         assert!(later.await.unwrap()[0].is_ok());
+        remove.await.unwrap();
         // One that is made while the end of the other is in flight comes only if that does.
         let mut remove = pin!(partition.remove_account(&address));
         begin(remove.as_mut()).await;

@@ -298,7 +298,7 @@ fn one_needed_mark_does_not_keep_the_record_of_thousands() {
         before
     });
     let wanted = wanted.unwrap();
-    assert_eq!(wanted[2].1, [format!("every"), format!("word2")]);
+    assert_eq!(wanted[2].1, ["every", "word2"]);
     block_on(async {
         for entry in disk.read_dir(&dir()).await.unwrap() {
             if entry.path.extension().is_some_and(|kind| kind == "idx") {

@@ -75,20 +75,25 @@ fn no_difference() {
 #[test]
 fn every_planted_fault_is_found() {
     let mut server = Server::start(FLAGS);
-    server.generate(Fault::ALL.len() as u32);
+    server.generate(Fault::ALL.len() as u32 + 1);
+    let plan = |first_account, tamper| Plan {
+        seed: 1,
+        commands: 3000,
+        first_account,
+        accounts: 1,
+        sessions: 5,
+        crash_every: 0,
+        tamper,
+    };
+    // Without a fault the same commands show no difference.
+    let honest = Run::new(&mut server, plan(Fault::ALL.len(), None)).go();
+    if let Err(difference) = honest {
+        panic!("{difference}");
+    }
     let mut survivors = Vec::new();
     for (index, fault) in Fault::ALL.into_iter().enumerate() {
         let tamper = Tamper::new(fault, 3);
-        let plan = Plan {
-            seed: 1,
-            commands: 3000,
-            first_account: index,
-            accounts: 1,
-            sessions: 5,
-            crash_every: 0,
-            tamper: Some(tamper.clone()),
-        };
-        let difference = Run::new(&mut server, plan).go();
+        let difference = Run::new(&mut server, plan(index, Some(tamper.clone()))).go();
         match difference {
             Err(text) if tamper.has_fired() => {
                 println!("{fault:?}: {}", text.lines().next().unwrap_or_default());

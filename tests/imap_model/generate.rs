@@ -226,7 +226,7 @@ impl Chooser<'_> {
                 let validity = mailbox
                     .validity
                     .map(|validity| match self.random.below(10) {
-                        0 => validity ^ 1,
+                        0 => validity + 1,
                         _ => validity,
                     });
                 let known = self

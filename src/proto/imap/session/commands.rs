@@ -153,7 +153,7 @@ impl Session {
             tagged.command,
             Command::Fetch(_) | Command::Search(_) | Command::Store(_)
         );
-        if names_keywords && std::mem::take(&mut self.changed) {
+        if names_keywords && std::mem::take(&mut self.keywords_may_be_old) {
             let name = tagged.command.name();
             let job = Job::Before(sync::Sync::of_keywords(), Box::new(tagged.command));
             self.start(tagged.tag, name, job);

@@ -63,6 +63,8 @@ pub struct Session {
     asking: bool,
     /// Something has happened in the mailbox that nobody has looked at.
     changed: bool,
+    /// Something has happened since it was last asked which keywords there are.
+    keywords_may_be_old: bool,
     /// From the last command, answer or output that moved.
     deadline: Option<Instant>,
     /// When the client was told last how far the running command is, or when it was first noticed
@@ -217,6 +219,7 @@ impl Session {
             task: None,
             asking: false,
             changed: false,
+            keywords_may_be_old: false,
             deadline: None,
             told_at: None,
             shutdown: false,
@@ -617,7 +620,10 @@ impl crate::proto::Session for Session {
         match event {
             Event::Shutdown => self.shutdown = true,
             Event::Timeout => self.timed_out = true,
-            Event::Changed => self.changed = true,
+            Event::Changed => {
+                self.changed = true;
+                self.keywords_may_be_old = true;
+            }
         }
         if self.asking {
             return Step::NeedInput;

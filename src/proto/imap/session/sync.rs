@@ -77,9 +77,6 @@ impl Sync {
 
     pub(super) fn go(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         let enabled = *context.enabled;
-        if matches!(self.stage, Stage::Begin) {
-            *context.changed = false;
-        }
         let Some(selected) = context.selected() else {
             return Turn::Finish(Finish::ok());
         };

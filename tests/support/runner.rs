@@ -100,9 +100,10 @@ pub fn run_all(title: &str, tests: &[Test]) -> ExitCode {
 
 /// Where `tests/run` puts packages that are not Debian's: `python` and `node` are below it.
 pub fn installed(path: &str) -> PathBuf {
-    let program = super::ringpost();
-    let target = program.parent().and_then(std::path::Path::parent);
-    target.unwrap_or(&program).join("clients").join(path)
+    // The test program is two folders below the target folder.
+    let program = std::env::current_exe().expect("a test program has a path");
+    let target = program.ancestors().nth(3).unwrap_or(&program);
+    target.join("clients").join(path)
 }
 
 /// A program in the search path.

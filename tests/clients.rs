@@ -22,8 +22,8 @@ use support::{Client, Server, mailbox, send_message};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where `tests/run` puts what is no Debian package, below [`installed`].
-const IMAPCLIENT: &[&str] = &["python/imapclient"];
-const IMAPFLOW: &[&str] = &["node/node_modules/imapflow"];
+const IMAPCLIENT: &[&str] = &["python3", "python/imapclient"];
+const IMAPFLOW: &[&str] = &["node", "node/node_modules/imapflow"];
 
 const TESTS: &[Test] = &[
     Test::driving("python_smtplib_and_poplib", &["python3"], python),
@@ -33,8 +33,8 @@ const TESTS: &[Test] = &[
         corpus,
     ),
     Test::driving("python_imaplib", &["python3"], imaplib),
-    Test::driving("imapclient", &["python3"], imapclient).installed(IMAPCLIENT),
-    Test::driving("imapflow", &["node"], imapflow).installed(IMAPFLOW),
+    Test::driving("imapclient", IMAPCLIENT, imapclient),
+    Test::driving("imapflow", IMAPFLOW, imapflow),
     Test::driving("python_zlib_by_compress", &["python3"], compress),
     Test::driving("swaks_by_smtp_and_lmtp", &["swaks"], swaks),
     Test::driving("curl_sends_and_reads", &["curl"], curl),

@@ -8,10 +8,8 @@ use std::process::ExitCode;
 /// One test.
 pub struct Test {
     name: &'static str,
-    /// Programs it drives.
+    /// Programs it drives, and packages, as [`installed`] has them.
     programs: &'static [&'static str],
-    /// Packages of other registries it needs, by their path below [`installed`].
-    packages: &'static [&'static str],
     /// What else is lacking, in words; `None`: nothing.
     lacks: fn() -> Option<String>,
     run: fn(),
@@ -23,15 +21,9 @@ impl Test {
         Test {
             name,
             programs,
-            packages: &[],
             lacks: || None,
             run,
         }
-    }
-
-    /// The same, and this package has to be there, which is no program.
-    pub const fn installed(self, packages: &'static [&'static str]) -> Test {
-        Test { packages, ..self }
     }
 
     /// The same, and `lacks` knows what else may be missing.
@@ -42,8 +34,7 @@ impl Test {
     /// What is in the way, and whether the machine forbids it, not only lacks it.
     fn obstacle(&self) -> Option<(String, bool)> {
         let programs = self.programs.iter().filter(|p| find(p).is_none());
-        let packages = self.packages.iter().filter(|p| !installed(p).exists());
-        let absent: Vec<&str> = programs.chain(packages).copied().collect();
+        let absent: Vec<&str> = programs.copied().collect();
         if absent.is_empty() {
             (self.lacks)().map(|reason| (reason, true))
         } else {
@@ -106,8 +97,11 @@ pub fn installed(path: &str) -> PathBuf {
     target.join("clients").join(path)
 }
 
-/// A program in the search path.
+/// A program in the search path; with a slash in it, a package.
 pub fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(installed(program)).filter(|path| path.exists());
+    }
     let path = std::env::var_os("PATH")?;
     let mut places = std::env::split_paths(&path).map(|dir| dir.join(program));
     places.find(|place| place.is_file())

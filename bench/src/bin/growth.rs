@@ -266,7 +266,7 @@ fn measure(size: u32, state: State) -> Found {
     let mut uid = 1;
     let store = median(|| {
         // All over the mailbox; odd ones are there in every state.
-        uid = (uid + 7919 * 2) % size | 1;
+        uid = ((uid + 7919 * 2) % size) | 1;
         world.mark(&[uid]);
     });
     let since = world.seq;

@@ -167,11 +167,11 @@ impl FieldNames {
 
     /// A field's name, in any case, is one of them.
     pub fn contain(&self, name: &[u8]) -> bool {
-        let by_byte = |own: &Box<[u8]>| {
+        let found = self.sorted.binary_search_by(|own| {
             let lower = name.iter().map(u8::to_ascii_lowercase);
             own.iter().copied().cmp(lower)
-        };
-        self.sorted.binary_search_by(by_byte).is_ok()
+        });
+        found.is_ok()
     }
 }
 

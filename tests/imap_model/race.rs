@@ -71,7 +71,7 @@ impl Racer {
         };
         racer.link.read().map_err(broken)?;
         racer.ok("LOGIN u0@bench.test pw")?;
-        let enabled = if number % 3 == 0 {
+        let enabled = if number.is_multiple_of(3) {
             "QRESYNC"
         } else {
             "CONDSTORE"

@@ -31,7 +31,7 @@ assert client.logout()[0] == "BYE"
 client = imaplib.IMAP4(HOST, IMAP)
 ok(client.authenticate("PLAIN", lambda _: b"\0" + USER.encode() + b"\0pw"))
 ok(client.noop())
-assert ok(client.namespace()) == [b'(("" "/")) NIL NIL']
+assert ok(client.namespace()) == [b'(("" "/")) (("Other Users/" "/")) NIL']
 
 # Mailboxes.
 listed = b"\n".join(ok(client.list()))

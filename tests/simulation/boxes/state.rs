@@ -165,9 +165,18 @@ impl State {
             };
             known == *b && (renumbered || a.uid.is_none_or(|uid| b.uid == Some(uid)))
         };
+        // Damage has taken its own record away: it is there as long as its mail is.
+        let is_gone = |name: &String, folder: &Folder| {
+            let is_lost = name.starts_with("Recovered ") && folder.mail.is_empty();
+            is_lost && !shown.folders.contains_key(name)
+        };
+        let own = || {
+            let all = self.folders.iter();
+            all.filter(|(name, folder)| !is_gone(name, folder))
+        };
         self.subscribed == shown.subscribed
-            && self.folders.len() == shown.folders.len()
-            && self.folders.iter().zip(&shown.folders).all(|(own, other)| {
+            && own().count() == shown.folders.len()
+            && own().zip(&shown.folders).all(|(own, other)| {
                 let (own_mail, mail) = (&own.1.mail, &other.1.mail);
                 own.0 == other.0
                     && own

@@ -568,7 +568,7 @@ fn one_expunged_message_spoils_nothing() {
     });
     assert_eq!(
         one.say("c SORT (REVERSE SUBJECT) UTF-8 ALL"),
-        "* SORT 3 1 2\nc OK SORT completed\n"
+        "* SORT 3 1\nc OK SORT completed\n"
     );
     assert_eq!(
         one.say("d THREAD REFERENCES UTF-8 ALL"),

@@ -464,3 +464,86 @@ fn messages_cross_between_accounts() {
     }
     server.stop();
 }
+
+#[test]
+fn a_visitor_has_no_more_than_rights_allow() {
+    let (mut server, [ann, far, near, _]) = server(&[]);
+    for bob in [&far, &near] {
+        let mut owner = Imap::login(&server, &ann);
+        let mut guest = Imap::login(&server, bob);
+        let set = |name: &str, rights: &str| format!("SETACL {name} {bob}@bench.test {rights}");
+        append(&mut owner, "INBOX", "", "Subject: stays\r\n\r\nx\r\n");
+        owner.ok(&set("INBOX", "lrkx"));
+        let below = others(&ann, &format!("INBOX/of-{bob}"));
+        for inbox in ["INBOX", "inbox"] {
+            guest.no(&format!("RENAME {} {below}", others(&ann, inbox)), "NOPERM");
+        }
+        guest.no(&format!("CREATE {below} (USE (\\Junk))"), "USEATTR");
+        guest.ok(&format!("CREATE {below}"));
+        let status = owner.ok("STATUS INBOX (MESSAGES)");
+        assert!(!status[0].contains("MESSAGES 0"), "{status:?}");
+        owner.ok(&format!("DELETEACL INBOX {bob}@bench.test"));
+
+        // MOVE needs rights in what is open, whatever has got its name.
+        let name = format!("first-{bob}");
+        owner.ok(&format!("CREATE {name}"));
+        append(&mut owner, &name, "", "Subject: one\r\n\r\nx\r\n");
+        owner.ok(&set(&name, "lre"));
+        guest.ok(&format!("SELECT {}", others(&ann, &name)));
+        owner.ok(&format!("RENAME {name} second-{bob}"));
+        owner.ok(&format!("CREATE {name}"));
+        owner.ok(&set(&name, "lrte"));
+        guest.no("MOVE 1 Archive", "NOPERM");
+        let status = |imap: &mut Imap, name: &str| imap.ok(&format!("STATUS {name} (MESSAGES)"));
+        let archive = "* STATUS \"Archive\" (MESSAGES 0)";
+        assert_eq!(status(&mut guest, "Archive"), [archive]);
+        owner.ok(&set(&format!("second-{bob}"), "+t"));
+        guest.ok("MOVE 1 Archive");
+        let archive = "* STATUS \"Archive\" (MESSAGES 1)";
+        assert_eq!(status(&mut guest, "Archive"), [archive]);
+        guest.ok("UNSELECT");
+    }
+    server.stop();
+}
+
+#[test]
+fn an_append_that_was_given_up_leaves_no_bytes() {
+    let (mut server, [ann, far, near, _]) = server(&[]);
+    let large = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(9000);
+    let bytes = large.len();
+    for bob in [&far, &near] {
+        let mut owner = Imap::login(&server, &ann);
+        let mut guest = Imap::login(&server, bob);
+        let name = format!("with-{bob}");
+        owner.ok(&format!("CREATE {name}"));
+        owner.ok(&format!("SETACL {name} {bob}@bench.test lri"));
+        // The right goes before the message comes: its first piece is refused.
+        let shared = others(&ann, &name);
+        guest
+            .0
+            .send(format!("t APPEND {shared} {{{bytes}}}\r\n").as_bytes());
+        assert!(guest.0.line().starts_with('+'));
+        owner.ok(&format!("SETACL {name} {bob}@bench.test -i"));
+        guest.0.send(large.as_bytes());
+        guest.0.send(b"\r\n");
+        let said = guest.0.line();
+        assert!(said.starts_with("t NO [NOPERM]"), "{said}");
+        // One of one's own, in pieces, that ends with a message which is too large.
+        let said = guest.say(&format!(
+            "APPEND INBOX {{{bytes}+}}\r\n{large} {{4000000000}}"
+        ));
+        assert!(said[0].starts_with("t NO [TOOBIG]"), "{said:?}");
+        // What comes next is what it is.
+        append(&mut guest, "INBOX", "", "small");
+        append(&mut guest, "INBOX", "", &large);
+        guest.ok("SELECT INBOX");
+        assert_eq!(
+            guest.ok("FETCH 1:* RFC822.SIZE"),
+            [
+                "* 1 FETCH (RFC822.SIZE 5)".to_owned(),
+                format!("* 2 FETCH (RFC822.SIZE {bytes})")
+            ]
+        );
+    }
+    server.stop();
+}

@@ -204,7 +204,8 @@ pub const ACCESS_ENTRIES_MAX: usize = 200;
 pub const LET_IN_MAX: usize = 200;
 /// Accounts of a site that have let everybody into mailboxes of theirs.
 pub const SHARING_MAX: usize = 1000;
-/// Changes of what is open to everybody that may wait for their turn.
+/// Changes of what is open to everybody that may wait for their turn; and, at each shard, of access
+/// lists by visitors.
 pub const SHARING_WAITING_MAX: usize = 16;
 /// Other accounts whose mailboxes one IMAP connection has to do with at a time.
 pub const IMAP_VISITS_MAX: usize = 8;

@@ -13,12 +13,15 @@ use std::rc::Rc;
 use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::super::session::AnyAnswer;
+use super::super::super::wait::{Permit, Permits};
 use super::super::Asked;
 use super::visits::refused;
 use super::{Desk, acl, answer_at, append};
+use crate::limits::SHARING_WAITING_MAX;
 use crate::mail::Address;
 use crate::proto::imap::{
-    Answer, Ask, FlagList, Flags, Manage, QuotaOf, Refusal, Rights, StoreFlags, StoreHow, Stored,
+    Access, Answer, Ask, FlagList, Flags, Manage, QuotaOf, Refusal, Rights, StoreFlags, StoreHow,
+    Stored,
 };
 use crate::store::{INBOX_NAME, canonical_name};
 
@@ -50,6 +53,33 @@ impl GuestKeys {
         let number = self.0.get();
         self.0.set(number + 1);
         ConnKey::of_guest(number)
+    }
+}
+
+/// The turn of visitors who let others in. Such a change calls another shard while the visitor's shard
+/// waits in a call to this one: calls that wait for others to end must stay few.
+pub(super) struct Grants(Permits);
+
+impl Default for Grants {
+    fn default() -> Grants {
+        Grants(Permits::new(1))
+    }
+}
+
+impl Grants {
+    /// The turn for this ask; `None`: it needs none.
+    ///
+    /// # Errors
+    /// `Unavailable`: [`SHARING_WAITING_MAX`] wait already.
+    async fn turn(&self, ask: &Ask) -> Result<Option<Permit<'_>>, Refusal> {
+        if !matches!(ask, Ask::Access(Access::Set { .. })) {
+            return Ok(None);
+        }
+        if self.0.waiting() >= SHARING_WAITING_MAX {
+            let text = "too much is being changed at once, try again later";
+            return Err(Refusal::Unavailable(text.to_owned()));
+        }
+        Ok(Some(self.0.acquire().await))
     }
 }
 
@@ -102,7 +132,11 @@ pub(super) async fn serve(
             (key, desk)
         }
     };
-    (Some(key), admit(shard, key, &desk, ask).await)
+    let answer = match shard.desks.grants.turn(&ask).await {
+        Ok(_turn) => admit(shard, key, &desk, ask).await,
+        Err(refusal) => refused(&ask, refusal),
+    };
+    (Some(key), answer)
 }
 
 /// Answers an ask of a desk to whoever calls instead of to a session.

@@ -56,6 +56,7 @@ pub(crate) struct Desks {
     by_conn: RefCell<FxHashMap<ConnKey, Rc<Desk>>>,
     views: RefCell<Views>,
     guests: guests::GuestKeys,
+    grants: guests::Grants,
 }
 
 /// What one logged-in connection has.

@@ -17,7 +17,8 @@ use super::{Desk, acl, answer_at, at_once, later, transfer};
 use crate::limits::IMAP_VISITS_MAX;
 use crate::mail::Address;
 use crate::proto::imap::{
-    Answer, Ask, Located, Mailbox, Mailboxes, Manage, QuotaOf, Refusal, locate, name_of_other,
+    Answer, Ask, Located, Mailbox, Mailboxes, Manage, QuotaOf, Refusal, Rights, locate,
+    name_of_other,
 };
 
 /// What a connection has at others.
@@ -385,16 +386,37 @@ pub(super) async fn keywords(
     let Some(account) = account else {
         return acl::keywords_in_open(home, desk);
     };
-    let found = desk.with_visits(|visits| {
+    let known = at_guest(home, desk, account, acl::keywords_in_open).await;
+    known.unwrap_or_default()
+}
+
+/// The rights of the user in the open mailbox, wherever it is.
+pub(super) async fn rights_in_open(
+    home: &Rc<Shard>,
+    desk: &Desk,
+    account: Option<&Address>,
+) -> Result<Rights, Refusal> {
+    let Some(account) = account else {
+        return acl::rights_in_open(home, desk);
+    };
+    let rights = at_guest(home, desk, account, acl::rights_in_open).await;
+    rights.unwrap_or(Err(Refusal::Missing))
+}
+
+/// Looks at the desk that the connection has at another account; `None`: it has none.
+async fn at_guest<T: Send + 'static>(
+    home: &Rc<Shard>,
+    desk: &Desk,
+    account: &Address,
+    look: fn(&Shard, &Desk) -> T,
+) -> Option<T> {
+    let (owner, guest) = desk.with_visits(|visits| {
         let found = visits.desks.iter().find(|(of, ..)| of == account);
         found.map(|(_, owner, guest)| (*owner, *guest))
-    });
-    let Some((owner, guest)) = found else {
-        return Vec::new();
-    };
+    })?;
     let work = async move |there: Rc<Shard>| {
         let desk = there.desks.of(guest);
-        desk.map_or(Vec::new(), |desk| acl::keywords_in_open(&there, &desk))
+        desk.map(|desk| look(&there, &desk))
     };
     home.mesh.call(home, owner, work).await
 }

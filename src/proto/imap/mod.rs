@@ -632,6 +632,8 @@ pub enum LoginError {
 /// What the shard answers.
 #[derive(Debug)]
 pub enum Answer {
+    /// To whatever was asked: the account of the session was removed, and the session ends.
+    AccountGone,
     /// Logged in, or why not.
     Login(Result<(), LoginError>),
     /// What lets an administrator in at the other's account: for [`Ask::Enter`].

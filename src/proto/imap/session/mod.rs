@@ -579,6 +579,13 @@ impl crate::proto::Session for Session {
         if self.notify.is_some() {
             self.note_own(&answer);
         }
+        if matches!(answer, Answer::AccountGone) {
+            // In the middle of a response nothing can be said.
+            return match &self.task {
+                Some(task) if task.job.is_within_response() => self.close(),
+                _ => self.bye("The account was removed", out),
+            };
+        }
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
             return self.close();
@@ -659,6 +666,11 @@ impl crate::proto::Session for Session {
 }
 
 impl Job {
+    /// What is said now would be taken for a part of a message.
+    fn is_within_response(&self) -> bool {
+        matches!(self, Job::Fetch(fetch) if fetch.is_within_response())
+    }
+
     /// Nothing happens before the client says something.
     fn waits_for_input(&self) -> bool {
         match self {

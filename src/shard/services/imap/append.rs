@@ -46,7 +46,8 @@ pub(super) fn chunk(
 /// Gives up what has come.
 pub(super) fn abort(shard: &Shard, desk: &Desk) {
     let streams = desk.streams.take();
-    if let Ok(partition) = desk.partition(shard) {
+    // Whatever has become of the account.
+    if let Some(partition) = shard.partition(desk.partition) {
         for (_, stream) in streams {
             partition.abort_stream(stream);
         }

@@ -243,10 +243,13 @@ pub enum Ask {
     Thread(Box<Threading>),
     /// Changes flags. Answer: [`Answer::Stored`].
     Store(StoreFlags),
-    /// Expunges messages, whatever their flags. Answer: [`Answer::Done`].
+    /// Expunges messages. Answer: [`Answer::Done`].
     Expunge {
         /// Ascending.
         uids: Vec<u32>,
+        /// Those of them that have `\Deleted` when their turn comes, whatever they had when they were
+        /// looked at; else all, whatever their flags.
+        only_deleted: bool,
     },
     /// COPY or MOVE. Answer: [`Answer::Copied`].
     Copy {

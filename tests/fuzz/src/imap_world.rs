@@ -700,10 +700,19 @@ impl World {
                 let modseq = self.modseq;
                 Answer::Stored(self.by_id(desk).map(|folder| folder.store(&change, modseq)))
             }
-            Ask::Expunge { uids } => {
+            Ask::Expunge { uids, only_deleted } => {
                 self.modseq += 1;
                 let modseq = self.modseq;
-                Answer::Done(self.by_id(desk).map(|folder| folder.expunge(&uids, modseq)))
+                Answer::Done(self.by_id(desk).map(|folder| {
+                    let goes = |uid: &u32| {
+                        !only_deleted
+                            || folder
+                                .find(*uid)
+                                .is_ok_and(|message| message.row.flags.has(Flags::DELETED))
+                    };
+                    let uids: Vec<u32> = uids.into_iter().filter(goes).collect();
+                    folder.expunge(&uids, modseq);
+                }))
             }
             Ask::Copy { uids, name, moves } => self.copy(&uids, &name, moves, desk),
             Ask::Chunk {

@@ -392,7 +392,9 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
         Ask::Thread(work) => inside::thread(shard, key, work),
         Ask::Time => at_once(Answer::Time(super::super::now_ms())),
         Ask::Store(change) => messages::store(shard, key, desk, change),
-        Ask::Expunge { uids } => messages::expunge(shard, key, desk, uids),
+        Ask::Expunge { uids, only_deleted } => {
+            messages::expunge(shard, key, desk, uids, only_deleted)
+        }
         Ask::Copy { uids, name, moves } => messages::copy(shard, key, desk, uids, name, moves),
         Ask::Chunk { message, bytes, .. } => append::chunk(shard, key, desk, message, bytes),
         Ask::Abort => {

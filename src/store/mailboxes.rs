@@ -397,7 +397,7 @@ impl<D: Disk> Partition<D> {
 
     /// Puts a small value of an account, or of one of its mailboxes, as long as that is there: what
     /// is removed must not get another one.
-    async fn put_own(
+    pub(super) async fn put_own(
         &self,
         address: &Address,
         mailbox: MailboxId,

@@ -67,34 +67,42 @@ impl<D: Disk> Partition<D> {
         list
     }
 
-    /// Sets an entry of a mailbox's access list; `None` removes it.
+    /// Changes an entry of a mailbox's access list: `change` is told what it says (0: there is none)
+    /// and tells what it is to say (0: it goes), while no other such change is on its way. Returns
+    /// what it says now.
     ///
     /// # Errors
     /// `Missing`: no such mailbox; `TooMany` entries; or what the disk says.
-    pub async fn set_access(
+    pub async fn change_access(
         &self,
         address: &Address,
         mailbox: MailboxId,
         whom: &str,
-        rights: Option<u16>,
-    ) -> Result<(), StoreError> {
+        change: impl FnOnce(u16) -> u16,
+    ) -> Result<u16, StoreError> {
+        let _turn = self.account_changes.hold().await;
+        // One that nobody waits for any more may still be on its way.
+        let _ = self.settle().await;
         if !self.keeps(address, mailbox) {
             return Err(StoreError::Missing);
         }
         let list = self.access_list(address, mailbox);
-        let known = list.iter().any(|(known, _)| known == whom);
-        if rights.is_some() && !known && list.len() >= ACCESS_ENTRIES_MAX {
+        let known = list.iter().find(|(known, _)| known == whom);
+        let before = known.map(|(_, rights)| *rights);
+        let rights = change(before.unwrap_or(0));
+        if rights != 0 && before.is_none() && list.len() >= ACCESS_ENTRIES_MAX {
             return Err(StoreError::TooMany("entries in an access list"));
         }
-        if rights.is_none() && !known {
-            return Ok(());
+        if rights == before.unwrap_or(0) {
+            return Ok(rights);
         }
         let prefix = self.key_prefix(address, Some(mailbox.0));
         let mut key = prefix.ok_or(StoreError::Missing)?;
         key.extend_from_slice(ACCESS);
         key.extend_from_slice(whom.as_bytes());
-        let value = rights.map(|rights| rights.to_le_bytes().to_vec());
-        self.put(key, value).await
+        let value = (rights != 0).then(|| rights.to_le_bytes().to_vec());
+        self.put_own(address, mailbox, key, value).await?;
+        Ok(rights)
     }
 
     /// Gives a mailbox the access list of another one of the account, in one batch.
@@ -107,6 +115,7 @@ impl<D: Disk> Partition<D> {
         from: MailboxId,
         to: MailboxId,
     ) -> Result<(), StoreError> {
+        let _turn = self.account_changes.hold().await;
         let list = self.access_list(address, from);
         if list.is_empty() {
             return Ok(());

@@ -231,24 +231,21 @@ async fn set(
     let partition = desk.partition(shard)?;
     let account = &desk.address;
     let failed = |error| refusal(error, account);
-    let before = partition.access_list(account, id);
-    let before = before.iter().find(|(known, _)| known == whom);
-    let before = before.map_or(Rights::NONE, |(_, rights)| Rights(*rights));
-    let rights = match how {
-        AccessChange::Replace(rights) => rights,
-        AccessChange::Add(rights) => before.with(rights),
-        AccessChange::Remove(rights) => before.without(rights),
+    let changed = |before: u16| match how {
+        AccessChange::Replace(rights) => rights.0,
+        AccessChange::Add(rights) => Rights(before).with(rights).0,
+        AccessChange::Remove(rights) => Rights(before).without(rights).0,
     };
-    let gives = rights != Rights::NONE && !whom.starts_with('-');
-    if gives {
+    let gives = |rights: u16| rights != Rights::NONE.0 && !whom.starts_with('-');
+    let list = partition.access_list(account, id);
+    let before = list.iter().find(|(known, _)| known == whom);
+    if gives(changed(before.map_or(0, |(_, rights)| *rights))) {
         let_in(shard, account, whom).await?;
     }
-    let entry = (rights != Rights::NONE).then_some(rights.0);
-    partition
-        .set_access(account, id, whom, entry)
-        .await
-        .map_err(failed)?;
-    if gives {
+    // Others may have changed it meanwhile: what counts is what it says when its turn comes.
+    let rights = partition.change_access(account, id, whom, changed).await;
+    let rights = rights.map_err(failed)?;
+    if gives(rights) {
         // Whoever looked in between has found nothing, and may have dropped the note.
         return let_in(shard, account, whom).await;
     }

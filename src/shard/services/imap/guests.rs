@@ -20,6 +20,7 @@ use crate::mail::Address;
 use crate::proto::imap::{
     Answer, Ask, FlagList, Flags, Manage, QuotaOf, Refusal, Rights, StoreFlags, StoreHow, Stored,
 };
+use crate::store::{INBOX_NAME, canonical_name};
 
 /// What the visitor of a desk is.
 pub(super) struct Guest {
@@ -217,14 +218,23 @@ fn check(shard: &Shard, desk: &Desk, ask: &mut Ask) -> Result<Rights, Refusal> {
             }
         }
         Ask::Expunge { .. } => needs(acl::rights_in_open(shard, desk)?, Rights::EXPUNGE),
-        Ask::Manage(Manage::Create { name, .. }) => {
+        Ask::Manage(Manage::Create { name, special_use }) => {
             let above = acl::rights_above(shard, desk, name)?;
             needs(above, Rights::CREATE)?;
+            if special_use.is_some() {
+                let text = "what a mailbox is for is its owner's to say".to_owned();
+                return Err(Refusal::SpecialUse(text));
+            }
             Ok(above)
         }
         Ask::Manage(Manage::Delete { name }) => needs(of(name)?, Rights::DELETE),
         Ask::Manage(Manage::Rename { from, to }) => {
             let rights = needs(of(from)?, Rights::DELETE)?;
+            if canonical_name(from).is_ok_and(|name| name == INBOX_NAME) {
+                // It stays, and its messages would go: no right of a visitor means that.
+                let text = "INBOX is its owner's to rename".to_owned();
+                return Err(Refusal::Denied(text));
+            }
             needs(acl::rights_above(shard, desk, to)?, Rights::CREATE)?;
             Ok(rights)
         }

@@ -48,9 +48,7 @@ use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
-use crate::store::{
-    Happening, MailboxId, MessagesChanged, StoreError, StreamId, Uid, UidValidity, Watch,
-};
+use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, Uid, UidValidity, Watch};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -72,7 +70,7 @@ struct Desk {
     /// The session is told what happens in its account.
     account: RefCell<Option<Watch>>,
     /// Streams of the APPEND that is coming in, by message.
-    streams: RefCell<Vec<(u32, StreamId)>>,
+    streams: RefCell<Vec<append::Coming>>,
     /// Whose desk it is, where the account is somebody else's.
     guest: Option<Box<guests::Guest>>,
     /// What the connection has at other accounts.

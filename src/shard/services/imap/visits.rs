@@ -13,7 +13,7 @@ use super::super::super::conn::ConnKey;
 use super::super::super::wait::Slot;
 use super::super::Asked;
 use super::guests::{Visitor, serve};
-use super::{Desk, acl, answer_at, at_once, later, transfer};
+use super::{Desk, acl, answer_at, append, at_once, later, transfer};
 use crate::limits::IMAP_VISITS_MAX;
 use crate::mail::Address;
 use crate::proto::imap::{
@@ -59,6 +59,8 @@ pub(super) fn dispatch(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask
             }
         }
         Ask::Abort => {
+            // Nothing of an APPEND that is given up stays anywhere.
+            append::abort(shard, &desk);
             let streaming = desk.with_visits(|visits| visits.streaming.take());
             if let Some(account) = streaming {
                 return send(shard, key, desk, account, Ask::Abort);
@@ -306,6 +308,7 @@ pub(super) async fn call(
         _ => None,
     };
     let ends_stream = matches!(ask, Ask::Append { .. } | Ask::Abort);
+    let is_chunk = matches!(ask, Ask::Chunk { .. });
     let visitor = Visitor {
         home: home.id,
         conn,
@@ -317,7 +320,8 @@ pub(super) async fn call(
     let work = async move |there: Rc<Shard>| serve(&there, visitor, ask).await;
     let (guest, mut answer) = home.mesh.call(home, owner, work).await;
     let surplus = desk.with_visits(|visits| {
-        if ends_stream {
+        // A piece that is refused ends it, too: nobody aborts it then.
+        if ends_stream || is_chunk && !matches!(answer, Answer::Done(Ok(()))) {
             visits.streaming = None;
         }
         if let Some(name) = opens {

@@ -121,14 +121,15 @@ pub(super) fn keywords_in_open(shard: &Shard, desk: &Desk) -> Vec<String> {
 
 /// Mailboxes of an account that a user may look up.
 pub(super) fn visible(shard: &Shard, account: &Address, user: &Address) -> Vec<Mailbox> {
-    let Some(partition) = shard.partition(shard.partition_of(account)) else {
+    let number = shard.partition_of(account);
+    let Some(partition) = shard.partition(number) else {
         return Vec::new();
     };
     let infos = partition.mailboxes(account).unwrap_or_default().into_iter();
     infos
         .filter_map(|info| {
             let rights = granted(&partition.access_list(account, info.id), user);
-            let mut mailbox = mailboxes::mailbox(info);
+            let mut mailbox = mailboxes::mailbox(number, info);
             mailbox.rights = rights;
             rights.has(Rights::LOOKUP).then_some(mailbox)
         })

@@ -15,18 +15,20 @@ use super::super::Asked;
 use super::{Desk, at_once, later, mailboxes, refusal};
 use crate::mail::Address;
 use crate::proto::imap::{ANYONE, Access, AccessChange, Answer, Mailbox, Refusal, Rights};
-use crate::store::{MailboxId, SEPARATOR, StoreError};
+use crate::store::{AccessEntry, MailboxId, SEPARATOR, StoreError, UidValidity};
 
 /// What the list of a mailbox says of a user: what is granted to them and to anyone, without what is
 /// taken from them or from anyone (RFC 4314 §2).
-fn granted(list: &[(String, u16)], user: &Address) -> Rights {
+fn granted(list: &[AccessEntry], (user, validity): (&Address, UidValidity)) -> Rights {
     let (mut given, mut taken) = (Rights::NONE, Rights::NONE);
-    for (whom, rights) in list {
-        let rights = Rights(*rights);
-        let is_about = |name: &str| name == ANYONE || name == user.as_str();
-        match whom.strip_prefix('-') {
+    for entry in list {
+        let rights = Rights(entry.rights);
+        // Whoever had the address before has left nothing to this account.
+        let is_holder = entry.holder.is_none_or(|holder| holder == validity);
+        let is_about = |name: &str| name == ANYONE || (name == user.as_str() && is_holder);
+        match entry.whom.strip_prefix('-') {
             Some(name) if is_about(name) => taken = taken.with(rights),
-            None if is_about(whom) => given = given.with(rights),
+            None if is_about(&entry.whom) => given = given.with(rights),
             _ => {}
         }
     }
@@ -38,7 +40,7 @@ fn rights_by_id(shard: &Shard, desk: &Desk, id: MailboxId) -> Result<Rights, Ref
         return Ok(Rights::ALL);
     };
     let list = desk.partition(shard)?.access_list(&desk.address, id);
-    Ok(granted(&list, &guest.user))
+    Ok(granted(&list, (&guest.user, guest.validity)))
 }
 
 /// Of who sits at the desk, in a mailbox.
@@ -120,7 +122,11 @@ pub(super) fn keywords_in_open(shard: &Shard, desk: &Desk) -> Vec<String> {
 }
 
 /// Mailboxes of an account that a user may look up.
-pub(super) fn visible(shard: &Shard, account: &Address, user: &Address) -> Vec<Mailbox> {
+pub(super) fn visible(
+    shard: &Shard,
+    account: &Address,
+    user: (&Address, UidValidity),
+) -> Vec<Mailbox> {
     let number = shard.partition_of(account);
     let Some(partition) = shard.partition(number) else {
         return Vec::new();
@@ -183,7 +189,7 @@ pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Ac
         Access::Get { .. } => {
             let list = partition.access_list(&desk.address, id).into_iter();
             let own = (owner.to_owned(), Rights::ALL);
-            let others = list.map(|(whom, rights)| (whom, Rights(rights)));
+            let others = list.map(|entry| (entry.whom, Rights(entry.rights)));
             std::iter::once(own).chain(others).collect()
         }
         Access::Mine { .. } => match rights_by_id(shard, &desk, id) {
@@ -232,9 +238,13 @@ async fn set(
     let partition = desk.partition(shard)?;
     let account = &desk.address;
     let failed = |error| refusal(error, account);
-    let before = partition.access_list(account, id);
-    let before = before.iter().find(|(known, _)| known == whom);
-    let before = before.map_or(Rights::NONE, |(_, rights)| Rights(*rights));
+    let holder = holder_of(shard, account, whom).await?;
+    let before = partition.access_list(account, id).into_iter();
+    // What a removed account had is not what this one has.
+    let before = before
+        .filter(|known| known.whom == whom && (known.holder.is_none() || known.holder == holder));
+    let before = before.map(|known| Rights(known.rights)).next();
+    let before = before.unwrap_or(Rights::NONE);
     let rights = match how {
         AccessChange::Replace(rights) => rights,
         AccessChange::Add(rights) => before.with(rights),
@@ -244,9 +254,13 @@ async fn set(
     if gives {
         let_in(shard, account, whom).await?;
     }
-    let entry = (rights != Rights::NONE).then_some(rights.0);
+    let entry = AccessEntry {
+        whom: whom.to_owned(),
+        rights: rights.0,
+        holder,
+    };
     partition
-        .set_access(account, id, whom, entry)
+        .set_access(account, id, &entry)
         .await
         .map_err(failed)?;
     if gives {
@@ -257,6 +271,28 @@ async fn set(
         close_to_anyone(shard, account).await?;
     }
     Ok(())
+}
+
+/// Which account of this name an entry is to be about; `None`: whoever is called so.
+async fn holder_of(
+    shard: &Rc<Shard>,
+    account: &Address,
+    whom: &str,
+) -> Result<Option<UidValidity>, Refusal> {
+    // What is taken from somebody is taken from those, too, who come after them.
+    if whom == ANYONE || whom.starts_with('-') {
+        return Ok(None);
+    }
+    let Ok(grantee) = Address::parse(whom) else {
+        return Ok(None);
+    };
+    let number = shard.partition_of(&grantee);
+    let found = shard
+        .on_partition(number, async move |partition| {
+            Ok(partition.account_validity(&grantee))
+        })
+        .await;
+    found.map_err(|error| refusal(error, account))
 }
 
 /// Notes where those whom an entry is about find it.
@@ -296,7 +332,7 @@ pub(super) async fn close_to_anyone(shard: &Rc<Shard>, account: &Address) -> Res
     let infos = partition.mailboxes(account).unwrap_or_default();
     let shares = |id| {
         let list = partition.access_list(account, id);
-        list.iter().any(|(whom, _)| whom == ANYONE)
+        list.iter().any(|entry| entry.whom == ANYONE)
     };
     if infos.iter().any(|info| shares(info.id)) {
         return Ok(());

@@ -518,6 +518,8 @@ impl Current {
             Item::ModSeq => write_modseq(row.modseq, out),
             Item::EmailId => {
                 out.extend_from_slice(b"EMAILID (M");
+                write::number(selected.id_space, out);
+                out.push(b'-');
                 write::number(row.email_id, out);
                 out.push(b')');
             }

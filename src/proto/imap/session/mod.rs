@@ -118,6 +118,10 @@ struct Selected {
     /// What the user may do with it, as of its opening: the shard decides each time.
     rights: Rights,
     validity: u32,
+    /// MAILBOXID.
+    object_id: Box<str>,
+    /// Of EMAILID.
+    id_space: u16,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.

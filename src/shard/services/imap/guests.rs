@@ -20,12 +20,14 @@ use crate::mail::Address;
 use crate::proto::imap::{
     Answer, Ask, FlagList, Flags, Manage, QuotaOf, Refusal, Rights, StoreFlags, StoreHow, Stored,
 };
-use crate::store::{INBOX_NAME, canonical_name};
+use crate::store::{INBOX_NAME, UidValidity, canonical_name};
 
 /// What the visitor of a desk is.
 pub(super) struct Guest {
     /// Who acts: canonical.
     pub(super) user: Address,
+    /// Of that account.
+    pub(super) validity: UidValidity,
     /// The shard of the connection, and its key there.
     home: usize,
     conn: ConnKey,
@@ -36,6 +38,7 @@ pub(super) struct Visitor {
     pub(super) home: usize,
     pub(super) conn: ConnKey,
     pub(super) user: Address,
+    pub(super) validity: UidValidity,
     pub(super) account: Address,
     /// The desk that it has already.
     pub(super) known: Option<ConnKey>,
@@ -93,6 +96,7 @@ pub(super) async fn serve(
         None => {
             let guest = Guest {
                 user: visitor.user,
+                validity: visitor.validity,
                 home: visitor.home,
                 conn: visitor.conn,
             };

@@ -99,6 +99,9 @@ pub const TELEMETRY_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const TELEMETRY_FILES_MAX: usize = 100;
 /// Bytes of telemetry that wait to be written, of all connections.
 pub const TELEMETRY_QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Changes, and ranges of new messages, that an IMAP session remembers as its client's own, so as not to
+/// tell them; of what is behind, the client is told although it knows.
+pub const IMAP_OWN_MAX: usize = 1024;
 /// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
 pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.

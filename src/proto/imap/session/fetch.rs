@@ -310,7 +310,7 @@ impl Fetch {
                         self.marked.push(row.uid);
                     }
                     if is_known && let Some(selected) = context.selected() {
-                        selected.own.push(modseq);
+                        selected.note_change(Some(modseq));
                     }
                 }
                 Stage::Summaries

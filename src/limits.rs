@@ -84,6 +84,11 @@ pub const IMAP_APPEND_ENTRIES_BYTES_MAX: usize = BATCH_BYTES_MAX - 2 * BLOCK_BYT
 pub const INFLATE_PIECE_BYTES: usize = 16 * 1024;
 /// The same in one turn: 8 KiB that were received may stand for 8 MiB, and others want to be served.
 pub const INFLATE_TURN_BYTES: usize = 256 * 1024;
+/// What the start of a block of compressed input counts in a turn beside what it stands for: its tables
+/// are built even if that is nothing, and 8 KiB hold thousands of such blocks.
+pub const INFLATE_BLOCK_BYTES: usize = 1024;
+/// Blocks of compressed input that are unpacked at once.
+pub const INFLATE_PIECE_BLOCKS: usize = 64;
 /// How far back compressed input may refer (RFC 1951 §2).
 pub const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
 /// Bytes of a conversation that a session notes for telemetry between two turns.
@@ -94,6 +99,9 @@ pub const TELEMETRY_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const TELEMETRY_FILES_MAX: usize = 100;
 /// Bytes of telemetry that wait to be written, of all connections.
 pub const TELEMETRY_QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Changes, and ranges of new messages, that an IMAP session remembers as its client's own, so as not to
+/// tell them; of what is behind, the client is told although it knows.
+pub const IMAP_OWN_MAX: usize = 1024;
 /// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
 pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
@@ -261,6 +269,7 @@ const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
 const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
 const _: () = assert!(TRANSCRIPT_BYTES_MAX < TELEMETRY_QUEUED_BYTES_MAX);
 const _: () = assert!(INFLATE_PIECE_BYTES <= INFLATE_TURN_BYTES);
+const _: () = assert!(INFLATE_PIECE_BLOCKS * INFLATE_BLOCK_BYTES <= INFLATE_TURN_BYTES);
 const _: () = assert!(IMAP_SEARCH_TEXTS_MAX <= u64::BITS as usize);
 const _: () = assert!(IMAP_KEYWORD_BYTES_MAX <= KEYWORD_BYTES_MAX);
 const _: () = assert!(IMAP_KEYWORDS_MAX <= KEYWORDS_MAX);

@@ -291,7 +291,7 @@ impl<D: Disk> Partition<D> {
         let moved = |name: &str| name == from || is_below(name, &from);
         let count = names.iter().filter(|(_, name)| moved(name)).count();
         let level = self.settings.sync.database;
-        self.mutate(count * each, level, Space::Gives, |this, pending| {
+        self.mutate(count * each, level, Space::Small, |this, pending| {
             if !this.keeps(address, MailboxId::INBOX) {
                 return Err(StoreError::Missing);
             }

@@ -1,7 +1,7 @@
 //! Raw DEFLATE (RFC 1951) for connections that are idle most of their time: COMPRESS (RFC 4978).
 //!
-//! Guarantees: input is unpacked in pieces of at most `limits::INFLATE_PIECE_BYTES`, whatever it
-//! stands for; between turns an [`Inflater`] holds what the peer may still refer to, at most
+//! Guarantees: input is unpacked in pieces of at most `limits::INFLATE_PIECE_BYTES` and
+//! `limits::INFLATE_PIECE_BLOCKS`, whatever it stands for; between turns an [`Inflater`] holds what the peer may still refer to, at most
 //! `limits::INFLATE_WINDOW_BYTES` and never more than the peer has sent, and [`pack`] holds nothing:
 //! each turn's output refers to nothing before it, so one compressor serves all connections of a
 //! thread. That costs some of the ratio of short responses; those to FETCH and SEARCH, which are
@@ -22,7 +22,9 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, decompress};
 
-use crate::limits::{INFLATE_PIECE_BYTES, INFLATE_WINDOW_BYTES};
+use crate::limits::{
+    INFLATE_BLOCK_BYTES, INFLATE_PIECE_BLOCKS, INFLATE_PIECE_BYTES, INFLATE_WINDOW_BYTES,
+};
 
 /// Level of compression, 0 to 10: mail is not worth more time.
 const LEVEL: u8 = 4;
@@ -46,6 +48,24 @@ struct Press {
 /// Compressed input is damaged, or goes on behind its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Damaged;
+
+/// What one call of [`Inflater::unpack`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unpacked {
+    /// Bytes of input taken.
+    pub(super) used: usize,
+    /// Bytes that came out.
+    pub(super) given: usize,
+    /// Blocks that ended.
+    pub(super) blocks: usize,
+}
+
+impl Unpacked {
+    /// What it counts in a turn ([`crate::limits::INFLATE_TURN_BYTES`]), in bytes.
+    pub(super) fn turn_bytes(self) -> usize {
+        self.given + self.blocks * INFLATE_BLOCK_BYTES
+    }
+}
 
 /// Unpacks one direction of one connection.
 #[derive(Default)]
@@ -97,18 +117,22 @@ impl Inflater {
         self.plain.capacity() + state
     }
 
-    /// Unpacks at most [`INFLATE_PIECE_BYTES`] more; returns how many bytes of `input` that took, and
-    /// how many it gave.
+    /// Unpacks at most [`INFLATE_PIECE_BYTES`] and [`INFLATE_PIECE_BLOCKS`] more. There may be more to
+    /// do while `input` is not used up, or [`Inflater::is_full`].
     ///
     /// # Errors
     /// See [`Damaged`].
-    pub(super) fn unpack(&mut self, input: &[u8]) -> Result<(usize, usize), Damaged> {
+    pub(super) fn unpack(&mut self, input: &[u8]) -> Result<Unpacked, Damaged> {
         let mut state = match std::mem::replace(&mut self.state, State::Ended) {
             State::Between(state) => Box::new(DecompressorOxide::from_block_boundary_state(&state)),
             State::Within(state) => state,
             State::Ended if input.is_empty() => {
                 self.is_full = false;
-                return Ok((0, 0));
+                return Ok(Unpacked {
+                    used: 0,
+                    given: 0,
+                    blocks: 0,
+                });
             }
             State::Ended => return Err(Damaged),
         };
@@ -118,14 +142,17 @@ impl Inflater {
         // A command seldom unpacks to more; more room is made when it does.
         self.plain
             .resize(end.min(start + TEXT_BYTES.max(4 * input.len())), 0);
-        let (mut used, mut position) = (0, start);
+        let (mut used, mut position, mut blocks) = (0, start, 0);
         let result = loop {
             let (status, taken, given) =
                 decompress(&mut state, &input[used..], &mut self.plain, position, FLAGS);
             used += taken;
             position += given;
+            blocks += usize::from(status == TINFLStatus::BlockBoundary);
             match status {
-                TINFLStatus::BlockBoundary if used < input.len() => {}
+                // Each has its tables built, whether anything is in it or not.
+                TINFLStatus::BlockBoundary
+                    if used < input.len() && blocks < INFLATE_PIECE_BLOCKS => {}
                 TINFLStatus::HasMoreOutput if self.plain.len() < end => {
                     self.plain.resize(end, 0);
                 }
@@ -143,7 +170,11 @@ impl Inflater {
             TINFLStatus::Done => State::Ended,
             _ => return Err(Damaged),
         };
-        Ok((used, position - start))
+        Ok(Unpacked {
+            used,
+            given: position - start,
+            blocks,
+        })
     }
 
     /// Gives memory back; what the peer may still refer to stays.
@@ -223,8 +254,9 @@ mod tests {
         let mut plain = Vec::new();
         for mut piece in input.chunks(piece_bytes) {
             while !piece.is_empty() || inflater.is_full() {
-                let (used, given) = inflater.unpack(piece)?;
-                assert!(given <= INFLATE_PIECE_BYTES);
+                let unpacked = inflater.unpack(piece)?;
+                let (used, given) = (unpacked.used, unpacked.given);
+                assert!(given <= INFLATE_PIECE_BYTES && unpacked.blocks <= INFLATE_PIECE_BLOCKS);
                 assert_eq!(inflater.pending().len(), given);
                 plain.extend_from_slice(inflater.pending());
                 inflater.take(given);
@@ -273,7 +305,8 @@ mod tests {
     fn between_turns_only_the_window_is_held() {
         let mut inflater = Inflater::default();
         let input = packed(&[b"a NOOP\r\n".to_vec()]);
-        assert_eq!(inflater.unpack(&input), Ok((input.len(), 8)));
+        let unpacked = inflater.unpack(&input).unwrap();
+        assert_eq!((unpacked.used, unpacked.given), (input.len(), 8));
         inflater.take(8);
         inflater.rest();
         assert_eq!(inflater.held_bytes(), 8);

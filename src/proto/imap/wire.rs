@@ -2,8 +2,8 @@
 //!
 //! Guarantees: what the client sends behind COMPRESS is unpacked from its first byte on, however it is
 //! cut, and what answers COMPRESS is the last that goes out plain; each turn's output is flushed, so
-//! nothing waits in a compressor. Little input that stands for much is unpacked in pieces of bounded
-//! size, with pauses in which others are served.
+//! nothing waits in a compressor. Input that stands for much, or has much work in it for nothing, is
+//! unpacked in pieces of bounded size, with pauses in which others are served.
 //! Does not know: commands.
 //! On failure: input that cannot be unpacked ends the session with BYE.
 //!
@@ -92,9 +92,9 @@ impl Wire {
                 return (used, Step::Ask(Ask::Pause));
             }
             match layer.inflater.unpack(&input[used..]) {
-                Ok((count, given)) => {
-                    used += count;
-                    turn_bytes += given;
+                Ok(unpacked) => {
+                    used += unpacked.used;
+                    turn_bytes += unpacked.turn_bytes();
                 }
                 Err(_) => {
                     out.extend_from_slice(b"* BYE Compressed data is damaged\r\n");

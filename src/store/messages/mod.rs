@@ -381,6 +381,33 @@ impl<D: Disk> Partition<D> {
         uids: &[Uid],
         now_ms: u64,
     ) -> Result<Option<Sequence>, StoreError> {
+        self.expunge_some(address, mailbox, (uids, false), now_ms)
+            .await
+    }
+
+    /// The same, but of those messages only the ones that have `\Deleted` when their turn comes: what
+    /// somebody undeletes before stays.
+    ///
+    /// # Errors
+    /// Those of [`Partition::expunge_from`].
+    pub async fn expunge_deleted(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        uids: &[Uid],
+        now_ms: u64,
+    ) -> Result<Option<Sequence>, StoreError> {
+        self.expunge_some(address, mailbox, (uids, true), now_ms)
+            .await
+    }
+
+    async fn expunge_some(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        (uids, only_deleted): (&[Uid], bool),
+        now_ms: u64,
+    ) -> Result<Option<Sequence>, StoreError> {
         let mut last = None;
         for part in sorted(uids).chunks(UIDS_MAX) {
             let bytes = SMALL_BYTES + address.as_str().len() + part.len() * 4;
@@ -389,7 +416,14 @@ impl<D: Disk> Partition<D> {
                 if !this.keeps(address, mailbox) {
                     return Err(StoreError::Missing);
                 }
-                let uids: Vec<Uid> = {
+                let uids: Vec<Uid> = if only_deleted {
+                    // Keywords do not matter.
+                    let mut is_deleted = |uid: &Uid| {
+                        let found = this.current(pending, address, (mailbox, *uid), &[]);
+                        found.is_some_and(|now| now.flags.has(Flags::DELETED))
+                    };
+                    part.iter().copied().filter(|uid| is_deleted(uid)).collect()
+                } else {
                     let index = this.index.borrow();
                     let live = index.live(address, mailbox, part);
                     live.map(|(uid, _)| uid).collect()

@@ -24,6 +24,8 @@ pub const ADMINISTRATOR: &str = "root@example.org";
 pub const SHARED: &str = "Other Users/bob@example.org/Lists";
 /// The time of day.
 pub const NOW_MS: u64 = 1_000_000_000_000;
+/// Of MAILBOXID and EMAILID.
+const ID_SPACE: u16 = 7;
 const DAY_MS: u64 = 86_400_000;
 
 /// One message.
@@ -467,7 +469,7 @@ impl World {
                 .sum(),
             deleted_bytes: 0,
             modseq: folder.modseq,
-            object_id: format!("F{}", folder.id),
+            object_id: format!("F{ID_SPACE}-{}", folder.id),
             rights: folder.rights,
         })
     }
@@ -555,6 +557,7 @@ impl World {
                         view: folder.view(),
                         keywords: folder.keywords.clone().into(),
                         first_unseen: unseen.map(|index| index as u32 + 1),
+                        id_space: ID_SPACE,
                     })
                 }))
             }
@@ -700,10 +703,19 @@ impl World {
                 let modseq = self.modseq;
                 Answer::Stored(self.by_id(desk).map(|folder| folder.store(&change, modseq)))
             }
-            Ask::Expunge { uids } => {
+            Ask::Expunge { uids, only_deleted } => {
                 self.modseq += 1;
                 let modseq = self.modseq;
-                Answer::Done(self.by_id(desk).map(|folder| folder.expunge(&uids, modseq)))
+                Answer::Done(self.by_id(desk).map(|folder| {
+                    let goes = |uid: &u32| {
+                        !only_deleted
+                            || folder
+                                .find(*uid)
+                                .is_ok_and(|message| message.row.flags.has(Flags::DELETED))
+                    };
+                    let uids: Vec<u32> = uids.into_iter().filter(goes).collect();
+                    folder.expunge(&uids, modseq);
+                }))
             }
             Ask::Copy { uids, name, moves } => self.copy(&uids, &name, moves, desk),
             Ask::Chunk {

@@ -314,7 +314,11 @@ impl Manage {
                     () => {
                         let uids = std::mem::take(found);
                         self.what = What::Expunge { close };
-                        Next::Ask(Ask::Expunge { uids })
+                        Next::Ask(Ask::Expunge {
+                            uids,
+                            // Somebody may have undeleted one since it was looked at.
+                            only_deleted: true,
+                        })
                     }
                 }
             }

@@ -43,7 +43,7 @@ use super::view::View;
 use super::{Answer, Ask, Rights, Settings, write};
 use crate::limits::{
     IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, IMAP_LOGIN_TIME,
-    OUTPUT_BYTES_MAX,
+    IMAP_OWN_MAX, OUTPUT_BYTES_MAX,
 };
 use crate::proto::transcript::{Said, Transcript};
 use crate::proto::{Event, Step};
@@ -118,6 +118,10 @@ struct Selected {
     /// What the user may do with it, as of its opening: the shard decides each time.
     rights: Rights,
     validity: u32,
+    /// MAILBOXID.
+    object_id: Box<str>,
+    /// Of EMAILID.
+    id_space: u16,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.
@@ -125,9 +129,10 @@ struct Selected {
     keywords: Arc<[String]>,
     /// Changes up to here are known.
     modseq: u64,
-    /// Changes that this session made and of which its client knows the outcome: ascending.
+    /// Changes that this session made and of which its client knows the outcome: ascending, at most
+    /// [`IMAP_OWN_MAX`], because while NOTIFY keeps all silent nothing takes them away.
     own: Vec<u64>,
-    /// Messages that this session has put here, and has not seen come: UIDs.
+    /// Messages that this session has put here, and has not seen come: UIDs, with the same bound.
     own_new: Vec<(u32, u32)>,
     /// Messages have gone of which the client could not yet be told: it has been told of all that
     /// happened up to this MODSEQ.
@@ -137,6 +142,22 @@ struct Selected {
 }
 
 impl Selected {
+    /// This session made a change of which its client knows the outcome.
+    fn note_change(&mut self, modseq: Option<u64>) {
+        if self.own.len() < IMAP_OWN_MAX {
+            self.own.extend(modseq);
+        }
+    }
+
+    /// This session has put a message here.
+    fn note_new(&mut self, uid: u32) {
+        let last = self.own_new.last();
+        let extends = last.is_some_and(|last| last.1.checked_add(1) == Some(uid));
+        if extends || self.own_new.len() < IMAP_OWN_MAX {
+            super::sets::push(&mut self.own_new, uid);
+        }
+    }
+
     /// The user may set `\\Seen`.
     fn keeps_seen(&self) -> bool {
         !self.read_only && self.rights.has(Rights::SEEN)
@@ -251,7 +272,10 @@ impl Session {
         let selected = match &self.phase {
             // The view is shared with others, or as small as its share.
             Phase::Selected(selected) => {
-                size_of::<Selected>() + (selected.saved.capacity() + selected.own.capacity()) * 8
+                let numbers = selected.saved.capacity()
+                    + selected.own.capacity()
+                    + selected.own_new.capacity();
+                size_of::<Selected>() + numbers * 8
             }
             _ => 0,
         };
@@ -399,12 +423,12 @@ impl Session {
         match answer {
             Answer::Appended(Ok((validity, uids))) if *validity == selected.validity => {
                 for uid in uids {
-                    super::sets::push(&mut selected.own_new, *uid);
+                    selected.note_new(*uid);
                 }
             }
             Answer::Copied(Ok(copied)) if copied.validity == selected.validity => {
                 for (_, uid) in &copied.pairs {
-                    super::sets::push(&mut selected.own_new, *uid);
+                    selected.note_new(*uid);
                 }
             }
             _ => {}
@@ -579,6 +603,13 @@ impl crate::proto::Session for Session {
         if self.notify.is_some() {
             self.note_own(&answer);
         }
+        if matches!(answer, Answer::AccountGone) {
+            // In the middle of a response nothing can be said.
+            return match &self.task {
+                Some(task) if task.job.is_within_response() => self.close(),
+                _ => self.bye("The account was removed", out),
+            };
+        }
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
             return self.close();
@@ -659,6 +690,11 @@ impl crate::proto::Session for Session {
 }
 
 impl Job {
+    /// What is said now would be taken for a part of a message.
+    fn is_within_response(&self) -> bool {
+        matches!(self, Job::Fetch(fetch) if fetch.is_within_response())
+    }
+
     /// Nothing happens before the client says something.
     fn waits_for_input(&self) -> bool {
         match self {

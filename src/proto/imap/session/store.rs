@@ -80,7 +80,7 @@ impl Store {
             Stage::Show(left) if left.is_done() => {
                 let mut finish = self.end();
                 if !self.command.silent {
-                    selected.own.extend(self.modseq);
+                    selected.note_change(self.modseq);
                     // RFC 2180 §4.2: the client may not know yet that some of them have gone.
                     if !self.command.by_uid && self.shown < self.wanted {
                         finish.fail("EXPUNGEISSUED", "some of these messages are gone");
@@ -185,7 +185,7 @@ impl Store {
         // RFC 9051 §6.4.6: the client of a silent one makes the change to what it knows, and is wrong
         // where somebody else was faster. Then all of it is told.
         if self.command.silent && stored.before <= selected.modseq {
-            selected.own.extend(stored.modseq);
+            selected.note_change(stored.modseq);
         }
         // RFC 7162 §3.1.3: as the command named them.
         for uid in &stored.modified {

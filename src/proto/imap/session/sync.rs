@@ -269,7 +269,7 @@ impl Telling {
             }
         }
         if self.more_behind.is_none() {
-            selected.own.clear();
+            selected.own = Vec::new();
         }
         true
     }

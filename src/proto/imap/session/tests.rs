@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::imap_world::{Desk, World, session};
 use super::super::{Answer, Ask, Refusal};
 use super::Session;
+use crate::limits::IMAP_OWN_MAX;
 use crate::proto::Event;
 use crate::proto::driver::{Driver, play};
 
@@ -319,6 +320,40 @@ fn notify_delays_expunges_where_it_is_asked_to() {
     );
 }
 
+/// What a session remembers as its own while it tells nothing has a bound, and what is told later is
+/// true.
+#[test]
+fn what_is_done_in_silence_is_not_remembered_for_ever() {
+    let world = world();
+    let mut one = client(&world);
+    one.say("b SELECT INBOX\r\nc NOTIFY SET (selected NONE)");
+    let before = one.0.session.held_bytes();
+    for _ in 0..IMAP_OWN_MAX {
+        one.say("d STORE 1 +FLAGS (\\Seen)\r\ne STORE 1 -FLAGS (\\Seen)");
+        world.borrow_mut().deliver("INBOX", b"x");
+        one.say("f APPEND INBOX {1+}\r\nx");
+    }
+    one.say("g STORE 2 +FLAGS.SILENT (\\Flagged)");
+    world.borrow_mut().deliver("INBOX", b"x");
+    one.say("h APPEND INBOX {1+}\r\nx");
+    let held = one.0.session.held_bytes() - before;
+    assert!(held <= IMAP_OWN_MAX * 2 * 8 + 100, "{held} bytes");
+
+    let exists = 3 + 2 * IMAP_OWN_MAX + 2;
+    let said = one.say("i NOTIFY SET (selected (MessageNew (UID) MessageExpunge FlagChange))");
+    assert_eq!(
+        said,
+        format!(
+            "* {exists} EXISTS\n* 1 FETCH (FLAGS ())\n* 2 FETCH (FLAGS (\\Flagged))\n\
+             i OK NOTIFY completed\n"
+        )
+    );
+    assert_eq!(one.say("j NOOP"), "j OK NOOP completed\n");
+    // And what it does from now on it is not told.
+    one.say("k STORE 1 +FLAGS.SILENT (\\Seen)");
+    assert_eq!(one.say("l NOOP"), "l OK NOOP completed\n");
+}
+
 #[test]
 fn notify_ends_when_too_much_happens() {
     let world = world();
@@ -572,7 +607,7 @@ fn one_expunged_message_spoils_nothing() {
     );
     assert_eq!(
         one.say("d THREAD REFERENCES UTF-8 ALL"),
-        "* THREAD (1)(2)(3)\nd OK THREAD completed\n"
+        "* THREAD (1)(3)\nd OK THREAD completed\n"
     );
     let said = one.say("e FETCH 1:3 (PREVIEW)");
     assert_eq!(

@@ -10,7 +10,7 @@ use miniz_oxide::deflate::core::{
 use super::super::deflate::Inflater;
 use super::super::imap_world::{Desk, World, session};
 use super::Wire;
-use crate::limits::{INFLATE_TURN_BYTES, OUTPUT_BYTES_MAX};
+use crate::limits::{INFLATE_BLOCK_BYTES, INFLATE_TURN_BYTES, OUTPUT_BYTES_MAX};
 use crate::proto::driver::Driver;
 use crate::proto::imap::{Answer, Ask};
 use crate::proto::{Event, Session as _, Step};
@@ -45,12 +45,12 @@ fn unpack(mut input: &[u8]) -> String {
     let mut inflater = Inflater::default();
     let mut plain = Vec::new();
     while !input.is_empty() || inflater.is_full() {
-        let (used, given) = inflater
+        let unpacked = inflater
             .unpack(input)
             .expect("what the server packs is sound");
         plain.extend_from_slice(inflater.pending());
-        inflater.take(given);
-        input = &input[used..];
+        inflater.take(unpacked.given);
+        input = &input[unpacked.used..];
     }
     String::from_utf8_lossy(&plain).into_owned()
 }
@@ -174,6 +174,46 @@ fn a_bomb_is_taken_in_turns() {
     }
     assert_eq!(unpack(&said).matches("d OK NOOP").count(), 200_000);
     assert!(drains > 0 && pauses <= plain.len() / INFLATE_TURN_BYTES + 1);
+}
+
+/// Ten bits are a block of nothing (RFC 1951 §3.2.6), for which tables are built all the same.
+#[test]
+fn blocks_of_nothing_are_taken_in_turns() {
+    let mut driver = driver();
+    driver.receive(BEFORE, usize::MAX);
+    let mut wire = driver.session;
+    let four = [0x02, 0x08, 0x20, 0x80, 0x00];
+    let nothing = four.repeat(1_000_000 / four.len());
+    let blocks = nothing.len() / four.len() * 4;
+    let mut packer = Packer::new();
+    let first = packer.pack(b"c NOOP\r\n");
+    let last = packer.pack(b"d NOOP\r\ne LOGOUT\r\n");
+    let whole = [first, nothing, last].concat();
+    let now = Instant::now();
+    let turn_blocks = INFLATE_TURN_BYTES / INFLATE_BLOCK_BYTES;
+    let (mut pauses, mut said) = (0, Vec::new());
+    let mut input = &whole[..];
+    loop {
+        let (used, step) = wire.feed(input, now, &mut said);
+        // At most one piece comes on top.
+        assert!(used * 8 / 10 <= turn_blocks * 2, "{used} bytes in one turn");
+        input = &input[used..];
+        match step {
+            Step::Ask(Ask::Pause) => {
+                pauses += 1;
+                let step = wire.answer(Answer::Done(Ok(())), now, &mut said);
+                assert!(matches!(step, Step::NeedInput), "{step:?}");
+            }
+            Step::NeedInput => assert!(used > 0),
+            Step::Close => break,
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(input.is_empty());
+    assert!(pauses >= blocks / turn_blocks / 2, "{pauses} pauses");
+    let said = unpack(&said);
+    assert!(said.starts_with("c OK NOOP"), "{said}");
+    assert!(said.contains("\r\nd OK NOOP") && said.ends_with("e OK LOGOUT completed\r\n"));
 }
 
 #[test]

@@ -71,7 +71,8 @@ fn stream_of(
 /// Gives up what has come.
 pub(super) fn abort(shard: &Shard, desk: &Desk) {
     let streams = desk.streams.take();
-    if let Ok(partition) = desk.partition(shard) {
+    // Whatever has become of the account.
+    if let Some(partition) = shard.partition(desk.partition) {
         for coming in streams {
             partition.abort_stream(coming.stream);
         }

@@ -190,7 +190,13 @@ pub(super) fn store(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Sto
 }
 
 /// EXPUNGE.
-pub(super) fn expunge(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, uids: Vec<u32>) -> Asked {
+pub(super) fn expunge(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    desk: Rc<Desk>,
+    uids: Vec<u32>,
+    only_deleted: bool,
+) -> Asked {
     let found = desk
         .partition(shard)
         .and_then(|found| Ok((found, desk.open_id()?)));
@@ -200,9 +206,12 @@ pub(super) fn expunge(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, uids: Vec
     };
     later(shard, key, async move {
         let now_ms = super::super::super::now_ms();
-        let gone = partition
-            .expunge_from(&desk.address, id, &uids, now_ms)
-            .await;
+        let of = &desk.address;
+        let gone = if only_deleted {
+            partition.expunge_deleted(of, id, &uids, now_ms).await
+        } else {
+            partition.expunge_from(of, id, &uids, now_ms).await
+        };
         Answer::Done(
             gone.map(drop)
                 .map_err(|error| refusal(error, &desk.address)),

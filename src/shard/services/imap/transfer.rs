@@ -116,7 +116,8 @@ pub(super) async fn carry_out(
     }
     if moves && !work.copied.pairs.is_empty() {
         let uids = work.copied.pairs.iter().map(|(here, _)| *here).collect();
-        match work.from.ask(Ask::Expunge { uids }).await {
+        let only_deleted = false;
+        match work.from.ask(Ask::Expunge { uids, only_deleted }).await {
             Answer::Done(Ok(())) => {}
             Answer::Done(Err(refusal)) => {
                 // The owner's check says this, before anything is done. All else may have come

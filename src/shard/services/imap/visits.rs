@@ -313,6 +313,7 @@ pub(super) async fn call(
         home: home.id,
         conn,
         user: desk.address.clone(),
+        validity: desk.validity,
         account: account.clone(),
         known,
     };
@@ -464,9 +465,10 @@ fn shared(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>) -> Asked {
     later(shard, key, async move {
         let mut list = Vec::new();
         for owner in owners {
-            let (account, user) = (owner.clone(), desk.address.clone());
+            let (account, user, validity) = (owner.clone(), desk.address.clone(), desk.validity);
             let there = home.owner_of(home.partition_of(&owner));
-            let work = async move |there: Rc<Shard>| acl::visible(&there, &account, &user);
+            let work =
+                async move |there: Rc<Shard>| acl::visible(&there, &account, (&user, validity));
             let visible = home.mesh.call(&home, there, work).await;
             if visible.is_empty() && partition.let_in_by(&desk.address).contains(&owner) {
                 // It was let in once. That it is looked for again does no harm if this fails.

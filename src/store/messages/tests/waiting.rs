@@ -195,6 +195,58 @@ fn what_changes_nothing_is_answered_when_it_is_durable() {
     });
 }
 
+/// Those who expunge have looked at flags before, and somebody may have been faster since.
+#[test]
+fn what_is_undeleted_meanwhile_stays() {
+    let disk = new_disk();
+    live(&disk, |partition| async move {
+        let (partition, address) = (&partition, &ann());
+        let messages = (1..=4).map(|n| message(&format!("{n}"))).collect();
+        let all = append(INBOX, messages);
+        partition.append(address, all).await.unwrap();
+        let deleted = |mode| FlagChange {
+            flags: Flags::DELETED,
+            ..seen(mode)
+        };
+        let (add, remove) = (deleted(FlagMode::Add), deleted(FlagMode::Remove));
+        let stored = partition.store_flags(address, INBOX, &[1, 2, 3], &add);
+        assert_eq!(stored.await.unwrap().changed, [1, 2, 3]);
+
+        let undeleted = partition.store_flags(address, INBOX, &[2], &remove);
+        let expunged = partition.expunge_deleted(address, INBOX, &[1, 2, 4], 5);
+        let (undeleted, expunged) = both(undeleted, expunged).await;
+        assert_eq!(undeleted.unwrap().changed, [2]);
+        assert!(expunged.unwrap().is_some());
+        let find = |uid| partition.message(address, INBOX, uid);
+        assert!(matches!(find(1), Err(StoreError::Missing)));
+        assert!(!find(2).unwrap().flags.has(Flags::DELETED));
+        assert!(find(3).unwrap().flags.has(Flags::DELETED));
+        assert!(find(4).is_ok());
+
+        // That nothing goes is said when what keeps it is durable.
+        let undeleted = partition.store_flags(address, INBOX, &[3], &remove);
+        let expunged = async {
+            let expunged = partition.expunge_deleted(address, INBOX, &[3], 5).await;
+            assert!(!find(3).unwrap().flags.has(Flags::DELETED));
+            expunged
+        };
+        let (undeleted, expunged) = both(undeleted, expunged).await;
+        assert_eq!(undeleted.unwrap().changed, [3]);
+        assert_eq!(expunged.unwrap(), None);
+
+        // And what is deleted meanwhile goes.
+        let marked = partition.store_flags(address, INBOX, &[4], &add);
+        let expunged = partition.expunge_deleted(address, INBOX, &[4], 5);
+        let (marked, expunged) = both(marked, expunged).await;
+        assert!(marked.unwrap().modseq < expunged.unwrap());
+        assert!(find(4).is_err());
+    });
+    let disk = disk.crash(Crash::Power);
+    live(&disk, |partition| async move {
+        assert_eq!(partition.mailbox_info(&ann(), INBOX).unwrap().exists, 2);
+    });
+}
+
 #[test]
 fn what_rests_on_a_batch_fails_with_it() {
     let disk = new_disk();

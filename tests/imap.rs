@@ -101,6 +101,47 @@ fn idle_tells_of_what_happens_elsewhere() {
 }
 
 #[test]
+fn sessions_end_with_their_account() {
+    let server = server(&[]);
+    deliver(&server, "of the old account");
+    let mut idle = Imap::new(&server);
+    idle.ok("SELECT INBOX");
+    idle.0.send(b"t IDLE\r\n");
+    assert_eq!(idle.line(), "+ idling");
+    let mut open = Imap::new(&server);
+    open.ok("SELECT INBOX");
+    let mut closed = Imap::new(&server);
+    let mut pop3 = support::log_in(server.pop3, "u0@bench.test", "pw");
+    pop3.expect("DELE 1", "+OK");
+    let mut reader = Client::new(server.pop3);
+    server.run(&["account", "remove", "u0@bench.test"]);
+    server.run(&["account", "add", "u0@bench.test", "--password", "new"]);
+    deliver(&server, "of the new account");
+    deliver(&server, "of the new account, too");
+
+    let bye = "* BYE The account was removed";
+    assert_eq!(idle.line(), bye);
+    let said = open.say("FETCH 1 (UID BODY.PEEK[])");
+    assert_eq!(said, [bye, ""]);
+    let said = closed.say("STATUS INBOX (MESSAGES)");
+    assert_eq!(said, [bye, ""]);
+    // The new owner need not wait until the maildrop of the old one is given back.
+    reader.expect("USER u0@bench.test", "+OK");
+    reader.expect("PASS new", "+OK");
+    reader.expect("STAT", "+OK 2 ");
+    pop3.expect("RSET", "+OK");
+    pop3.expect("RETR 1", "-ERR");
+    pop3.expect("DELE 1", "+OK");
+    pop3.expect("QUIT", "-ERR");
+    reader.expect("RETR 1", "+OK");
+    let message = String::from_utf8(reader.body()).expect("text");
+    assert!(message.contains("of the new account"), "{message}");
+    reader.expect("QUIT", "+OK");
+    let left = support::mailbox(server.pop3, "u0@bench.test", "new");
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
 fn what_was_acknowledged_outlives_a_kill() {
     let mut server = server(&[]);
     let mut one = Imap::new(&server);

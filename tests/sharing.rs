@@ -368,6 +368,84 @@ fn a_mailbox_is_shared_and_no_longer() {
 }
 
 #[test]
+fn rights_and_identifiers_are_one_account_s() {
+    let (server, [ann, far, near, _]) = server(&[]);
+    for bob in [&far, &near] {
+        let mut owner = Imap::login(&server, &ann);
+        let name = format!("with-{bob}");
+        let shared = others(&ann, &name);
+        owner.ok(&format!("CREATE {name}"));
+        append(&mut owner, &name, "", "Subject: one\r\n\r\nfirst\r\n");
+        let set = |rights: &str| format!("SETACL {name} {bob}@bench.test {rights}");
+        owner.ok(&set("lr"));
+        let mut guest = Imap::login(&server, bob);
+        append(&mut guest, "INBOX", "", "Subject: own\r\n\r\nown\r\n");
+
+        // One client sees both, and tells by these what is the same.
+        let email_id = |imap: &mut Imap| {
+            let said = imap.ok("FETCH 1 EMAILID");
+            let id = said[0]
+                .split("(M")
+                .nth(1)
+                .and_then(|id| id.split(')').next());
+            format!("M{}", id.expect("an EMAILID"))
+        };
+        let mailbox_id = |said: &[String]| {
+            let id = said
+                .iter()
+                .find_map(|line| line.split("MAILBOXID (F").nth(1));
+            let id = id.and_then(|id| id.split(')').next());
+            id.expect("a MAILBOXID").to_owned()
+        };
+        let space = |id: &str| {
+            id.trim_start_matches('M')
+                .split('-')
+                .next()
+                .map(str::to_owned)
+        };
+        let opened = guest.ok("SELECT INBOX");
+        let (own_box, own) = (mailbox_id(&opened), email_id(&mut guest));
+        let opened = guest.ok(&format!("SELECT {shared}"));
+        let (box_id, id) = (mailbox_id(&opened), email_id(&mut guest));
+        let status = owner.ok(&format!("STATUS {name} (MAILBOXID)"));
+        assert_eq!(mailbox_id(&status), box_id);
+        assert_ne!(space(&own), space(&id), "{own} {id}");
+        assert_eq!(space(&own_box), space(&own));
+        assert_eq!(space(&box_id), space(&id));
+        assert_eq!(guest.ok(&format!("SEARCH EMAILID {id}")), ["* SEARCH 1"]);
+        assert_eq!(guest.ok(&format!("SEARCH EMAILID {own}")), ["* SEARCH"]);
+
+        // Who is called so afterwards is somebody else.
+        let address = format!("{bob}@bench.test");
+        server.run(&["account", "remove", &address]);
+        server.run(&["account", "add", &address, "--password", "pw"]);
+        let said = guest.say("FETCH 1 BODY.PEEK[]");
+        assert_eq!(said, ["* BYE The account was removed", ""]);
+        let mut guest = Imap::login(&server, bob);
+        guest.no(&format!("SELECT {shared}"), "NONEXISTENT");
+        assert!(guest.ok("LIST \"Other Users/\" *").is_empty());
+        // What is added is added to nothing.
+        owner.ok(&set("+l"));
+        assert_eq!(
+            guest.ok(&format!("MYRIGHTS {shared}")),
+            [format!("* MYRIGHTS {shared} l")]
+        );
+        guest.no(&format!("SELECT {shared}"), "NOPERM");
+
+        // And the owner's name is no more lasting than that.
+        owner.ok(&set("lr"));
+        guest.ok(&format!("SELECT {shared}"));
+        if *bob == near {
+            let address = format!("{ann}@bench.test");
+            server.run(&["account", "remove", &address]);
+            server.run(&["account", "add", &address, "--password", "pw"]);
+            let said = guest.say("NOOP");
+            assert_eq!(said, ["* BYE The mailbox was deleted", ""]);
+        }
+    }
+}
+
+#[test]
 fn messages_cross_between_accounts() {
     let (mut server, [ann, far, near, _]) = server(&[]);
     for bob in [&far, &near] {

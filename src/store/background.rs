@@ -183,8 +183,14 @@ impl<D: Disk> Partition<D> {
                 self.probe.free_bytes.set(free as i64);
             }
             let was_full = self.full.get();
-            self.set_full(free < least);
-            if was_full && !self.full.get() {
+            let mut is_full = free < least;
+            if was_full && !is_full {
+                // First of all: mail would be quicker, and leave nothing for expunges.
+                self.prepare_reserve().await;
+                is_full = self.log.borrow().reserve.is_none();
+            }
+            self.set_full(is_full);
+            if was_full && !is_full {
                 self.chores.notify();
             }
         }

@@ -291,7 +291,7 @@ impl<D: Disk> Partition<D> {
         let moved = |name: &str| name == from || is_below(name, &from);
         let count = names.iter().filter(|(_, name)| moved(name)).count();
         let level = self.settings.sync.database;
-        self.mutate(count * each, level, Space::Gives, |this, pending| {
+        self.mutate(count * each, level, Space::Small, |this, pending| {
             if !this.keeps(address, MailboxId::INBOX) {
                 return Err(StoreError::Missing);
             }
@@ -397,7 +397,7 @@ impl<D: Disk> Partition<D> {
 
     /// Puts a small value of an account, or of one of its mailboxes, as long as that is there: what
     /// is removed must not get another one.
-    async fn put_own(
+    pub(super) async fn put_own(
         &self,
         address: &Address,
         mailbox: MailboxId,

@@ -91,6 +91,7 @@ pub use mailbox::{
 pub use notice::Watch;
 pub use partition::Partition;
 pub use probe::Probe;
+pub use sharing::AccessEntry;
 pub use values::ValuesMax;
 
 /// A message's number in its mailbox, never given twice under one [`UidValidity`].

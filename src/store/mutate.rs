@@ -32,7 +32,9 @@ pub(super) struct Stream {
 pub(super) enum Space {
     /// Brings more than it takes away.
     Takes,
-    /// Small, or gives space back: may use the reserve.
+    /// Small: may fill up what there is, but not the reserve once the log goes on in it.
+    Small,
+    /// Gives space back, or must be: may use the reserve.
     Gives,
 }
 
@@ -50,7 +52,12 @@ impl<D: Disk> Partition<D> {
         if self.closing.get() {
             return Err(StoreError::Closing);
         }
-        if space == Space::Takes && self.full.get() {
+        let is_left = match space {
+            Space::Takes => false,
+            Space::Small => self.log.borrow().reserve.is_some(),
+            Space::Gives => true,
+        };
+        if self.full.get() && !is_left {
             // Somebody has to look whether there is space again.
             self.chores.notify();
             return Err(StoreError::Full);

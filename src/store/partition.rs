@@ -226,6 +226,12 @@ impl<D: Disk> Partition<D> {
         self.index.borrow().account(address)
     }
 
+    /// What tells this account from others that had, or will have, its canonical address: the same as
+    /// long as there is this account.
+    pub fn account_validity(&self, address: &Address) -> Option<UidValidity> {
+        self.index.borrow().account_validity(address)
+    }
+
     /// Visits all accounts, in no order. `visit` must not call back into the partition.
     pub fn for_each_account(&self, mut visit: impl FnMut(&Account)) {
         self.index.borrow().for_each_account(&mut visit);

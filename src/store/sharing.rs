@@ -1,7 +1,8 @@
 //! Who may do more than use an account of their own: administrators [N34], access lists of mailboxes,
 //! and, beside an account, whose mailboxes it was let into.
 //!
-//! Guarantees: what is kept here belongs to this account or mailbox alone, and goes with it. It is
+//! Guarantees: what is kept here belongs to this account or mailbox alone, and goes with it. An entry may
+//! be about one account only, and not about those that have its address after it. It is
 //! durable before the change returns. There are bounds for the entries of a list.
 //! Does not know: protocols, what an administrator may do, what a right means.
 //!
@@ -11,7 +12,7 @@
 use super::disk::Disk;
 use super::mailboxes::NO_MAILBOX;
 use super::partition::Partition;
-use super::{MailboxId, StoreError};
+use super::{MailboxId, StoreError, UidValidity};
 use crate::limits::{ACCESS_ENTRIES_MAX, LET_IN_MAX};
 use crate::mail::Address;
 
@@ -21,6 +22,40 @@ const ADMINISTRATOR: &[u8] = b"operator\0administrator";
 const ACCESS: &[u8] = b"access\0";
 /// Let in by the account that follows.
 const LET_IN: &[u8] = b"let in\0";
+
+/// An entry of a mailbox's access list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessEntry {
+    /// Whom it is about, as the list calls them.
+    pub whom: String,
+    /// What it says of them.
+    pub rights: u16,
+    /// Which account of this name it is about, by [`Partition::account_validity`]; `None`: whoever is
+    /// called so.
+    pub holder: Option<UidValidity>,
+}
+
+impl AccessEntry {
+    fn encode(&self) -> Vec<u8> {
+        let mut value = self.rights.to_le_bytes().to_vec();
+        value.extend(self.holder.iter().flat_map(|holder| holder.to_le_bytes()));
+        value
+    }
+
+    /// `None`: a value that nobody has written here.
+    fn decode(whom: &[u8], value: &[u8]) -> Option<AccessEntry> {
+        let (rights, holder) = value.split_first_chunk()?;
+        let holder = match holder {
+            [] => None,
+            holder => Some(UidValidity::from_le_bytes(holder.try_into().ok()?)),
+        };
+        Some(AccessEntry {
+            whom: String::from_utf8_lossy(whom).into_owned(),
+            rights: u16::from_le_bytes(*rights),
+            holder,
+        })
+    }
+}
 
 impl<D: Disk> Partition<D> {
     /// The account may act for others [N34]; `false` also where there is no such account.
@@ -50,8 +85,8 @@ impl<D: Disk> Partition<D> {
         self.put(key, on.then(Vec::new)).await
     }
 
-    /// The access list of a mailbox: whom an entry is about, and what it says of them.
-    pub fn access_list(&self, address: &Address, mailbox: MailboxId) -> Vec<(String, u16)> {
+    /// The access list of a mailbox.
+    pub fn access_list(&self, address: &Address, mailbox: MailboxId) -> Vec<AccessEntry> {
         let Some(mut key) = self.key_prefix(address, Some(mailbox.0)) else {
             return Vec::new();
         };
@@ -59,42 +94,57 @@ impl<D: Disk> Partition<D> {
         let start = key.len();
         let mut list = Vec::new();
         self.for_each_key(&key, |key, value| {
-            let whom = String::from_utf8_lossy(&key[start..]).into_owned();
-            if let Ok(rights) = value.try_into() {
-                list.push((whom, u16::from_le_bytes(rights)));
-            }
+            list.extend(AccessEntry::decode(&key[start..], value));
         });
         list
     }
 
-    /// Sets an entry of a mailbox's access list; `None` removes it.
+    /// Changes an entry of a mailbox's access list: `change` is told what it says (0: there is none)
+    /// and tells what it is to say (0: it goes), while no other such change is on its way. Returns
+    /// what it says now.
     ///
     /// # Errors
     /// `Missing`: no such mailbox; `TooMany` entries; or what the disk says.
-    pub async fn set_access(
+    pub async fn change_access(
         &self,
         address: &Address,
         mailbox: MailboxId,
-        whom: &str,
-        rights: Option<u16>,
-    ) -> Result<(), StoreError> {
+        (whom, holder): (&str, Option<UidValidity>),
+        change: impl FnOnce(u16) -> u16,
+    ) -> Result<u16, StoreError> {
+        let _turn = self.account_changes.hold().await;
+        // One that nobody waits for any more may still be on its way.
+        let _ = self.settle().await;
         if !self.keeps(address, mailbox) {
             return Err(StoreError::Missing);
         }
         let list = self.access_list(address, mailbox);
-        let known = list.iter().any(|(known, _)| known == whom);
-        if rights.is_some() && !known && list.len() >= ACCESS_ENTRIES_MAX {
+        let known = list.iter().find(|known| known.whom == whom);
+        // What a removed account had is not what this one has.
+        let own = known.filter(|known| known.holder.is_none() || known.holder == holder);
+        let rights = change(own.map_or(0, |known| known.rights));
+        if rights != 0 && known.is_none() && list.len() >= ACCESS_ENTRIES_MAX {
             return Err(StoreError::TooMany("entries in an access list"));
         }
-        if rights.is_none() && !known {
-            return Ok(());
+        let is_so = match known {
+            Some(known) => known.holder == holder && known.rights == rights,
+            None => rights == 0,
+        };
+        if is_so {
+            return Ok(rights);
         }
         let prefix = self.key_prefix(address, Some(mailbox.0));
         let mut key = prefix.ok_or(StoreError::Missing)?;
         key.extend_from_slice(ACCESS);
         key.extend_from_slice(whom.as_bytes());
-        let value = rights.map(|rights| rights.to_le_bytes().to_vec());
-        self.put(key, value).await
+        let entry = AccessEntry {
+            whom: whom.to_owned(),
+            rights,
+            holder,
+        };
+        let value = (rights != 0).then(|| entry.encode());
+        self.put_own(address, mailbox, key, value).await?;
+        Ok(rights)
     }
 
     /// Gives a mailbox the access list of another one of the account, in one batch.
@@ -107,6 +157,7 @@ impl<D: Disk> Partition<D> {
         from: MailboxId,
         to: MailboxId,
     ) -> Result<(), StoreError> {
+        let _turn = self.account_changes.hold().await;
         let list = self.access_list(address, from);
         if list.is_empty() {
             return Ok(());
@@ -117,9 +168,9 @@ impl<D: Disk> Partition<D> {
         let prefix = self.key_prefix(address, Some(to.0));
         let mut prefix = prefix.ok_or(StoreError::Missing)?;
         prefix.extend_from_slice(ACCESS);
-        let entries = list.into_iter().map(|(whom, rights)| {
-            let key = [&prefix, whom.as_bytes()].concat();
-            (key, Some(rights.to_le_bytes().to_vec()))
+        let entries = list.into_iter().map(|entry| {
+            let key = [&prefix, entry.whom.as_bytes()].concat();
+            (key, Some(entry.encode()))
         });
         self.put_all(entries.collect()).await
     }

@@ -45,6 +45,8 @@ pub struct Selected {
 pub struct Client {
     pub enabled: Enabled,
     pub selected: Option<Selected>,
+    /// It is in IDLE.
+    pub idles: bool,
 }
 
 /// Which messages may go while a command runs.
@@ -59,6 +61,23 @@ pub enum Told {
 }
 
 impl Selected {
+    /// These are the flags of which it was told last.
+    fn knows_already(&self, uid: u32, items: &[(String, Value)]) -> bool {
+        items.iter().all(|(name, value)| match name.as_str() {
+            "UID" => true,
+            "FLAGS" => {
+                let words = value
+                    .list()
+                    .map(|list| list.iter().map(Value::text).collect());
+                let words: Result<Vec<String>, String> = words.and_then(|words| words);
+                let marks = words.and_then(|words| Marks::parse(&words));
+                let known = self.known.get(&uid);
+                marks.is_ok_and(|marks| known.is_some_and(|known| known.marks == marks))
+            }
+            _ => false,
+        })
+    }
+
     /// Just opened.
     pub fn new(mailbox: &Mailbox, read_only: bool, condstore: bool) -> Selected {
         let mut selected = Selected {
@@ -236,6 +255,11 @@ impl Client {
             }
             Response::Fetch(number, items) => {
                 let uid = selected.uid(number)?;
+                if self.idles && !enabled.condstore && selected.knows_already(uid, &items) {
+                    // Flags that were changed to and fro: it knew them already, so nobody has waited
+                    // for this, and there may be others by now, which are told next.
+                    return Ok(Some(Response::Fetch(number, items)));
+                }
                 let checked = check_fetch(selected, mailbox, enabled, uid, &items);
                 checked.map_err(|error| format!("FETCH of UID {uid}: {error}"))?;
                 return Ok(Some(Response::Fetch(number, items)));

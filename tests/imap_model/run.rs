@@ -343,6 +343,7 @@ impl<'a> Run<'a> {
             }
         }
         session.idles = Some(tag);
+        session.client.idles = true;
         self.tally.idles += 1;
         self.tally.commands += 1;
         self.settle(index)
@@ -406,6 +407,7 @@ impl<'a> Run<'a> {
         for response in responses {
             match response {
                 Response::Tagged(own, Status::Ok, _) if own == tag => {
+                    session.client.idles = false;
                     return session.client.check(account, Told::All);
                 }
                 Response::Note(_) => {}

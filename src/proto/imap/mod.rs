@@ -513,6 +513,9 @@ pub struct Opened {
     pub keywords: Arc<[String]>,
     /// Number of the first message without `\Seen`; `None`: there is none, or nobody knows it yet.
     pub first_unseen: Option<u32>,
+    /// Tells [`Row::email_id`] of here from the same number elsewhere: EMAILID is
+    /// `M<id_space>-<email_id>`.
+    pub id_space: u16,
 }
 
 /// What has changed in the open mailbox.
@@ -546,7 +549,7 @@ pub struct Row {
     pub date_ms: u64,
     /// When it came into this mailbox, milliseconds since 1970.
     pub saved_ms: u64,
-    /// Equal for equal content; EMAILID (RFC 8474 §5.1).
+    /// Equal for equal content within the [`Opened::id_space`] (RFC 8474 §5.1).
     pub email_id: u64,
 }
 
@@ -635,6 +638,8 @@ pub enum LoginError {
 /// What the shard answers.
 #[derive(Debug)]
 pub enum Answer {
+    /// To whatever was asked: the account of the session was removed, and the session ends.
+    AccountGone,
     /// Logged in, or why not.
     Login(Result<(), LoginError>),
     /// What lets an administrator in at the other's account: for [`Ask::Enter`].

@@ -89,11 +89,13 @@ impl Program {
         view: &View,
         saved: &[(u32, u32)],
         keywords: &[String],
+        id_space: u16,
     ) -> Result<Program, String> {
         let mut compiler = Compiler {
             view,
             saved,
             keywords,
+            id_space,
             shared: None,
             nodes: 0,
             texts: Vec::new(),
@@ -290,6 +292,7 @@ struct Compiler<'a> {
     view: &'a View,
     saved: &'a [(u32, u32)],
     keywords: &'a [String],
+    id_space: u16,
     /// What `$` stands for here, once for all that name it.
     shared: Option<Arc<[(u32, u32)]>>,
     nodes: usize,
@@ -350,8 +353,7 @@ impl Compiler<'_> {
             Key::Body(text) => self.text(TextKey::Body(text.clone()))?,
             Key::Text(text) => self.text(TextKey::Text(text.clone()))?,
             Key::EmailId(id) => {
-                let number = id.strip_prefix('M').and_then(|id| id.parse().ok());
-                number.map_or(Node::Always(false), Node::EmailId)
+                email_id(id, self.id_space).map_or(Node::Always(false), Node::EmailId)
             }
         })
     }
@@ -372,6 +374,15 @@ impl Compiler<'_> {
         };
         Ok(Node::Text(bit as u32))
     }
+}
+
+/// The number in an EMAILID as it is told in this space; `None`: no message here has it.
+fn email_id(text: &str, id_space: u16) -> Option<u64> {
+    let (space, number) = text.strip_prefix('M')?.split_once('-')?;
+    // Told without signs and leading zeros, and as opaque as any other object identifier.
+    let exact = |text: &str, number: u64| number.to_string() == text;
+    let number: u64 = number.parse().ok().filter(|it| exact(number, *it))?;
+    exact(space, id_space.into()).then_some(number)
 }
 
 #[cfg(test)]
@@ -397,7 +408,7 @@ mod tests {
                 Key::Uids(set("2")),
             ))));
         }
-        let mut program = Program::compile(&keys, &view, &saved, &[]).expect("within bounds");
+        let mut program = Program::compile(&keys, &view, &saved, &[], 0).expect("within bounds");
         let Node::And(nodes) = &program.root else {
             panic!("all keys must hold");
         };

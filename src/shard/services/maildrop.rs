@@ -10,31 +10,40 @@ use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::super::Shard;
 use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
+use super::super::{LocalPartition, Shard};
 use super::Asked;
 use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::pop3::{Answer, Ask, Credentials, Entry, LoginError, Maildrop, Pass};
-use crate::store::Uid;
+use crate::store::{Uid, UidValidity};
 
 /// The maildrops that sessions of this shard hold (RFC 1939 §4: exclusive).
 #[derive(Default)]
 pub(crate) struct Maildrops {
-    locked: RefCell<FxHashSet<Address>>,
+    locked: RefCell<FxHashSet<(Address, UidValidity)>>,
     held: RefCell<FxHashMap<ConnKey, Rc<Held>>>,
 }
 
 /// What a session has listed, so that an index keeps its meaning.
 struct Held {
     address: Address,
+    /// Of the account: the UIDs say nothing about another one of this address.
+    validity: UidValidity,
     uids: Box<[Uid]>,
 }
 
 impl Maildrops {
-    fn lock(&self, address: &Address) -> bool {
-        self.locked.borrow_mut().insert(address.clone())
+    /// Another account of the same address has another lock.
+    fn lock(&self, address: &Address, validity: UidValidity) -> bool {
+        self.locked.borrow_mut().insert((address.clone(), validity))
+    }
+
+    fn unlock(&self, address: &Address, validity: UidValidity) {
+        self.locked
+            .borrow_mut()
+            .remove(&(address.clone(), validity));
     }
 
     fn hold(&self, key: ConnKey, held: Held) {
@@ -60,8 +69,20 @@ impl Maildrops {
     /// Gives the lock back, if this connection has one.
     pub(crate) fn release(&self, key: ConnKey) {
         if let Some(held) = self.held.borrow_mut().remove(&key) {
-            self.locked.borrow_mut().remove(&held.address);
+            self.unlock(&held.address, held.validity);
         }
+    }
+}
+
+impl Held {
+    /// Where the maildrop is, as long as there is this account.
+    fn partition(&self, shard: &Shard) -> Result<Rc<LocalPartition>, &'static str> {
+        let partition = shard.partition(shard.partition_of(&self.address));
+        let partition = partition.ok_or("shutting down")?;
+        if partition.account_validity(&self.address) != Some(self.validity) {
+            return Err("the account was removed");
+        }
+        Ok(partition)
     }
 }
 
@@ -152,7 +173,11 @@ fn open(shard: &Shard, key: ConnKey, address: &Address) -> Answer {
     let Some(partition) = shard.partition(shard.partition_of(address)) else {
         return Answer::Login(Err(LoginError::Temporary("shutting down".to_owned())));
     };
-    if !shard.maildrops.lock(address) {
+    let Some(account) = partition.account_validity(address) else {
+        // Removed since it was looked at.
+        return Answer::Login(Err(LoginError::Credentials));
+    };
+    if !shard.maildrops.lock(address, account) {
         return Answer::Login(Err(LoginError::InUse));
     }
     match partition.inbox(address) {
@@ -170,6 +195,7 @@ fn open(shard: &Shard, key: ConnKey, address: &Address) -> Answer {
                 key,
                 Held {
                     address: address.clone(),
+                    validity: account,
                     uids,
                 },
             );
@@ -180,7 +206,7 @@ fn open(shard: &Shard, key: ConnKey, address: &Address) -> Answer {
             }))
         }
         Err(error) => {
-            shard.maildrops.locked.borrow_mut().remove(address);
+            shard.maildrops.unlock(address, account);
             Answer::Login(Err(LoginError::Temporary(error.to_string())))
         }
     }
@@ -211,17 +237,17 @@ async fn read_piece(
 ) -> Result<Vec<u8>, String> {
     let held = shard.maildrops.of(key).ok_or("no maildrop is open")?;
     let uid = *held.uids.get(index as usize).ok_or("no such message")?;
-    let partition = shard
-        .partition(shard.partition_of(&held.address))
-        .ok_or("shutting down")?;
-    partition
+    let read = held
+        .partition(shard)?
         .read(&held.address, uid, offset, length as usize)
-        .await
-        .map_err(|error| {
-            shard.probe.read_errors.add(1);
-            tracing::error!(account = %held.address, uid, "message cannot be read: {error}");
-            error.to_string()
-        })
+        .await;
+    // What was read may be another account's.
+    held.partition(shard)?;
+    read.map_err(|error| {
+        shard.probe.read_errors.add(1);
+        tracing::error!(account = %held.address, uid, "message cannot be read: {error}");
+        error.to_string()
+    })
 }
 
 /// QUIT: removes what was marked, durably, then gives the lock back.
@@ -235,10 +261,13 @@ pub(super) fn expunge(shard: &Rc<Shard>, key: ConnKey, indexes: &[u32]) -> Asked
         .iter()
         .filter_map(|index| held.uids.get(*index as usize).copied())
         .collect();
-    let partition = shard.partition(shard.partition_of(&held.address));
-    let Some(partition) = partition.filter(|_| !uids.is_empty()) else {
-        shard.maildrops.release(key);
-        return Asked::Answer(wrap(Answer::Expunged(Ok(()))));
+    let partition = match held.partition(shard) {
+        Ok(partition) if !uids.is_empty() => partition,
+        found => {
+            shard.maildrops.release(key);
+            let result = found.map(drop).map_err(str::to_owned);
+            return Asked::Answer(wrap(Answer::Expunged(result)));
+        }
     };
     let shard = Rc::clone(shard);
     super::super::spawn(async move {

@@ -73,8 +73,8 @@ impl<D: Disk> Partition<D> {
             pairs: Vec::with_capacity(uids.len()),
         };
         let level = self.settings.sync.message.max(self.settings.sync.store);
-        // A move needs little, and may be one to Trash, which is how space is made.
-        let space = if moves { Space::Gives } else { Space::Takes };
+        // A move needs little, and may be one to Trash, of which an expunge makes space then.
+        let space = if moves { Space::Small } else { Space::Takes };
         let mut rest = &uids[..];
         let mut is_short = false;
         while !rest.is_empty() {

@@ -20,7 +20,7 @@ impl<D: Disk> Partition<D> {
     ///
     /// # Errors
     /// `Missing`: no such account or mailbox; `TooMany` keywords; `TooLarge`: one of them;
-    /// `ReadOnly`, `Closing`. What came before the error in the order of UIDs stays.
+    /// `Full`, `ReadOnly`, `Closing`. What came before the error in the order of UIDs stays.
     pub async fn store_flags(
         &self,
         address: &Address,
@@ -34,7 +34,7 @@ impl<D: Disk> Partition<D> {
             let marks = part.len() * MARK_BYTES;
             let bytes = SMALL_BYTES + address.as_str().len() + WORDS_BYTES_MAX + marks;
             let level = self.settings.sync.store;
-            let done = self.mutate(bytes, level, Space::Gives, |this, pending| {
+            let done = self.mutate(bytes, level, Space::Small, |this, pending| {
                 this.add_flags(pending, address, mailbox, (part, change))
             });
             let done = done.await?;

@@ -24,6 +24,8 @@ pub const ADMINISTRATOR: &str = "root@example.org";
 pub const SHARED: &str = "Other Users/bob@example.org/Lists";
 /// The time of day.
 pub const NOW_MS: u64 = 1_000_000_000_000;
+/// Of MAILBOXID and EMAILID.
+const ID_SPACE: u16 = 7;
 const DAY_MS: u64 = 86_400_000;
 
 /// One message.
@@ -467,7 +469,7 @@ impl World {
                 .sum(),
             deleted_bytes: 0,
             modseq: folder.modseq,
-            object_id: format!("F{}", folder.id),
+            object_id: format!("F{ID_SPACE}-{}", folder.id),
             rights: folder.rights,
         })
     }
@@ -555,6 +557,7 @@ impl World {
                         view: folder.view(),
                         keywords: folder.keywords.clone().into(),
                         first_unseen: unseen.map(|index| index as u32 + 1),
+                        id_space: ID_SPACE,
                     })
                 }))
             }

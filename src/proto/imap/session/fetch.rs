@@ -241,9 +241,14 @@ impl Fetch {
 
     /// The session cannot go on. Within a response nothing can be said.
     fn break_off(&self) -> Turn {
-        let within = self.current.as_ref().is_some_and(|current| current.is_open);
         let text = "A message could not be read to its end".to_owned();
-        Turn::Bye(Some(text).filter(|_| !within).unwrap_or_default())
+        let text = Some(text).filter(|_| !self.is_within_response());
+        Turn::Bye(text.unwrap_or_default())
+    }
+
+    /// A response has begun, and not ended.
+    pub(super) fn is_within_response(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.is_open)
     }
 
     fn end(&mut self) -> Finish {
@@ -513,6 +518,8 @@ impl Current {
             Item::ModSeq => write_modseq(row.modseq, out),
             Item::EmailId => {
                 out.extend_from_slice(b"EMAILID (M");
+                write::number(selected.id_space, out);
+                out.push(b'-');
                 write::number(row.email_id, out);
                 out.push(b')');
             }

@@ -118,6 +118,10 @@ struct Selected {
     /// What the user may do with it, as of its opening: the shard decides each time.
     rights: Rights,
     validity: u32,
+    /// MAILBOXID.
+    object_id: Box<str>,
+    /// Of EMAILID.
+    id_space: u16,
     /// Message numbers.
     view: Arc<View>,
     /// What the mailbox holds, where the client could not yet be told that messages have gone.
@@ -599,6 +603,13 @@ impl crate::proto::Session for Session {
         if self.notify.is_some() {
             self.note_own(&answer);
         }
+        if matches!(answer, Answer::AccountGone) {
+            // In the middle of a response nothing can be said.
+            return match &self.task {
+                Some(task) if task.job.is_within_response() => self.close(),
+                _ => self.bye("The account was removed", out),
+            };
+        }
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
             return self.close();
@@ -679,6 +690,11 @@ impl crate::proto::Session for Session {
 }
 
 impl Job {
+    /// What is said now would be taken for a part of a message.
+    fn is_within_response(&self) -> bool {
+        matches!(self, Job::Fetch(fetch) if fetch.is_within_response())
+    }
+
     /// Nothing happens before the client says something.
     fn waits_for_input(&self) -> bool {
         match self {

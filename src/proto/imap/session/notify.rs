@@ -355,14 +355,14 @@ impl Job {
             }
             (Stage::Asking, Answer::Mailboxes(Ok(all))) => {
                 let open = match context.phase {
-                    Phase::Selected(selected) => Some(selected.validity),
+                    Phase::Selected(selected) => Some(&*selected.object_id),
                     _ => None,
                 };
                 let subscribed: HashSet<String> = all.subscribed.into_iter().collect();
                 let list = all.list.into_iter().filter_map(|mailbox| {
                     let is_subscribed = subscribed.contains(&mailbox.name);
                     let wanted = self.notify.wanted(&mailbox.name, is_subscribed);
-                    let is_told = wanted.has(Event::MessageNew) && open != Some(mailbox.validity);
+                    let is_told = wanted.has(Event::MessageNew) && open != Some(&mailbox.object_id);
                     is_told.then_some((mailbox, wanted.has(Event::FlagChange)))
                 });
                 Stage::Status(list.collect::<Vec<_>>().into_iter())

@@ -106,6 +106,7 @@ impl Search {
             &selected.view,
             &selected.saved,
             &selected.keywords,
+            selected.id_space,
         );
         let mut program = match compiled {
             Ok(program) => program,

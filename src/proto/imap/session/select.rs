@@ -177,6 +177,8 @@ impl Select {
             read_only: self.command.read_only,
             rights: mailbox.rights,
             validity: mailbox.validity,
+            object_id: mailbox.object_id.as_str().into(),
+            id_space: opened.id_space,
             view: opened.view,
             newest: None,
             keywords: opened.keywords,

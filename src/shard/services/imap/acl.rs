@@ -15,18 +15,20 @@ use super::super::Asked;
 use super::{Desk, at_once, later, mailboxes, refusal};
 use crate::mail::Address;
 use crate::proto::imap::{ANYONE, Access, AccessChange, Answer, Mailbox, Refusal, Rights};
-use crate::store::{MailboxId, SEPARATOR, StoreError};
+use crate::store::{AccessEntry, MailboxId, SEPARATOR, StoreError, UidValidity};
 
 /// What the list of a mailbox says of a user: what is granted to them and to anyone, without what is
 /// taken from them or from anyone (RFC 4314 §2).
-fn granted(list: &[(String, u16)], user: &Address) -> Rights {
+fn granted(list: &[AccessEntry], (user, validity): (&Address, UidValidity)) -> Rights {
     let (mut given, mut taken) = (Rights::NONE, Rights::NONE);
-    for (whom, rights) in list {
-        let rights = Rights(*rights);
-        let is_about = |name: &str| name == ANYONE || name == user.as_str();
-        match whom.strip_prefix('-') {
+    for entry in list {
+        let rights = Rights(entry.rights);
+        // Whoever had the address before has left nothing to this account.
+        let is_holder = entry.holder.is_none_or(|holder| holder == validity);
+        let is_about = |name: &str| name == ANYONE || (name == user.as_str() && is_holder);
+        match entry.whom.strip_prefix('-') {
             Some(name) if is_about(name) => taken = taken.with(rights),
-            None if is_about(whom) => given = given.with(rights),
+            None if is_about(&entry.whom) => given = given.with(rights),
             _ => {}
         }
     }
@@ -38,7 +40,7 @@ fn rights_by_id(shard: &Shard, desk: &Desk, id: MailboxId) -> Result<Rights, Ref
         return Ok(Rights::ALL);
     };
     let list = desk.partition(shard)?.access_list(&desk.address, id);
-    Ok(granted(&list, &guest.user))
+    Ok(granted(&list, (&guest.user, guest.validity)))
 }
 
 /// Of who sits at the desk, in a mailbox.
@@ -120,15 +122,20 @@ pub(super) fn keywords_in_open(shard: &Shard, desk: &Desk) -> Vec<String> {
 }
 
 /// Mailboxes of an account that a user may look up.
-pub(super) fn visible(shard: &Shard, account: &Address, user: &Address) -> Vec<Mailbox> {
-    let Some(partition) = shard.partition(shard.partition_of(account)) else {
+pub(super) fn visible(
+    shard: &Shard,
+    account: &Address,
+    user: (&Address, UidValidity),
+) -> Vec<Mailbox> {
+    let number = shard.partition_of(account);
+    let Some(partition) = shard.partition(number) else {
         return Vec::new();
     };
     let infos = partition.mailboxes(account).unwrap_or_default().into_iter();
     infos
         .filter_map(|info| {
             let rights = granted(&partition.access_list(account, info.id), user);
-            let mut mailbox = mailboxes::mailbox(info);
+            let mut mailbox = mailboxes::mailbox(number, info);
             mailbox.rights = rights;
             rights.has(Rights::LOOKUP).then_some(mailbox)
         })
@@ -182,7 +189,7 @@ pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Ac
         Access::Get { .. } => {
             let list = partition.access_list(&desk.address, id).into_iter();
             let own = (owner.to_owned(), Rights::ALL);
-            let others = list.map(|(whom, rights)| (whom, Rights(rights)));
+            let others = list.map(|entry| (entry.whom, Rights(entry.rights)));
             std::iter::once(own).chain(others).collect()
         }
         Access::Mine { .. } => match rights_by_id(shard, &desk, id) {
@@ -231,24 +238,24 @@ async fn set(
     let partition = desk.partition(shard)?;
     let account = &desk.address;
     let failed = |error| refusal(error, account);
-    let before = partition.access_list(account, id);
-    let before = before.iter().find(|(known, _)| known == whom);
-    let before = before.map_or(Rights::NONE, |(_, rights)| Rights(*rights));
-    let rights = match how {
-        AccessChange::Replace(rights) => rights,
-        AccessChange::Add(rights) => before.with(rights),
-        AccessChange::Remove(rights) => before.without(rights),
+    let holder = holder_of(shard, account, whom).await?;
+    let changed = |before: u16| match how {
+        AccessChange::Replace(rights) => rights.0,
+        AccessChange::Add(rights) => Rights(before).with(rights).0,
+        AccessChange::Remove(rights) => Rights(before).without(rights).0,
     };
-    let gives = rights != Rights::NONE && !whom.starts_with('-');
-    if gives {
+    let gives = |rights: u16| rights != Rights::NONE.0 && !whom.starts_with('-');
+    let list = partition.access_list(account, id);
+    let before = list.iter().find(|known| known.whom == whom);
+    if gives(changed(before.map_or(0, |known| known.rights))) {
         let_in(shard, account, whom).await?;
     }
-    let entry = (rights != Rights::NONE).then_some(rights.0);
-    partition
-        .set_access(account, id, whom, entry)
-        .await
-        .map_err(failed)?;
-    if gives {
+    // Others may have changed it meanwhile: what counts is what it says when its turn comes.
+    let rights = partition
+        .change_access(account, id, (whom, holder), changed)
+        .await;
+    let rights = rights.map_err(failed)?;
+    if gives(rights) {
         // Whoever looked in between has found nothing, and may have dropped the note.
         return let_in(shard, account, whom).await;
     }
@@ -256,6 +263,28 @@ async fn set(
         close_to_anyone(shard, account).await?;
     }
     Ok(())
+}
+
+/// Which account of this name an entry is to be about; `None`: whoever is called so.
+async fn holder_of(
+    shard: &Rc<Shard>,
+    account: &Address,
+    whom: &str,
+) -> Result<Option<UidValidity>, Refusal> {
+    // What is taken from somebody is taken from those, too, who come after them.
+    if whom == ANYONE || whom.starts_with('-') {
+        return Ok(None);
+    }
+    let Ok(grantee) = Address::parse(whom) else {
+        return Ok(None);
+    };
+    let number = shard.partition_of(&grantee);
+    let found = shard
+        .on_partition(number, async move |partition| {
+            Ok(partition.account_validity(&grantee))
+        })
+        .await;
+    found.map_err(|error| refusal(error, account))
 }
 
 /// Notes where those whom an entry is about find it.
@@ -295,7 +324,7 @@ pub(super) async fn close_to_anyone(shard: &Rc<Shard>, account: &Address) -> Res
     let infos = partition.mailboxes(account).unwrap_or_default();
     let shares = |id| {
         let list = partition.access_list(account, id);
-        list.iter().any(|(whom, _)| whom == ANYONE)
+        list.iter().any(|entry| entry.whom == ANYONE)
     };
     if infos.iter().any(|info| shares(info.id)) {
         return Ok(());

@@ -2,12 +2,22 @@
 
 use std::rc::Rc;
 
-use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
+use super::super::super::{LocalPartition, Shard};
 use super::super::Asked;
 use super::{Desk, at_once, later, refusal};
 use crate::proto::imap::{Answer, Incoming, Refusal};
 use crate::store::{Append, Flags, NewMessage, StoreError, StreamId};
+
+/// A message that comes in pieces.
+#[derive(Clone, Copy)]
+pub(super) struct Coming {
+    /// Which of its APPEND.
+    message: u32,
+    stream: StreamId,
+    /// Of all pieces so far.
+    bytes: u64,
+}
 
 /// Takes a piece of a message.
 pub(super) fn chunk(
@@ -21,13 +31,7 @@ pub(super) fn chunk(
         Ok(partition) => partition,
         Err(refusal) => return at_once(Answer::Done(Err(refusal))),
     };
-    let known = desk.streams.borrow().last().copied();
-    let stream = match known {
-        Some((of, stream)) if of == message => Ok(stream),
-        _ => partition.open_stream().inspect(|stream| {
-            desk.streams.borrow_mut().push((message, *stream));
-        }),
-    };
+    let stream = stream_of(&partition, &desk, message, bytes.len() as u64);
     let held = shard.hold_memory(bytes.capacity());
     let owner = Rc::clone(shard);
     later(shard, key, async move {
@@ -43,12 +47,34 @@ pub(super) fn chunk(
     })
 }
 
+/// The stream of a message of which so many bytes come now.
+fn stream_of(
+    partition: &LocalPartition,
+    desk: &Desk,
+    message: u32,
+    bytes: u64,
+) -> Result<StreamId, StoreError> {
+    let mut streams = desk.streams.borrow_mut();
+    if let Some(last) = streams.last_mut().filter(|last| last.message == message) {
+        last.bytes += bytes;
+        return Ok(last.stream);
+    }
+    let stream = partition.open_stream()?;
+    streams.push(Coming {
+        message,
+        stream,
+        bytes,
+    });
+    Ok(stream)
+}
+
 /// Gives up what has come.
 pub(super) fn abort(shard: &Shard, desk: &Desk) {
     let streams = desk.streams.take();
-    if let Ok(partition) = desk.partition(shard) {
-        for (_, stream) in streams {
-            partition.abort_stream(stream);
+    // Whatever has become of the account.
+    if let Some(partition) = shard.partition(desk.partition) {
+        for coming in streams {
+            partition.abort_stream(coming.stream);
         }
     }
 }
@@ -79,23 +105,25 @@ pub(super) fn append(
         }
     };
     let held = shard.hold_memory(messages.iter().map(|message| message.body.capacity()).sum());
-    let streams = desk.streams.take();
+    let Some(streams) = streams_of(&desk, &messages) else {
+        abort(shard, &desk);
+        tracing::error!(account = %desk.address, "pieces of an APPEND do not make up its messages");
+        let text = "internal error, see the server's log".to_owned();
+        return at_once(Answer::Appended(Err(Refusal::Unavailable(text))));
+    };
+    abort(shard, &desk);
     later(shard, key, async move {
         let _held = held;
         let now_ms = super::super::super::now_ms();
-        let stream_of = |index: usize| -> Option<StreamId> {
-            let found = streams.binary_search_by_key(&index, |(of, _)| *of as usize);
-            found.ok().map(|at| streams[at].1)
-        };
         let messages = messages
             .into_iter()
-            .enumerate()
-            .map(|(index, message)| NewMessage {
+            .zip(streams)
+            .map(|(message, stream)| NewMessage {
                 flags: Flags(message.flags.system.0),
                 keywords: message.flags.keywords,
                 date_ms: message.date_ms.unwrap_or(now_ms),
                 body: message.body,
-                stream: stream_of(index),
+                stream,
             });
         let append = Append {
             mailbox,
@@ -114,4 +142,22 @@ pub(super) fn append(
             Err(error) => Err(refusal(error, &desk.address)),
         })
     })
+}
+
+/// The stream of each message, if what came in pieces is what was sent so, to the byte: bytes of an
+/// APPEND that is long over must not get into a message. What is left with the desk is nobody's.
+fn streams_of(desk: &Desk, messages: &[Incoming]) -> Option<Vec<Option<StreamId>>> {
+    let mut streams = desk.streams.borrow_mut();
+    let found = messages.iter().enumerate().map(|(index, message)| {
+        if message.streamed_bytes == 0 {
+            return Some(None);
+        }
+        let is_its =
+            |of: &Coming| of.message as usize == index && of.bytes == message.streamed_bytes;
+        let at = streams.iter().position(is_its)?;
+        Some(Some(streams[at].stream))
+    });
+    let found: Vec<_> = found.collect::<Option<_>>()?;
+    streams.retain(|coming| !found.contains(&Some(coming.stream)));
+    Some(found)
 }

@@ -20,11 +20,14 @@ use crate::mail::Address;
 use crate::proto::imap::{
     Answer, Ask, FlagList, Flags, Manage, QuotaOf, Refusal, Rights, StoreFlags, StoreHow, Stored,
 };
+use crate::store::{INBOX_NAME, UidValidity, canonical_name};
 
 /// What the visitor of a desk is.
 pub(super) struct Guest {
     /// Who acts: canonical.
     pub(super) user: Address,
+    /// Of that account.
+    pub(super) validity: UidValidity,
     /// The shard of the connection, and its key there.
     home: usize,
     conn: ConnKey,
@@ -35,6 +38,7 @@ pub(super) struct Visitor {
     pub(super) home: usize,
     pub(super) conn: ConnKey,
     pub(super) user: Address,
+    pub(super) validity: UidValidity,
     pub(super) account: Address,
     /// The desk that it has already.
     pub(super) known: Option<ConnKey>,
@@ -77,26 +81,31 @@ pub(super) async fn serve(
     visitor: Visitor,
     ask: Ask,
 ) -> (Option<ConnKey>, Answer) {
-    let number = shard.partition_of(&visitor.account);
     let known = visitor
         .known
         .and_then(|key| Some((key, shard.desks.of(key)?)));
+    let known = known.filter(|(key, desk)| {
+        let is_orphan = desk.is_orphan(shard);
+        if is_orphan {
+            shard.desks.release(shard, *key);
+        }
+        !is_orphan
+    });
     let (key, desk) = match known {
         Some(known) => known,
         None => {
-            let partition = shard.partition(number);
-            let exists = partition.is_some_and(|p| p.account(&visitor.account).is_some());
-            if !exists {
-                // An account that is not there has nothing to hide.
-                return (None, refused(&ask, Refusal::Missing));
-            }
-            let key = shard.desks.guests.next();
             let guest = Guest {
                 user: visitor.user,
+                validity: visitor.validity,
                 home: visitor.home,
                 conn: visitor.conn,
             };
-            let desk = Rc::new(Desk::new(visitor.account, number, Some(guest)));
+            let Some(desk) = Desk::new(shard, &visitor.account, Some(guest)) else {
+                // An account that is not there has nothing to hide.
+                return (None, refused(&ask, Refusal::Missing));
+            };
+            let key = shard.desks.guests.next();
+            let desk = Rc::new(desk);
             shard.desks.put(key, Rc::clone(&desk));
             (key, desk)
         }
@@ -213,14 +222,23 @@ fn check(shard: &Shard, desk: &Desk, ask: &mut Ask) -> Result<Rights, Refusal> {
             }
         }
         Ask::Expunge { .. } => needs(acl::rights_in_open(shard, desk)?, Rights::EXPUNGE),
-        Ask::Manage(Manage::Create { name, .. }) => {
+        Ask::Manage(Manage::Create { name, special_use }) => {
             let above = acl::rights_above(shard, desk, name)?;
             needs(above, Rights::CREATE)?;
+            if special_use.is_some() {
+                let text = "what a mailbox is for is its owner's to say".to_owned();
+                return Err(Refusal::SpecialUse(text));
+            }
             Ok(above)
         }
         Ask::Manage(Manage::Delete { name }) => needs(of(name)?, Rights::DELETE),
         Ask::Manage(Manage::Rename { from, to }) => {
             let rights = needs(of(from)?, Rights::DELETE)?;
+            if canonical_name(from).is_ok_and(|name| name == INBOX_NAME) {
+                // It stays, and its messages would go: no right of a visitor means that.
+                let text = "INBOX is its owner's to rename".to_owned();
+                return Err(Refusal::Denied(text));
+            }
             needs(acl::rights_above(shard, desk, to)?, Rights::CREATE)?;
             Ok(rights)
         }

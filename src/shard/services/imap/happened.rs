@@ -97,7 +97,7 @@ impl Lookup {
                 let Ok(info) = found else {
                     return;
                 };
-                let mailbox = mailbox(info);
+                let mailbox = mailbox(self.desk.partition, info);
                 let place = self.place_of(mailbox.name.clone(), mailbox.special_use);
                 self.told.push(Happening::Messages {
                     place,

@@ -28,7 +28,9 @@ pub(super) fn attribute(special_use: SpecialUse) -> &'static str {
     }
 }
 
-pub(super) fn mailbox(info: MailboxInfo) -> Mailbox {
+/// A mailbox as sessions list it. Numbers are given by partition, and a session may see mailboxes of
+/// several.
+pub(super) fn mailbox(partition: u16, info: MailboxInfo) -> Mailbox {
     Mailbox {
         special_use: info.special_use.map(attribute),
         validity: info.validity,
@@ -39,7 +41,7 @@ pub(super) fn mailbox(info: MailboxInfo) -> Mailbox {
         bytes: info.bytes,
         deleted_bytes: 0,
         modseq: info.highest_modseq,
-        object_id: format!("F{}", info.object_id),
+        object_id: format!("F{partition}-{}", info.object_id),
         rights: Rights::ALL,
         name: info.name,
     }
@@ -51,7 +53,10 @@ pub(super) fn list(shard: &Shard, desk: &Desk) -> Result<Mailboxes, Refusal> {
     let list = partition.mailboxes(&desk.address);
     let list = list.map_err(|error| refusal(error, &desk.address))?;
     Ok(Mailboxes {
-        list: list.into_iter().map(mailbox).collect(),
+        list: list
+            .into_iter()
+            .map(|info| mailbox(desk.partition, info))
+            .collect(),
         subscribed: partition.subscriptions(&desk.address),
     })
 }
@@ -60,7 +65,7 @@ pub(super) fn list(shard: &Shard, desk: &Desk) -> Result<Mailboxes, Refusal> {
 pub(super) fn find(shard: &Shard, desk: &Desk, name: &str) -> Result<Mailbox, Refusal> {
     let found = desk.partition(shard)?.mailbox(&desk.address, name);
     found
-        .map(mailbox)
+        .map(|info| mailbox(desk.partition, info))
         .map_err(|error| refusal(error, &desk.address))
 }
 
@@ -94,7 +99,9 @@ pub(super) fn manage(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, change: Ma
                     }
                     desk.did(&Happening::Made { name });
                 }
-                let made = made.map(|info| Box::new(mailbox(info))).map_err(failed);
+                let made = made
+                    .map(|info| Box::new(mailbox(desk.partition, info)))
+                    .map_err(failed);
                 return Answer::Mailbox(made);
             }
             Manage::Delete { name } => match partition.mailbox(address, &name) {
@@ -219,7 +226,8 @@ pub(super) fn open(
         view: view_of(shard, desk, &view),
         keywords: view.keywords.into(),
         first_unseen,
-        mailbox: mailbox(view.info),
+        mailbox: mailbox(desk.partition, view.info),
+        id_space: desk.partition,
     };
     desk.open.replace(Some(Open {
         id,

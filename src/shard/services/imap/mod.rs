@@ -48,7 +48,7 @@ use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
-use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, StreamId, Uid, Watch};
+use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, Uid, UidValidity, Watch};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -61,6 +61,8 @@ pub(crate) struct Desks {
 /// What one logged-in connection has.
 struct Desk {
     address: Address,
+    /// Of the account: another one of this address is none of this desk's business.
+    validity: UidValidity,
     partition: u16,
     open: RefCell<Option<Open>>,
     /// The message that an APPEND reads (CATENATE).
@@ -68,7 +70,7 @@ struct Desk {
     /// The session is told what happens in its account.
     account: RefCell<Option<Watch>>,
     /// Streams of the APPEND that is coming in, by message.
-    streams: RefCell<Vec<(u32, StreamId)>>,
+    streams: RefCell<Vec<append::Coming>>,
     /// Whose desk it is, where the account is somebody else's.
     guest: Option<Box<guests::Guest>>,
     /// What the connection has at other accounts.
@@ -151,10 +153,14 @@ impl Desks {
 }
 
 impl Desk {
-    fn new(address: Address, partition: u16, guest: Option<guests::Guest>) -> Desk {
-        Desk {
-            address,
-            partition,
+    /// A desk at an account; `None`: there is none.
+    fn new(shard: &Shard, address: &Address, guest: Option<guests::Guest>) -> Option<Desk> {
+        let number = shard.partition_of(address);
+        let validity = shard.partition(number)?.account_validity(address)?;
+        Some(Desk {
+            address: address.clone(),
+            validity,
+            partition: number,
             open: RefCell::new(None),
             source: Cell::new(None),
             account: RefCell::new(None),
@@ -163,7 +169,13 @@ impl Desk {
             visits: RefCell::default(),
             expected: RefCell::default(),
             at_once: Cell::new(0),
-        }
+        })
+    }
+
+    /// The account was removed since, whether or not there is another one of its address.
+    fn is_orphan(&self, shard: &Shard) -> bool {
+        let partition = shard.partition(self.partition);
+        partition.is_some_and(|own| own.account_validity(&self.address) != Some(self.validity))
     }
 
     fn open_id(&self) -> Result<MailboxId, Refusal> {
@@ -193,6 +205,9 @@ impl Desk {
     }
 
     fn partition(&self, shard: &Shard) -> Result<Rc<LocalPartition>, Refusal> {
+        if self.is_orphan(shard) {
+            return Err(Refusal::Missing);
+        }
         let partition = shard.partition(self.partition);
         partition.ok_or_else(|| Refusal::Unavailable("shutting down".to_owned()))
     }
@@ -209,9 +224,13 @@ fn at_once(answer: Answer) -> Asked {
 /// Gives an answer to whoever waits for it: the session, or a caller.
 fn deliver(shard: &Shard, key: ConnKey, answer: Answer) {
     let desk = shard.desks.of(key);
-    match desk.and_then(|desk| desk.expected.take()) {
+    match desk.as_ref().and_then(|desk| desk.expected.take()) {
         Some(expected) => expected.fill(answer),
         None if key.is_guest() => {}
+        // What was found meanwhile may be another account's.
+        None if desk.is_some_and(|desk| desk.is_orphan(shard)) => {
+            shard.answer(key, wrap(Answer::AccountGone));
+        }
         None => shard.answer(key, wrap(answer)),
     }
 }
@@ -293,6 +312,9 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
             "log in first".to_owned(),
         ))));
     };
+    if desk.is_orphan(shard) {
+        return at_once(Answer::AccountGone);
+    }
     visits::dispatch(shard, key, desk, ask)
 }
 
@@ -449,8 +471,11 @@ fn denied(denial: Denial) -> Answer {
 
 /// The connection has the mailboxes of this account from now on.
 fn sit_down(shard: &Rc<Shard>, key: ConnKey, address: &Address) -> Answer {
+    let Some(desk) = Desk::new(shard, address, None) else {
+        // Removed since it was looked at.
+        return denied(Denial::Credentials);
+    };
     shard.probe.logins.add(1);
-    let desk = Desk::new(address.clone(), shard.partition_of(address), None);
     shard.desks.put(key, Rc::new(desk));
     Answer::Login(Ok(()))
 }
@@ -480,12 +505,12 @@ fn come_in(shard: &Rc<Shard>, key: ConnKey, pass: Pass) -> Asked {
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Imap(Ask::Enter(pass)));
     }
-    let account = shard.partition(number);
-    let account = account.and_then(|partition| partition.account(pass.user()));
-    at_once(match account {
-        Some(_) => sit_down(shard, key, pass.user()),
+    let partition = shard.partition(number);
+    let exists = partition.is_some_and(|partition| partition.has_account(pass.user()));
+    at_once(match exists {
+        true => sit_down(shard, key, pass.user()),
         // Removed since the pass was given.
-        None => denied(Denial::Authorization),
+        false => denied(Denial::Authorization),
     })
 }
 

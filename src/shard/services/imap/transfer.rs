@@ -1,8 +1,8 @@
 //! COPY and MOVE from one account's mailbox to another account's.
 //!
 //! Guarantees: a message is durable at its target before it goes from where it was; a crash in
-//! between leaves it at both. A copy that fails takes back what it has made. At most a few hundred
-//! KiB of messages are held at a time.
+//! between leaves it at both, and so does whatever goes wrong when they are to go. A copy that fails
+//! before takes back what it has made. At most a few hundred KiB of messages are held at a time.
 //! Does not know: rights; each end checks what it is asked.
 //! On failure: nothing has gone from where it was.
 
@@ -12,7 +12,7 @@ use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::Desk;
 use super::guests::run;
-use super::visits::{call, keywords};
+use super::visits::{call, keywords, rights_in_open};
 use crate::limits::{BODY_CHUNK_BYTES, IMAP_APPEND_BYTES_MAX, IMAP_READ_BYTES};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Copied, FlagList, Incoming, Mailbox, Refusal, Rights, Row};
@@ -104,6 +104,7 @@ pub(super) async fn carry_out(
             validity: target.validity,
             pairs: Vec::new(),
         },
+        strays: (0, Vec::new()),
         batch: Vec::new(),
         uids: Vec::new(),
         held: 0,
@@ -119,8 +120,11 @@ pub(super) async fn carry_out(
         match work.from.ask(Ask::Expunge { uids, only_deleted }).await {
             Answer::Done(Ok(())) => {}
             Answer::Done(Err(refusal)) => {
-                // They are at both now; the client is told that nothing was moved.
-                work.take_back().await;
+                // The owner's check says this, before anything is done. All else may have come
+                // when some had gone, or may go with the next start: then the copies stay.
+                if matches!(refusal, Refusal::Denied(_)) {
+                    work.take_back().await;
+                }
                 return Answer::Copied(Err(refusal));
             }
             _ => return Answer::Copied(Err(confused())),
@@ -129,17 +133,10 @@ pub(super) async fn carry_out(
     Answer::Copied(Ok(work.copied))
 }
 
-/// MOVE needs what STORE of `\Deleted` and EXPUNGE need (RFC 6851 §4.4).
+/// MOVE needs what STORE of `\Deleted` and EXPUNGE need (RFC 6851 §4.4), in the mailbox that is open,
+/// whatever it is called by now.
 async fn may_remove(from: &End<'_>) -> Result<(), Refusal> {
-    let name = {
-        let visits = from.desk.visits.borrow();
-        let open = visits.as_ref().and_then(|visits| visits.open.as_ref());
-        open.map(|(_, name)| name.clone())
-    };
-    let (Some(_), Some(name)) = (from.account, name) else {
-        return Ok(());
-    };
-    let rights = from.mailbox(&name).await?.rights;
+    let rights = rights_in_open(from.home, from.desk, from.account).await?;
     let needed = Rights::DELETE_MESSAGES.with(Rights::EXPUNGE);
     super::acl::need(rights, needed).map(drop)
 }
@@ -149,6 +146,8 @@ struct Work<'a> {
     to: End<'a>,
     name: String,
     copied: Copied,
+    /// Appended to a mailbox that had got the name meanwhile: its UIDVALIDITY, and their UIDs.
+    strays: (u32, Vec<u32>),
     /// Read, and not yet appended: with their UIDs at the source.
     batch: Vec<Incoming>,
     uids: Vec<u32>,
@@ -269,6 +268,7 @@ impl Work<'_> {
         };
         if validity != self.copied.validity {
             // Another mailbox has got the name.
+            self.strays = (validity, there);
             return Err(Refusal::Missing);
         }
         let here = std::mem::take(&mut self.uids).into_iter();
@@ -281,24 +281,31 @@ impl Work<'_> {
         if self.streams {
             self.to.ask(Ask::Abort).await;
         }
-        let copies: Vec<u32> = self.copied.pairs.iter().map(|(_, there)| *there).collect();
-        if copies.is_empty() {
+        let copies = self.copied.pairs.iter().map(|(_, there)| *there).collect();
+        let made = [(self.copied.validity, copies), self.strays.clone()];
+        if made.iter().all(|(_, copies)| copies.is_empty()) {
             return;
         }
         let own = &self.to.desk.address;
         let account = self.to.account.unwrap_or(own).clone();
-        let (name, validity) = (self.name.clone(), self.copied.validity);
         let of = account.clone();
         let home = self.to.home;
         let taken = home
             .on_partition(home.partition_of(&account), async move |partition| {
-                let info = partition.mailbox(&of, &name)?;
-                if info.validity != validity {
-                    return Ok(());
+                for (validity, copies) in made {
+                    if copies.is_empty() {
+                        continue;
+                    }
+                    // The name may be another mailbox's by now. One that is gone took them along.
+                    let infos = partition.mailboxes(&of)?;
+                    let Some(info) = infos.iter().find(|info| info.validity == validity) else {
+                        continue;
+                    };
+                    let now_ms = super::super::super::now_ms();
+                    let gone = partition.expunge_from(&of, info.id, &copies, now_ms);
+                    gone.await?;
                 }
-                let now_ms = super::super::super::now_ms();
-                let gone = partition.expunge_from(&of, info.id, &copies, now_ms).await;
-                gone.map(drop)
+                Ok(())
             })
             .await;
         if let Err(error) = taken {

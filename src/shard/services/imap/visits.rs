@@ -13,11 +13,12 @@ use super::super::super::conn::ConnKey;
 use super::super::super::wait::Slot;
 use super::super::Asked;
 use super::guests::{Visitor, serve};
-use super::{Desk, acl, answer_at, at_once, later, transfer};
+use super::{Desk, acl, answer_at, append, at_once, later, transfer};
 use crate::limits::IMAP_VISITS_MAX;
 use crate::mail::Address;
 use crate::proto::imap::{
-    Answer, Ask, Located, Mailbox, Mailboxes, Manage, QuotaOf, Refusal, locate, name_of_other,
+    Answer, Ask, Located, Mailbox, Mailboxes, Manage, QuotaOf, Refusal, Rights, locate,
+    name_of_other,
 };
 
 /// What a connection has at others.
@@ -58,6 +59,8 @@ pub(super) fn dispatch(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask
             }
         }
         Ask::Abort => {
+            // Nothing of an APPEND that is given up stays anywhere.
+            append::abort(shard, &desk);
             let streaming = desk.with_visits(|visits| visits.streaming.take());
             if let Some(account) = streaming {
                 return send(shard, key, desk, account, Ask::Abort);
@@ -305,10 +308,12 @@ pub(super) async fn call(
         _ => None,
     };
     let ends_stream = matches!(ask, Ask::Append { .. } | Ask::Abort);
+    let is_chunk = matches!(ask, Ask::Chunk { .. });
     let visitor = Visitor {
         home: home.id,
         conn,
         user: desk.address.clone(),
+        validity: desk.validity,
         account: account.clone(),
         known,
     };
@@ -316,7 +321,8 @@ pub(super) async fn call(
     let work = async move |there: Rc<Shard>| serve(&there, visitor, ask).await;
     let (guest, mut answer) = home.mesh.call(home, owner, work).await;
     let surplus = desk.with_visits(|visits| {
-        if ends_stream {
+        // A piece that is refused ends it, too: nobody aborts it then.
+        if ends_stream || is_chunk && !matches!(answer, Answer::Done(Ok(()))) {
             visits.streaming = None;
         }
         if let Some(name) = opens {
@@ -385,16 +391,37 @@ pub(super) async fn keywords(
     let Some(account) = account else {
         return acl::keywords_in_open(home, desk);
     };
-    let found = desk.with_visits(|visits| {
+    let known = at_guest(home, desk, account, acl::keywords_in_open).await;
+    known.unwrap_or_default()
+}
+
+/// The rights of the user in the open mailbox, wherever it is.
+pub(super) async fn rights_in_open(
+    home: &Rc<Shard>,
+    desk: &Desk,
+    account: Option<&Address>,
+) -> Result<Rights, Refusal> {
+    let Some(account) = account else {
+        return acl::rights_in_open(home, desk);
+    };
+    let rights = at_guest(home, desk, account, acl::rights_in_open).await;
+    rights.unwrap_or(Err(Refusal::Missing))
+}
+
+/// Looks at the desk that the connection has at another account; `None`: it has none.
+async fn at_guest<T: Send + 'static>(
+    home: &Rc<Shard>,
+    desk: &Desk,
+    account: &Address,
+    look: fn(&Shard, &Desk) -> T,
+) -> Option<T> {
+    let (owner, guest) = desk.with_visits(|visits| {
         let found = visits.desks.iter().find(|(of, ..)| of == account);
         found.map(|(_, owner, guest)| (*owner, *guest))
-    });
-    let Some((owner, guest)) = found else {
-        return Vec::new();
-    };
+    })?;
     let work = async move |there: Rc<Shard>| {
         let desk = there.desks.of(guest);
-        desk.map_or(Vec::new(), |desk| acl::keywords_in_open(&there, &desk))
+        desk.map(|desk| look(&there, &desk))
     };
     home.mesh.call(home, owner, work).await
 }
@@ -438,9 +465,10 @@ fn shared(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>) -> Asked {
     later(shard, key, async move {
         let mut list = Vec::new();
         for owner in owners {
-            let (account, user) = (owner.clone(), desk.address.clone());
+            let (account, user, validity) = (owner.clone(), desk.address.clone(), desk.validity);
             let there = home.owner_of(home.partition_of(&owner));
-            let work = async move |there: Rc<Shard>| acl::visible(&there, &account, &user);
+            let work =
+                async move |there: Rc<Shard>| acl::visible(&there, &account, (&user, validity));
             let visible = home.mesh.call(&home, there, work).await;
             if visible.is_empty() && partition.let_in_by(&desk.address).contains(&owner) {
                 // It was let in once. That it is looked for again does no harm if this fails.

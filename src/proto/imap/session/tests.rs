@@ -330,6 +330,8 @@ fn what_is_done_in_silence_is_not_remembered_for_ever() {
     let before = one.0.session.held_bytes();
     for _ in 0..IMAP_OWN_MAX {
         one.say("d STORE 1 +FLAGS (\\Seen)\r\ne STORE 1 -FLAGS (\\Seen)");
+    }
+    for _ in 0..IMAP_OWN_MAX {
         world.borrow_mut().deliver("INBOX", b"x");
         one.say("f APPEND INBOX {1+}\r\nx");
     }

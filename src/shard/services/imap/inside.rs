@@ -4,7 +4,7 @@
 //! the log beside the body. Searches look at summaries first, then at headers, then at bodies; small
 //! messages are read many at once, large ones piece by piece.
 //!
-//! Guarantees: no turn takes longer than a look at some hundred KiB; what is read is counted, and
+//! Guarantees: a body is looked at only for the UID whose message it is; no turn takes longer than a look at some hundred KiB; what is read is counted, and
 //! nothing is begun while memory is short.
 //! Does not know: what a search is for.
 //! On failure: a message that was expunged meanwhile holds nothing; one that cannot be read ends the
@@ -62,6 +62,15 @@ impl Place {
             mailbox: desk.open_id()?,
             desk,
         })
+    }
+
+    /// The open mailbox has a message with this UID and this body. Summaries are found by the body
+    /// alone, which may be that of anybody's message.
+    fn has(&self, (uid, body_seq): (u32, u64)) -> bool {
+        let found = self
+            .partition
+            .message(&self.desk.address, self.mailbox, uid);
+        found.is_ok_and(|info| info.body_seq == body_seq)
     }
 
     fn refusal(&self, error: StoreError) -> Refusal {
@@ -242,9 +251,12 @@ pub(super) fn summaries(
             return at_once(Answer::Summaries(all.collect()));
         }
     };
-    let recent = messages
-        .iter()
-        .map(|(_, body_seq)| place.partition.recent_cache(*body_seq));
+    let recent = messages.iter().map(|it| {
+        place
+            .partition
+            .recent_cache(it.1)
+            .filter(|_| place.has(*it))
+    });
     if let Some(all) = recent.collect::<Option<Vec<_>>>() {
         let all = all.into_iter().map(|bytes| Ok(bytes.to_vec()));
         return at_once(Answer::Summaries(all.collect()));
@@ -255,6 +267,10 @@ pub(super) fn summaries(
         let mut all = Vec::with_capacity(messages.len());
         let kept = place.kept(&messages).await;
         for (index, message) in messages.iter().enumerate() {
+            if !place.has(*message) {
+                all.push(Err(place.refusal(StoreError::Missing)));
+                continue;
+            }
             let known = kept.get(index).filter(|it| Summary::decode(it).is_ok());
             let summary = match known {
                 Some(known) => {
@@ -424,6 +440,11 @@ pub(super) fn search(
         };
         let mut all = Vec::with_capacity(messages.len());
         for (index, message) in messages.iter().enumerate() {
+            if !place.has(*message) {
+                // As if it were found expunged below.
+                all.push(0);
+                continue;
+            }
             let found = looking
                 .look(*message, kept.get(index), bodies.get(index))
                 .await;

@@ -409,7 +409,7 @@ fn rights_and_identifiers_are_one_account_s() {
         let (box_id, id) = (mailbox_id(&opened), email_id(&mut guest));
         let status = owner.ok(&format!("STATUS {name} (MAILBOXID)"));
         assert_eq!(mailbox_id(&status), box_id);
-        assert_ne!(space(&own), space(&id), "{own} {id}");
+        assert_ne!(own, id);
         assert_eq!(space(&own_box), space(&own));
         assert_eq!(space(&box_id), space(&id));
         assert_eq!(guest.ok(&format!("SEARCH EMAILID {id}")), ["* SEARCH 1"]);

@@ -13,7 +13,9 @@ use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, Store
 use super::body::{Body, Piece};
 use super::finish::{Finish, SyncMode};
 use super::manage::resolve;
-use super::section::{write_origin, write_part, write_section};
+use super::section::{
+    looks_inside, needs_summary, sets_seen, write_origin, write_part, write_section,
+};
 use super::sync::{Vanished, begin_fetch, write_modseq};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
@@ -675,28 +677,4 @@ impl Current {
         self.body = Some(Body::binary(name, range, encoding, partial, size_only));
         Ok(())
     }
-}
-
-/// The item is about more than what is listed.
-fn looks_inside(item: &Item) -> bool {
-    needs_summary(item) || matches!(item, Item::Body { .. })
-}
-
-fn needs_summary(item: &Item) -> bool {
-    match item {
-        Item::Envelope
-        | Item::Structure { .. }
-        | Item::Preview(_)
-        | Item::Binary { .. }
-        | Item::BinarySize(_) => true,
-        Item::Body { section, .. } => !section.part.is_empty() || section.text != SectionText::All,
-        _ => false,
-    }
-}
-
-fn sets_seen(item: &Item) -> bool {
-    matches!(
-        item,
-        Item::Body { peek: false, .. } | Item::Binary { peek: false, .. }
-    )
 }

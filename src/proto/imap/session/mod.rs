@@ -15,6 +15,7 @@ mod catenate;
 mod commands;
 mod fetch;
 mod finish;
+mod job;
 mod list;
 mod login;
 mod manage;
@@ -686,21 +687,5 @@ impl crate::proto::Session for Session {
     fn deadline(&self) -> Option<Instant> {
         // While we work for the client its time does not run.
         if self.asking { None } else { self.deadline }
-    }
-}
-
-impl Job {
-    /// What is said now would be taken for a part of a message.
-    fn is_within_response(&self) -> bool {
-        matches!(self, Job::Fetch(fetch) if fetch.is_within_response())
-    }
-
-    /// Nothing happens before the client says something.
-    fn waits_for_input(&self) -> bool {
-        match self {
-            Job::Idle(idle) => idle.is_quiet(),
-            Job::Append(_) | Job::Login(_) => true,
-            _ => false,
-        }
     }
 }

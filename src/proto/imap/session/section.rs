@@ -1,6 +1,6 @@
-//! Sections of FETCH as they are named in a response (RFC 9051 §9 `section`).
+//! Items of FETCH: what they need, and sections as they are named in a response (RFC 9051 §9 `section`).
 
-use super::super::command::{Section, SectionText};
+use super::super::command::{Item, Section, SectionText};
 use super::super::write;
 
 /// `1.2.3`
@@ -54,4 +54,30 @@ pub(super) fn write_section(section: &Section, out: &mut Vec<u8>) {
         }
     }
     out.push(b']');
+}
+
+/// The item is about more than what is listed.
+pub(super) fn looks_inside(item: &Item) -> bool {
+    needs_summary(item) || matches!(item, Item::Body { .. })
+}
+
+/// The item is told by the summary, or found by it.
+pub(super) fn needs_summary(item: &Item) -> bool {
+    match item {
+        Item::Envelope
+        | Item::Structure { .. }
+        | Item::Preview(_)
+        | Item::Binary { .. }
+        | Item::BinarySize(_) => true,
+        Item::Body { section, .. } => !section.part.is_empty() || section.text != SectionText::All,
+        _ => false,
+    }
+}
+
+/// Who asks for the item has seen the message.
+pub(super) fn sets_seen(item: &Item) -> bool {
+    matches!(
+        item,
+        Item::Body { peek: false, .. } | Item::Binary { peek: false, .. }
+    )
 }

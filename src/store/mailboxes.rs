@@ -404,6 +404,16 @@ impl<D: Disk> Partition<D> {
         key: Vec<u8>,
         value: Option<Vec<u8>>,
     ) -> Result<(), StoreError> {
+        self.put_all_own(address, mailbox, vec![(key, value)]).await
+    }
+
+    /// The same of several, in one batch.
+    pub(super) async fn put_all_own(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
         let validity = self.index.borrow().account_validity(address);
         let may = |this: &Self| {
             let is_same = this.index.borrow().account_validity(address) == validity;
@@ -412,7 +422,7 @@ impl<D: Disk> Partition<D> {
                 false => Err(StoreError::Missing),
             }
         };
-        self.put_if(vec![(key, value)], may).await
+        self.put_if(entries, may).await
     }
 
     /// Notes that an account's owner wants to see a name, or does not any more (RFC 9051 §6.3.7).

@@ -19,11 +19,7 @@ use crate::store::{
 
 /// UIDVALIDITY: of a mailbox whose own record was lost, what its number makes it, as that did.
 fn validity_of(id: MailboxId, fields: &BoxFields) -> UidValidity {
-    let first = if id.is_inbox() {
-        1
-    } else {
-        validity_at(id.0)
-    };
+    let first = if id.is_inbox() { 1 } else { validity_at(id.0) };
     fields.validity().max(first)
 }
 
@@ -375,6 +371,8 @@ impl Index {
             let first = if id == first_box { first_uid } else { 0 };
             let mut uids = Vec::new();
             let stack = self.stack(address, id);
+            // One that is empty may have had a million.
+            stack.fields().filter(|fields| fields.count > 0)?;
             stack.visit(first, Uid::MAX, &mut |message, _| {
                 uids.push(message.uid);
                 match uids.len() < most {

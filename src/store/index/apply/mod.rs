@@ -251,7 +251,12 @@ impl Index {
         last = last.max(tombstones.last_uid(seq));
         let mut modseq = tombstones.last_seq(seq).unwrap_or(0);
         let mut live = Vec::new();
-        for message in self.messages_of(target.address, target.id) {
+        // As in `clear_all`.
+        let all = match fields.count {
+            0 => Vec::new(),
+            _ => self.messages_of(target.address, target.id),
+        };
+        for message in all {
             if message.seq() < seq {
                 self.release(target, &message);
                 continue;

@@ -361,7 +361,11 @@ fn a_validity_is_never_given_again() {
             partition.delete_mailbox(&ann, id).await.unwrap();
             partition.seq_next.set(id.0 + (1 << 32));
             let again = partition.create_mailbox(&ann, name, None).await.unwrap();
-            assert!(again.validity > box_b.validity, "{name}: {}", again.validity);
+            assert!(
+                again.validity > box_b.validity,
+                "{name}: {}",
+                again.validity
+            );
         }
         partition.remove_account(&ann).await.unwrap();
         // The record of the account is the first that takes a number.
@@ -415,7 +419,10 @@ fn the_last_numbers_of_records_are_kept() {
         partition.create_account(account("ann")).await.unwrap();
         partition.seq_next.set((1 << 48) - (1 << 40));
         let refused = partition.deliver(delivery(&["ann"], b"x")).await;
-        assert!(matches!(refused, Err(StoreError::ReadOnly(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::ReadOnly(_))),
+            "{refused:?}"
+        );
         assert!(matches!(partition.health(), Health::ReadOnly(_)));
     });
 }
@@ -456,12 +463,24 @@ fn a_large_account_goes_in_steps_whatever_comes_between() {
             partition.remove_account(&ann).await.unwrap();
             assert!(!partition.has_account(&ann) && partition.account(&ann).is_none());
             assert!(partition.mailboxes(&ann).is_err() && partition.inbox(&ann).is_err());
-            assert_eq!((partition.used_bytes(&ann), partition.value(&ann, None, b"k")), (0, None));
+            assert_eq!(
+                (
+                    partition.used_bytes(&ann),
+                    partition.value(&ann, None, b"k")
+                ),
+                (0, None)
+            );
             let mut names = Vec::new();
             partition.for_each_account(|one| names.push(one.address.clone()));
             assert_eq!(names, [address("bob")]);
-            let refused = partition.deliver(delivery(&["ann"], b"late")).await.unwrap();
-            assert!(matches!(refused[..], [Err(StoreError::Missing)]), "{refused:?}");
+            let refused = partition
+                .deliver(delivery(&["ann"], b"late"))
+                .await
+                .unwrap();
+            assert!(
+                matches!(refused[..], [Err(StoreError::Missing)]),
+                "{refused:?}"
+            );
             let again = partition.remove_account(&ann).await;
             assert!(matches!(again, Err(StoreError::Missing)));
             let left = partition.index.borrow().count_messages(&ann);
@@ -525,13 +544,19 @@ fn an_account_made_anew_has_nothing_of_a_large_one_before_it() {
         })
         .await;
         assert!(matches!(removed, Some(Ok(()))), "{removed:?}");
-        assert!(matches!(made[..], [Ok(()), Err(StoreError::Exists)]), "{made:?}");
+        assert!(
+            matches!(made[..], [Ok(()), Err(StoreError::Exists)]),
+            "{made:?}"
+        );
         let info = partition.mailbox_info(&ann, INBOX).unwrap();
         assert!(info.validity > validity);
         assert_eq!((info.exists, info.uid_next), (0, 1));
         assert_eq!(partition.mailboxes(&ann).unwrap().len(), 6);
         assert_eq!(partition.value(&ann, None, b"k"), None);
-        partition.append(&ann, append(vec![message("new")])).await.unwrap();
+        partition
+            .append(&ann, append(vec![message("new")]))
+            .await
+            .unwrap();
         all_is_gone(&partition).await;
         assert_eq!(keys_of(&partition, b"\xff"), 0);
         let usage = partition.index.borrow().usage();

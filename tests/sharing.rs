@@ -417,10 +417,16 @@ fn rights_and_identifiers_are_one_account_s() {
 
         // Who is called so afterwards is somebody else.
         let address = format!("{bob}@bench.test");
+        let entries = format!("GETACL {name}");
+        assert!(owner.ok(&entries)[0].contains(&address));
         server.run(&["account", "remove", &address]);
+        let listed = owner.ok(&entries);
+        assert!(!listed[0].contains(&address), "{listed:?}");
         server.run(&["account", "add", &address, "--password", "pw"]);
-        let said = guest.say("FETCH 1 BODY.PEEK[]");
-        assert_eq!(said, ["* BYE The account was removed", ""]);
+        let listed = owner.ok(&entries);
+        assert!(!listed[0].contains(&address), "{listed:?}");
+        assert_eq!(guest.0.line(), "* BYE The account was removed");
+        assert_eq!(guest.0.line(), "");
         let mut guest = Imap::login(&server, bob);
         guest.no(&format!("SELECT {shared}"), "NONEXISTENT");
         assert!(guest.ok("LIST \"Other Users/\" *").is_empty());

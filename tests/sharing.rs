@@ -451,6 +451,35 @@ fn rights_and_identifiers_are_one_account_s() {
     }
 }
 
+/// Whether an account shares with anyone follows from all its lists, be they changed at once.
+#[test]
+fn what_is_opened_to_anyone_while_another_is_closed_is_found() {
+    let (mut server, [ann, far, ..]) = server(&[]);
+    let (mut one, mut two) = (Imap::login(&server, &ann), Imap::login(&server, &ann));
+    let mut guest = Imap::login(&server, &far);
+    one.ok("CREATE a");
+    one.ok("CREATE b");
+    one.ok("SETACL a anyone lr");
+    let mut names = ["a", "b"];
+    for round in 0..30 {
+        let [open, closed] = names;
+        let sent = format!("t DELETEACL {open} anyone\r\n");
+        one.0.send(sent.as_bytes());
+        let sent = format!("t SETACL {closed} anyone lr\r\n");
+        two.0.send(sent.as_bytes());
+        for owner in [&mut one, &mut two] {
+            let line = owner.0.line();
+            assert!(line.starts_with("t OK "), "{line}");
+        }
+        let listed = guest.ok("LIST \"Other Users/\" *");
+        let shared = others(&ann, closed);
+        let is_found = listed.iter().any(|line| line.ends_with(&shared));
+        assert!(is_found, "round {round}: {listed:?}");
+        names = [closed, open];
+    }
+    server.stop();
+}
+
 #[test]
 fn messages_cross_between_accounts() {
     let (mut server, [ann, far, near, _]) = server(&[]);

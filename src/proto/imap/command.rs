@@ -495,12 +495,26 @@ pub struct Search {
     pub extended: bool,
     /// Which results.
     pub results: Results,
-    /// The charset that is not known here, if one was given.
-    pub bad_charset: bool,
+    /// What its texts are said to be in.
+    pub charset: Charset,
     /// All must hold.
     pub keys: Vec<Key>,
     /// SORT, THREAD: in this order.
     pub order: Option<Order>,
+}
+
+/// The charset that a search names for its texts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Charset {
+    /// It names none.
+    #[default]
+    None,
+    /// UTF-8.
+    Utf8,
+    /// US-ASCII.
+    Ascii,
+    /// One that is not known here: what is searched for was not read.
+    Unknown,
 }
 
 /// The order of what was found (RFC 5256).

@@ -101,6 +101,8 @@ struct Enabled {
     qresync: bool,
     /// UTF8=ACCEPT (RFC 6855), or IMAP4rev2: names and texts are UTF-8.
     utf8: bool,
+    /// UTF8=ACCEPT by its name: a search names no other charset (RFC 9755 §3).
+    utf8_accept: bool,
     /// IMAP4rev2 (RFC 9051).
     rev2: bool,
     /// UIDONLY (RFC 9586): no message numbers in either direction.

@@ -209,6 +209,18 @@ impl Command {
     }
 }
 
+impl Command {
+    /// It tells which keywords messages have, or asks for one.
+    pub fn names_keywords(&self) -> bool {
+        match self {
+            Command::Fetch(fetch) => fetch.items.iter().any(Item::tells_flags),
+            Command::Search(search) => search.keys.iter().any(Key::has_keyword),
+            Command::Store(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// SETACL, DELETEACL, GETACL, LISTRIGHTS or MYRIGHTS.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AccessCommand {
@@ -413,6 +425,21 @@ pub enum Item {
     },
     /// BINARY.SIZE[...] (RFC 3516 §4.3)
     BinarySize(Vec<u32>),
+}
+
+impl Item {
+    /// Who asks for it has seen the message.
+    pub fn sets_seen(&self) -> bool {
+        matches!(
+            self,
+            Item::Body { peek: false, .. } | Item::Binary { peek: false, .. }
+        )
+    }
+
+    /// FLAGS come with it, or may.
+    fn tells_flags(&self) -> bool {
+        *self == Item::Flags || self.sets_seen()
+    }
 }
 
 /// The name of a body item in the response.
@@ -630,6 +657,17 @@ impl Key {
             Key::And(keys) => keys.iter().any(Key::has_numbers),
             Key::Or(both) => both.0.has_numbers() || both.1.has_numbers(),
             Key::Not(key) => key.has_numbers(),
+            _ => false,
+        }
+    }
+
+    /// It asks for a keyword.
+    fn has_keyword(&self) -> bool {
+        match self {
+            Key::Keyword(_) => true,
+            Key::And(keys) => keys.iter().any(Key::has_keyword),
+            Key::Or(both) => both.0.has_keyword() || both.1.has_keyword(),
+            Key::Not(key) => key.has_keyword(),
             _ => false,
         }
     }

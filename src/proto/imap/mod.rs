@@ -152,6 +152,12 @@ pub enum Ask {
         /// The last one that the session knows of.
         since: u64,
     },
+    /// Names of keywords in the open mailbox, if there are more than so many. Answer:
+    /// [`Answer::Keywords`].
+    Keywords {
+        /// Names that the session knows: they stay, and others come behind them.
+        known: usize,
+    },
     /// Messages by UID, in order, at most `limits::IMAP_SLICE_MESSAGES`. Answer: [`Answer::Rows`].
     Rows {
         /// Ascending ranges.
@@ -652,6 +658,8 @@ pub enum Answer {
     Opened(Result<Box<Opened>, Refusal>),
     /// `None`: nothing. `Missing`: the mailbox is gone.
     News(Result<Option<Box<News>>, Refusal>),
+    /// All names, by bit; `None`: there are no more of them.
+    Keywords(Result<Option<Arc<[String]>>, Refusal>),
     /// Those that are there, in order. Fewer than asked for: there are no more.
     Rows(Result<Vec<Row>, Refusal>),
     /// Ascending ranges.

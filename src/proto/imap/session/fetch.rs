@@ -13,9 +13,8 @@ use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, Store
 use super::body::{Body, Piece};
 use super::finish::{Finish, SyncMode};
 use super::manage::resolve;
-use super::section::{
-    looks_inside, needs_summary, sets_seen, write_origin, write_part, write_section,
-};
+use super::progress::Progress;
+use super::section::{looks_inside, needs_summary, write_origin, write_part, write_section};
 use super::sync::{Vanished, begin_fetch, write_modseq};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
@@ -51,6 +50,8 @@ pub(super) struct Fetch {
     /// UIDs of this slice that this command has marked.
     marked: Vec<u32>,
     current: Option<Box<Current>>,
+    /// The client is to be told how far this is as soon as the running response is complete.
+    owes_progress: bool,
     failure: Option<Finish>,
 }
 
@@ -119,7 +120,7 @@ impl Fetch {
             uids = sets::pick(&uids, from, to);
         }
         let inside = items.iter().any(looks_inside);
-        let marks_seen = selected.keeps_seen() && items.iter().any(sets_seen);
+        let marks_seen = selected.keeps_seen() && items.iter().any(Item::sets_seen);
         let vanished = command.vanished.then(|| command.set.resolve(u32::MAX));
         let wanted = sets::len(&uids);
         // What has changed is looked up as such: in one range, for it is less than what is there.
@@ -153,6 +154,7 @@ impl Fetch {
             summaries: VecDeque::new(),
             marked: Vec::new(),
             current: None,
+            owes_progress: false,
             failure: None,
             items,
         })
@@ -251,6 +253,25 @@ impl Fetch {
     /// A response has begun, and not ended.
     pub(super) fn is_within_response(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.is_open)
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        if self.changed_since.is_some() {
+            // How many have changed is not known before the end.
+            return Progress::Unknown;
+        }
+        Progress::Messages(self.found - self.rows.len() as u64, self.wanted)
+    }
+
+    /// When the running response is complete, it makes room for a word on how far it is.
+    pub(super) fn owe_progress(&mut self) {
+        self.owes_progress = true;
+    }
+
+    /// That word is due now.
+    pub(super) fn takes_progress(&mut self) -> bool {
+        !self.is_within_response() && std::mem::take(&mut self.owes_progress)
     }
 
     fn end(&mut self) -> Finish {
@@ -421,6 +442,9 @@ impl Fetch {
             }
             if current.is_open {
                 out.extend_from_slice(b")\r\n");
+            }
+            if self.owes_progress {
+                return Some(Turn::Drain);
             }
         }
     }

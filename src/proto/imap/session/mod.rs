@@ -16,6 +16,7 @@ mod commands;
 mod fetch;
 mod finish;
 mod job;
+mod keywords;
 mod list;
 mod login;
 mod manage;
@@ -194,7 +195,7 @@ enum Job {
     /// The command is carried out; before it is answered the client learns what is new.
     Sync(report::Report, Finish),
     /// Before it is carried out: which keywords others have made meanwhile.
-    Before(sync::Sync, Box<Command>),
+    Before(keywords::Keywords, Box<Command>),
     /// The answer is longer than what may wait to be sent.
     Answer(Finish),
 }
@@ -387,6 +388,7 @@ impl Session {
             }
             if self.task.is_some() {
                 self.progress(now);
+                self.tell_owed_progress(now, out);
                 match self.run_task(out) {
                     Some(Step::NeedInput) => {}
                     Some(step) => return (used, step),
@@ -503,7 +505,7 @@ impl Session {
                 }
                 turn => turn,
             },
-            Job::Before(job, _) => match job.go(&mut context, out) {
+            Job::Before(job, _) => match job.go(&mut context) {
                 Turn::Finish(_) => return self.begin_waiting(out),
                 turn => turn,
             },

@@ -852,4 +852,52 @@ fn long_commands_say_how_far_they_are() {
         "* OK [INPROGRESS (\"f\" 2 3)] THREAD goes on\n\
          * THREAD (1)(2)(3)\nf OK THREAD completed\n"
     );
+    // Between two messages, not within one.
+    one.0.answers_take = Duration::from_secs(11);
+    assert_eq!(
+        one.say("g FETCH 1:2 (UID BODY.PEEK[TEXT])"),
+        "* OK [INPROGRESS (\"g\" 0 2)] FETCH goes on\n\
+         * 1 FETCH (UID 1 BODY[TEXT] {8}\nbody 1\n)\n\
+         * OK [INPROGRESS (\"g\" 1 2)] FETCH goes on\n\
+         * 2 FETCH (UID 2 BODY[TEXT] {8}\nbody 2\n)\n\
+         * OK [INPROGRESS (\"g\" 1 2)] FETCH goes on\n\
+         g OK FETCH completed\n"
+    );
+    // How many have changed nobody knows before the end.
+    assert_eq!(
+        one.say("h FETCH 1 (UID RFC822.SIZE ENVELOPE) (CHANGEDSINCE 1)")
+            .lines()
+            .filter(|line| line.contains("INPROGRESS"))
+            .collect::<Vec<_>>(),
+        ["* OK [INPROGRESS (\"h\" NIL NIL)] FETCH goes on"]
+    );
+}
+
+#[test]
+fn keywords_that_others_make_are_known() {
+    let world = world();
+    let asked = Rc::new(RefCell::new(0));
+    let mut one = client(&world);
+    one.say("b SELECT INBOX");
+    let (count, mut answer) = (Rc::clone(&asked), answers(&world));
+    let mut two = Client::tampered(move |ask| {
+        *count.borrow_mut() += i32::from(matches!(ask, Ask::Keywords { .. }));
+        answer(ask)
+    });
+    one.say("c STORE 2 +FLAGS ($New)");
+    two.0.notify(Event::Changed);
+    // Not where nobody is interested.
+    two.say("c FETCH 1 (UID BODY.PEEK[])\r\nd SEARCH BODY x");
+    assert_eq!(*asked.borrow(), 0);
+    one.say("d STORE 3 +FLAGS ($Newer)");
+    two.0.notify(Event::Changed);
+    let said = two.say("e SEARCH OR SEEN KEYWORD $newer");
+    assert!(
+        said.contains("$New $Newer \\*)] Flags that stay\n* SEARCH 3\n"),
+        "{said}"
+    );
+    assert_eq!(*asked.borrow(), 1);
+    // And not again before something happens.
+    two.say("f FETCH 1:3 FLAGS");
+    assert_eq!(*asked.borrow(), 1);
 }

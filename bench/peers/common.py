@@ -81,6 +81,16 @@ def cpu_seconds(pid):
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def heap_kib(pid):
+    """Memory of the whole family that no file is behind; what processes share counts once."""
+    kib = 0
+    for member in family(pid):
+        with contextlib.suppress(OSError):
+            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+            kib += int(rollup.split("Pss_Anon:")[1].split()[0])
+    return kib
+
+
 def adopt():
     """Makes orphans among our descendants our children, as init does (prctl(2))."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
@@ -317,6 +327,12 @@ class Peer:
     def cpu(self, options):
         print(f"{cpu_seconds(self.running(options)):.2f}")
 
+    def memory(self, options):
+        print(heap_kib(self.running(options)))
+
+    def master_of(self, options):
+        print(self.running(options))
+
     def commands(self, commands):
         """Adds commands that only this one has."""
 
@@ -340,6 +356,8 @@ def main(peer, doc):
         starter.set_defaults(run=run, print_only=False)
     for name, run, told in (("stop", peer.stop, "end it"),
                             ("cpu", peer.cpu, "CPU seconds used so far by all its processes"),
+                            ("master", peer.master_of, "its process id"),
+                            ("memory", peer.memory, "KiB of heap and stacks of all its processes"),
                             ("ready", peer.ready, "wait until serve has everything up")):
         command = commands.add_parser(name, help=told)
         command.add_argument("dir", metavar="DIR")

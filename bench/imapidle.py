@@ -17,6 +17,9 @@ FEW_SESSIONS = 5_000
 # Of the others, which have a process for each.
 PEER_SESSIONS = 200
 FEW_PEER_SESSIONS = 50
+# Each of these holds inotify instances, of which a user may have 128 by default.
+HIBERNATED = 60
+FEW_HIBERNATED = 10
 MESSAGES_EACH = 100
 # Until all of them have been moved to the process that holds them, with --hibernate 1s.
 SETTLE_SECONDS = 5
@@ -48,9 +51,11 @@ def fill(server, users):
 def memory_of(args, name, kind):
     """Heap and what --memory-max counts of it, KiB, with few sessions and with many."""
     ours = name == "ringpost"
-    counts = (FEW_SESSIONS, SESSIONS) if ours else (FEW_PEER_SESSIONS, PEER_SESSIONS)
+    hibernated = name.endswith("hibernated")
+    counts = ((FEW_SESSIONS, SESSIONS) if ours else (FEW_HIBERNATED, HIBERNATED) if hibernated
+              else (FEW_PEER_SESSIONS, PEER_SESSIONS))
     users = 1 if kind == KINDS[0] else counts[1]
-    flags = {"hibernate": "1s"} if name.endswith("hibernated") else {}
+    flags = {"hibernate": "1s"} if hibernated else {}
     server = start(args, name.split(",")[0], users, **flags)
     fill(server, users)
     if ours:
@@ -70,7 +75,7 @@ def memory_of(args, name, kind):
 
 
 def imap_idle(args):
-    """IMAP sessions in IDLE: memory of each, 15 000 at once (200 of Dovecot and Cyrus), and what a delivery costs"""
+    """IMAP sessions in IDLE: memory of each, 15 000 at once (of Dovecot and Cyrus 200), and what a delivery costs"""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     servers, notes = names()
     if "dovecot" in servers:

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub mod imap;
 pub mod runner;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -365,9 +366,15 @@ impl Client {
 
     /// Reads one line without its CRLF; empty: the server has closed.
     pub fn line(&mut self) -> String {
+        let line = self.raw_line();
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+
+    /// Reads one line as it is, with its end; empty: the server has closed.
+    pub fn raw_line(&mut self) -> Vec<u8> {
         let mut line = Vec::new();
         let _ = self.reader.read_until(b'\n', &mut line);
-        String::from_utf8_lossy(&line).trim_end().to_owned()
+        line
     }
 
     /// Reads so many bytes.
@@ -437,6 +444,15 @@ pub fn send_message(
     client.send(b"\r\n.\r\n");
     let count = if lmtp { recipients.len() } else { 1 };
     (0..count).map(|_| client.reply()).collect()
+}
+
+/// Delivers a short message of this subject to a user of bench.test by SMTP; the reply to its end.
+pub fn deliver(server: &Server, user: &str, subject: &str) -> String {
+    let mut smtp = Client::new(server.smtp);
+    smtp.expect("EHLO client.example", "250");
+    let body = format!("Subject: {subject}\r\n\r\nbody\r\n");
+    let to = format!("{user}@bench.test");
+    send_message(&mut smtp, &[&to], &body, false).remove(0)
 }
 
 /// Logs in by POP3.

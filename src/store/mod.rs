@@ -103,6 +103,25 @@ pub type UidValidity = u32;
 /// Number of a record in its partition's log; also its MODSEQ.
 pub type Sequence = u64;
 
+/// Messages keep numbers of records in 48 bits: at a million a second they last for nine years.
+pub(crate) const SEQUENCE_END: Sequence = 1 << 48;
+/// A UIDVALIDITY has 32 bits. What gets one of its own begins at the next multiple of this number, so
+/// that all numbers there are fall on different ones, and later ones on higher ones.
+const SEQUENCES_PER_VALIDITY: Sequence = 1 << 16;
+const _: () = assert!(SEQUENCE_END / SEQUENCES_PER_VALIDITY == 1 << 32);
+
+/// UIDVALIDITY of what the record of this number makes.
+pub(crate) fn validity_at(seq: Sequence) -> UidValidity {
+    let validity = seq.min(SEQUENCE_END - 1) / SEQUENCES_PER_VALIDITY;
+    // It fits, see above; and 0 is none.
+    (validity as UidValidity).max(1)
+}
+
+/// The next number, this one included, whose UIDVALIDITY no other one has.
+pub(crate) fn with_own_validity(seq: Sequence) -> Sequence {
+    seq.next_multiple_of(SEQUENCES_PER_VALIDITY)
+}
+
 /// Partition numbers from here on are queue logs.
 pub const QUEUE_PARTITION: u16 = 0x8000;
 /// The partition number of the site log.

@@ -102,7 +102,8 @@ pub const TELEMETRY_QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Changes, and ranges of new messages, that an IMAP session remembers as its client's own, so as not to
 /// tell them; of what is behind, the client is told although it knows.
 pub const IMAP_OWN_MAX: usize = 1024;
-/// Bytes of a header that an IMAP session looks through for fields; what is behind is left out.
+/// Bytes of a header that an IMAP session looks through for the fields of FETCH; what is behind is left
+/// out. SEARCH looks through all of it.
 pub const IMAP_HEADER_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of an HTTP request head: request line, fields and the empty line.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;

@@ -139,7 +139,9 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
         | Ask::Time => AskKind::ImapList,
         Ask::Manage(_) | Ask::Access(_) | Ask::SetQuota { .. } => AskKind::ImapManage,
         Ask::Open { .. } | Ask::Close => AskKind::ImapSelect,
-        Ask::Look { .. } | Ask::Vanished { .. } | Ask::Happened { .. } => AskKind::ImapNews,
+        Ask::Look { .. } | Ask::Keywords { .. } | Ask::Vanished { .. } | Ask::Happened { .. } => {
+            AskKind::ImapNews
+        }
         Ask::Annotations { .. } => AskKind::ImapList,
         Ask::Annotate { .. } | Ask::WatchAccount { .. } => AskKind::ImapManage,
         Ask::Rows { .. } => AskKind::ImapRows,

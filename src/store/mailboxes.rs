@@ -124,6 +124,22 @@ impl<D: Disk> Partition<D> {
         })
     }
 
+    /// Names of a mailbox's keywords by bits, as in a view, if there are more than `known`; `None`: there
+    /// are not, or there is no such mailbox. What is known stays as it is, and costs nothing here.
+    pub fn keywords_above(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        known: usize,
+    ) -> Option<Vec<String>> {
+        let index = self.index.borrow();
+        if index.keyword_count(address, mailbox) <= known {
+            return None;
+        }
+        let keywords = index.keywords(address, mailbox);
+        Some(keywords.into_iter().map(String::from).collect())
+    }
+
     /// Visits messages with UIDs from `first` to `last`, ascending, until `visit` says that it is
     /// enough. `visit` must not call back into the partition.
     ///

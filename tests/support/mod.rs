@@ -7,9 +7,10 @@ pub mod imap;
 pub mod runner;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to say that it listens, or a client to get a reply.
@@ -309,6 +310,23 @@ pub fn signal(pid: u32, name: &str) {
         .status()
         .expect("kill");
     assert!(status.success());
+}
+
+/// An address of 127.0.0.1 that nobody listens on. It is given once, and from below the range of
+/// which the kernel takes the ports of clients and of port 0: nothing else comes by it meanwhile.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: u16 = 10_000;
+    let start = std::process::id() % u32::from(PORTS);
+    let start = u16::try_from(start).expect("below the number of ports");
+    for _ in 0..PORTS {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port of 20000 to 29999 is free");
 }
 
 /// A connection that does not wait for ever.

@@ -38,7 +38,7 @@ pub use params::{MediaType, Parameters, parse_disposition, parse_languages, pars
 pub use parts::{Charset, Encoding, Kind, Part, Parts, SectionText, partial};
 pub use preview::preview;
 pub use scan::{Scanner, Structure};
-pub use search::{Needle, TextSearch};
+pub use search::{FieldSearch, HeaderPiece, HeaderPieces, Needle, TextSearch};
 pub use strings::{Strings, write_nstring, write_string, write_text};
 pub use summary::{EnvelopeField, Summary, SummaryError};
 pub use text::{decode_charset, decode_field};

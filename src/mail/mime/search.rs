@@ -8,17 +8,20 @@
 //! which are decoded up to [`CHARSET_BYTES`] at a time.
 //! Does not know: which messages to look at, and when to pause.
 
+mod header;
+
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
 use super::decode::TransferDecoder;
-use super::fields::{fields, line_name};
+use super::fields::line_name;
 use super::fold::{fold_char, fold_into, push_lowercase};
 use super::parts::{Charset, Encoding, Kind, Part, Parts};
 use super::preview::charset_name;
-use super::text::{decode_field, decoder};
+use super::text::decoder;
+pub use header::{FieldSearch, HeaderPiece, HeaderPieces};
 
 /// Bytes of a part that are decoded at a time.
 const WINDOW_BYTES: usize = 32 * 1024;
@@ -67,6 +70,7 @@ pub struct TextSearch {
     decoded: Vec<u8>,
     /// Folded; the last bytes of what has been searched stay, for matches across windows.
     folded: Vec<u8>,
+    seam: header::Seam,
 }
 
 /// How bytes become text.
@@ -85,19 +89,12 @@ impl Default for TextSearch {
             transfer: TransferDecoder::new(Encoding::Identity),
             decoded: Vec::new(),
             folded: Vec::new(),
+            seam: header::Seam::default(),
         }
     }
 }
 
 impl TextSearch {
-    /// SEARCH HEADER: one of the header's fields of that name holds the string, decoded
-    /// (RFC 9051 §6.4.4; an empty string: there is such a field).
-    pub fn header(&mut self, needle: &Needle, header: &[u8], name: &[u8]) -> bool {
-        fields(header)
-            .filter(|field| field.name.eq_ignore_ascii_case(name))
-            .any(|field| needle.is_in(&decode_field(field.value)))
-    }
-
     /// SEARCH TEXT and SEARCH BODY: which of up to 64 strings the headers of parts or the texts in them
     /// hold, decoded, and of those in `with_header` the message's own header; a bit for each. `parts`
     /// are those of `message`. What is neither text nor a header is not looked at.
@@ -132,32 +129,61 @@ impl TextSearch {
     /// Which of the `wanted` strings all fields of a header hold, each as a line `Name: value`,
     /// unfolded and decoded.
     pub fn whole_header(&mut self, needles: &[Needle], wanted: u64, header: &[u8]) -> u64 {
+        self.begin_header();
+        self.feed_header(needles, wanted, HeaderPiece::whole(header))
+    }
+
+    /// Gets ready for a header that comes in pieces.
+    pub fn begin_header(&mut self) {
+        self.decode = Decode::Utf8;
+        self.seam = header::Seam::default();
+        self.folded.clear();
+    }
+
+    /// Takes the next piece of a header; which of the `wanted` strings it, with what came before it,
+    /// holds, as in [`TextSearch::whole_header`].
+    pub fn feed_header(&mut self, needles: &[Needle], wanted: u64, piece: HeaderPiece<'_>) -> u64 {
         if wanted == 0 {
             return 0;
         }
-        self.folded.clear();
-        if is_plain(header) {
+        if is_plain(piece.bytes) {
             // Unfolding is all there is to do; one search for all fields.
-            let end = header_end(header);
-            push_unfolded(&header[..end], &mut self.folded);
+            let end = header_end(piece.bytes);
+            push_unfolded(&piece.bytes[..end], &mut self.folded);
+            self.seam = header::Seam::default();
         } else {
-            for field in fields(header) {
-                match line_name(field.raw) {
-                    _ if is_plain(field.raw) => push_unfolded(field.raw, &mut self.folded),
-                    None => push_lossy(field.raw, &mut self.folded),
-                    Some(_) => {
-                        let prefix = field.raw.len() - field.value.len();
-                        push_lossy(&field.raw[..prefix], &mut self.folded);
-                        self.folded.push(b' ');
-                        fold_into(&decode_field(field.value), &mut self.folded);
-                        self.folded.extend_from_slice(b"\r\n");
-                    }
-                }
+            for fragment in piece.fragments() {
+                self.push_fragment(fragment);
             }
         }
-        bits(needles, wanted).fold(0, |found, (bit, needle)| {
-            found | u64::from(needle.finder.find(&self.folded).is_some()) << bit
-        })
+        self.found(needles, wanted)
+    }
+
+    fn push_fragment(&mut self, fragment: header::Fragment<'_>) {
+        let raw = fragment.raw;
+        let mut text = raw;
+        if !fragment.continues {
+            self.seam = header::Seam::default();
+        }
+        if is_plain(raw) {
+            push_unfolded(raw, &mut self.folded);
+            return;
+        }
+        if !fragment.continues {
+            let colon = line_name(raw).and_then(|_| memchr::memchr(b':', raw));
+            let Some(colon) = colon else {
+                push_lossy(raw, &mut self.folded);
+                return;
+            };
+            push_lossy(&raw[..=colon], &mut self.folded);
+            self.folded.push(b' ');
+            text = &raw[colon + 1..];
+        }
+        let Self { seam, folded, .. } = self;
+        seam.push(text, fragment.continues, folded);
+        if !fragment.is_cut {
+            folded.extend_from_slice(b"\r\n");
+        }
     }
 
     /// Gets ready for the text of a part whose body comes in pieces.

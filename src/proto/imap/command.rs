@@ -1,10 +1,14 @@
 //! Commands as parsed (RFC 9051 §6, §9): owned data without a word of syntax.
 
+mod fetch;
 mod notify;
+mod search;
 
 use zeroize::Zeroizing;
 
+pub use fetch::{Fetch, Item, Section, SectionText, Shape};
 pub use notify::{Event, EventGroup, EventSet, Events, Filter, Notify};
+pub use search::{Charset, Comparison, DateOf, Key, Order, Results, Search, SortBy, ThreadBy};
 
 use super::metadata::{Entry, Wanted};
 use super::sets::Set;
@@ -209,6 +213,18 @@ impl Command {
     }
 }
 
+impl Command {
+    /// It tells which keywords messages have, or asks for one.
+    pub fn names_keywords(&self) -> bool {
+        match self {
+            Command::Fetch(fetch) => fetch.items.iter().any(Item::tells_flags),
+            Command::Search(search) => search.keys.iter().any(Key::has_keyword),
+            Command::Store(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// SETACL, DELETEACL, GETACL, LISTRIGHTS or MYRIGHTS.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AccessCommand {
@@ -346,118 +362,6 @@ pub enum Modifier {
     Unknown,
 }
 
-/// FETCH (RFC 9051 §6.4.5).
-#[derive(Debug, PartialEq, Eq)]
-pub struct Fetch {
-    /// Which messages.
-    pub set: Set,
-    /// The set is of UIDs.
-    pub by_uid: bool,
-    /// What of them.
-    pub items: Vec<Item>,
-    /// Only those with a higher MODSEQ (RFC 7162 §3.1.4.1).
-    pub changed_since: Option<u64>,
-    /// And which have gone since (RFC 7162 §3.2.6).
-    pub vanished: bool,
-    /// Only so many of them (RFC 9394 §3.3): places as in [`Results::partial`].
-    pub partial: Option<(i64, i64)>,
-}
-
-/// What of a message (RFC 9051 §6.4.5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// FLAGS
-    Flags,
-    /// UID
-    Uid,
-    /// INTERNALDATE
-    InternalDate,
-    /// RFC822.SIZE
-    Size,
-    /// ENVELOPE
-    Envelope,
-    /// BODY, BODYSTRUCTURE
-    Structure {
-        /// With extension data.
-        extended: bool,
-    },
-    /// MODSEQ (RFC 7162 §3.1.4.2)
-    ModSeq,
-    /// EMAILID (RFC 8474 §5.1)
-    EmailId,
-    /// THREADID (RFC 8474 §5.2)
-    ThreadId,
-    /// SAVEDATE (RFC 8514 §4.2)
-    SaveDate,
-    /// PREVIEW (RFC 8970); `true`: LAZY
-    Preview(bool),
-    /// BODY[...], BODY.PEEK[...], RFC822 and its like.
-    Body {
-        /// `\Seen` is not set.
-        peek: bool,
-        /// What is between the brackets.
-        section: Section,
-        /// From here, so many octets.
-        partial: Option<(u64, u64)>,
-        /// How the item is written in the response.
-        shape: Shape,
-    },
-    /// BINARY[...], BINARY.PEEK[...] (RFC 3516 §4.2)
-    Binary {
-        /// `\Seen` is not set.
-        peek: bool,
-        /// The part's numbers.
-        part: Vec<u32>,
-        /// From here, so many octets.
-        partial: Option<(u64, u64)>,
-    },
-    /// BINARY.SIZE[...] (RFC 3516 §4.3)
-    BinarySize(Vec<u32>),
-}
-
-/// The name of a body item in the response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// `BODY[...]`
-    Body,
-    /// `RFC822` (RFC 3501)
-    Rfc822,
-    /// `RFC822.HEADER`
-    Rfc822Header,
-    /// `RFC822.TEXT`
-    Rfc822Text,
-}
-
-/// What is between the brackets of `BODY[...]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Section {
-    /// Numbers of the part; none: the message.
-    pub part: Vec<u32>,
-    /// What of it.
-    pub text: SectionText,
-}
-
-/// What of a part.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum SectionText {
-    /// Everything: of a message header and body, of a part its body.
-    #[default]
-    All,
-    /// HEADER
-    Header,
-    /// HEADER.FIELDS, HEADER.FIELDS.NOT
-    Fields {
-        /// Names as given, for the response.
-        names: Vec<Vec<u8>>,
-        /// All but these.
-        not: bool,
-    },
-    /// TEXT
-    Text,
-    /// MIME
-    Mime,
-}
-
 /// STORE (RFC 9051 §6.4.6).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Store {
@@ -484,163 +388,6 @@ pub enum StoreHow {
     Add,
     /// -FLAGS
     Remove,
-}
-
-/// SEARCH (RFC 9051 §6.4.4).
-#[derive(Debug, PartialEq, Eq)]
-pub struct Search {
-    /// Results are UIDs.
-    pub by_uid: bool,
-    /// `RETURN (...)` was given: the answer is ESEARCH.
-    pub extended: bool,
-    /// Which results.
-    pub results: Results,
-    /// The charset that is not known here, if one was given.
-    pub bad_charset: bool,
-    /// All must hold.
-    pub keys: Vec<Key>,
-    /// SORT, THREAD: in this order.
-    pub order: Option<Order>,
-}
-
-/// The order of what was found (RFC 5256).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// SORT by these, one after the other; `true`: REVERSE.
-    Sort(Vec<(SortBy, bool)>),
-    /// THREAD
-    Thread(ThreadBy),
-}
-
-/// A criterion of SORT (RFC 5256 §3, RFC 5957).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SortBy {
-    /// The internal date.
-    Arrival,
-    /// The first address of Cc.
-    Cc,
-    /// The Date field.
-    Date,
-    /// The first address of From.
-    From,
-    /// Bytes.
-    Size,
-    /// The base subject.
-    Subject,
-    /// The first address of To.
-    To,
-    /// The first name of From.
-    DisplayFrom,
-    /// The first name of To.
-    DisplayTo,
-}
-
-/// An algorithm of THREAD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ThreadBy {
-    /// ORDEREDSUBJECT
-    OrderedSubject,
-    /// REFERENCES
-    References,
-}
-
-/// What SEARCH returns (RFC 9051 §6.4.4, RFC 4731, RFC 5182).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Results {
-    /// MIN
-    pub min: bool,
-    /// MAX
-    pub max: bool,
-    /// ALL
-    pub all: bool,
-    /// COUNT
-    pub count: bool,
-    /// SAVE
-    pub save: bool,
-    /// PARTIAL (RFC 9394): from, to; counted from the end where negative.
-    pub partial: Option<(i64, i64)>,
-}
-
-/// A search key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
-    /// Every message.
-    All,
-    /// All of these hold.
-    And(Vec<Key>),
-    /// One of the two.
-    Or(Box<(Key, Key)>),
-    /// It does not hold.
-    Not(Box<Key>),
-    /// A system flag is set.
-    Flag(Flags),
-    /// A keyword is set.
-    Keyword(String),
-    /// Message numbers.
-    Numbers(Set),
-    /// UIDs.
-    Uids(Set),
-    /// More octets than this.
-    Larger(u64),
-    /// Fewer octets than this.
-    Smaller(u64),
-    /// A date, as days since 1970.
-    Date(DateOf, Comparison, i32),
-    /// Within the last so many seconds, or not (RFC 5032).
-    Within {
-        /// YOUNGER; else OLDER.
-        younger: bool,
-        /// The interval.
-        seconds: u32,
-    },
-    /// MODSEQ at least (RFC 7162 §3.1.5).
-    ModSeq(u64),
-    /// A header field holds a text; empty: it is there.
-    Header(String, String),
-    /// The body holds a text.
-    Body(String),
-    /// Header or body holds a text.
-    Text(String),
-    /// RFC 8474 §6.
-    EmailId(String),
-    /// RFC 8514 §4.3: every message has one here.
-    SaveDateSupported,
-}
-
-impl Key {
-    /// It names messages by their numbers; `$` stands for UIDs as well. Keys nest to
-    /// `limits::IMAP_SEARCH_DEPTH_MAX`.
-    fn has_numbers(&self) -> bool {
-        match self {
-            Key::Numbers(set) => !set.is_saved(),
-            Key::And(keys) => keys.iter().any(Key::has_numbers),
-            Key::Or(both) => both.0.has_numbers() || both.1.has_numbers(),
-            Key::Not(key) => key.has_numbers(),
-            _ => false,
-        }
-    }
-}
-
-/// Which date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DateOf {
-    /// The internal date.
-    Internal,
-    /// When it came into this mailbox.
-    Saved,
-    /// The Date field.
-    Sent,
-}
-
-/// How a date compares with the given one; times of day and zones do not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
-    /// Earlier.
-    Before,
-    /// The same day.
-    On,
-    /// That day or later.
-    Since,
 }
 
 /// One message of APPEND, up to its literal (RFC 9051 §6.3.12).

@@ -58,16 +58,27 @@ impl<'a> Stack<'a> {
 
     /// Names of its keywords.
     pub(super) fn keywords(&self) -> Vec<Box<str>> {
-        let own = self.layers().find_map(|own| {
-            let rare = own.rare.as_ref();
-            rare.and_then(|rare| rare.keywords.as_ref())
-        });
-        match own {
-            Some(own) => own.clone(),
+        match self.own_keywords() {
+            Some(own) => own.to_vec(),
             None => self
                 .base
                 .map_or_else(Vec::new, |(base, row)| base.keywords(row)),
         }
+    }
+
+    /// How many there are.
+    pub(super) fn keyword_count(&self) -> usize {
+        match self.own_keywords() {
+            Some(own) => own.len(),
+            None => self.base.map_or(0, |(base, row)| base.keyword_count(row)),
+        }
+    }
+
+    fn own_keywords(&self) -> Option<&[Box<str>]> {
+        self.layers().find_map(|own| {
+            let rare = own.rare.as_ref();
+            rare.and_then(|rare| rare.keywords.as_deref())
+        })
     }
 
     /// Visits live messages from `first` to `last` in UID order, with their marks.

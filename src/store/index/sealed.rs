@@ -444,6 +444,12 @@ impl Sealed {
         std::str::from_utf8(text).unwrap_or_default()
     }
 
+    /// How many keywords a mailbox has.
+    pub(super) fn keyword_count(&self, row: usize) -> usize {
+        // Each has a zero byte behind it.
+        memchr::memchr_iter(0, self.keyword_text(row).as_bytes()).count()
+    }
+
     /// Keywords of a mailbox, by their bits.
     pub(super) fn keywords(&self, row: usize) -> Vec<Box<str>> {
         self.keyword_text(row)

@@ -166,6 +166,12 @@ impl Index {
         stack.map_or_else(Vec::new, |stack| stack.keywords())
     }
 
+    /// How many keywords a mailbox has.
+    pub fn keyword_count(&self, address: &Address, id: MailboxId) -> usize {
+        let stack = self.shown(address, id);
+        stack.map_or(0, |stack| stack.keyword_count())
+    }
+
     /// Runs of UIDs that are there.
     pub fn runs(&self, address: &Address, id: MailboxId) -> Vec<UidRun> {
         let stack = self.shown(address, id);

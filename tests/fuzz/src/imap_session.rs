@@ -95,6 +95,7 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
             Ask::Read { .. } | Ask::ReadSource { .. } if fails => Answer::Data(Err(refusal())),
             Ask::Rows { .. } if fails => Answer::Rows(Err(refusal())),
             Ask::Look { .. } if fails => Answer::News(Err(refusal())),
+            Ask::Keywords { .. } if fails => Answer::Keywords(Err(refusal())),
             Ask::Store(_) if fails => Answer::Stored(Err(refusal())),
             Ask::Annotations { .. } if fails => Answer::Annotations(Err(refusal())),
             Ask::Annotate { .. } if fails => Answer::Done(Err(Refusal::TooManyAnnotations)),

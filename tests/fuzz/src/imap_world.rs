@@ -576,6 +576,9 @@ impl World {
                     })
                 })
             })),
+            Ask::Keywords { known } => Answer::Keywords(self.by_id(desk).map(|folder| {
+                (folder.keywords.len() > known).then(|| folder.keywords.clone().into())
+            })),
             Ask::Rows {
                 uids,
                 changed_since,

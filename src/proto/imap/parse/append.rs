@@ -59,8 +59,17 @@ pub enum SegmentEnd {
     Message,
     /// The announced literal is a part of the message: CATENATE goes on behind it.
     Text,
+    /// The same, and a parenthesis follows the literal.
+    Utf8Text,
     /// The announced literal is a URL: a part of the text, which is not complete.
     Url,
+}
+
+impl SegmentEnd {
+    /// CATENATE goes on behind the literal.
+    pub fn is_in_catenate(self) -> bool {
+        matches!(self, SegmentEnd::Text | SegmentEnd::Utf8Text)
+    }
 }
 
 /// The message that REPLACE names.
@@ -80,6 +89,7 @@ pub struct Replaced {
 /// append-data    = literal / literal8 / "UTF8" SP "(" literal8 ")"
 ///                / "CATENATE" SP "(" cat-part *(SP cat-part) ")"                             RFC 4469 §5
 /// cat-part       = "TEXT" SP literal / "URL" SP astring
+///                / "UTF8" SP "(" literal8 ")"                                               RFC 6855 §4
 /// replace        = ["UID" SP] "REPLACE" SP seq-number SP mailbox append-message      RFC 8508 §3.5
 /// ```
 pub fn parse_append_prefix(text: &[u8]) -> AppendPrefix {
@@ -202,8 +212,17 @@ fn segment(tokens: &mut Tokens<'_>, in_catenate: bool, announces: bool) -> Parse
             segment.end = SegmentEnd::Text;
             return Ok(segment);
         }
+        if tokens.take_word("UTF8") {
+            tokens.space()?;
+            tokens.expect(b'(')?;
+            if !(announces && is_announcement(tokens)) {
+                return tokens.expected("a literal in UTF8 (...)");
+            }
+            segment.end = SegmentEnd::Utf8Text;
+            return Ok(segment);
+        }
         if !tokens.take_word("URL") {
-            return tokens.expected("TEXT or URL");
+            return tokens.expected("TEXT, UTF8 or URL");
         }
         tokens.space()?;
         if announces && is_announcement(tokens) {

@@ -1,7 +1,7 @@
 //! SEARCH (RFC 9051 §6.4.4).
 
 use super::super::command::{
-    Comparison, DateOf, Flags, Key, Modifier, Order, Results, Search, SortBy, ThreadBy,
+    Charset, Comparison, DateOf, Flags, Key, Modifier, Order, Results, Search, SortBy, ThreadBy,
 };
 use super::token::{Parsed, SyntaxError, Tokens};
 use crate::limits::{IMAP_SEARCH_DEPTH_MAX, IMAP_SEARCH_KEYS_MAX, SEARCH_STRING_BYTES_MAX};
@@ -22,7 +22,7 @@ pub(super) fn parse(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Search> {
     }
     if tokens.take_word("CHARSET") {
         tokens.space()?;
-        search.bad_charset = parse_charset(tokens)?;
+        search.charset = parse_charset(tokens)?;
         tokens.space()?;
     }
     parse_program(search, tokens)
@@ -33,22 +33,24 @@ fn empty(by_uid: bool) -> Search {
         by_uid,
         extended: false,
         results: Results::default(),
-        bad_charset: false,
+        charset: Charset::None,
         keys: Vec::new(),
         order: None,
     }
 }
 
-/// Whether the charset is one that nobody knows here.
-fn parse_charset(tokens: &mut Tokens<'_>) -> Parsed<bool> {
+/// `charset = atom / quoted`
+fn parse_charset(tokens: &mut Tokens<'_>) -> Parsed<Charset> {
     let charset = Tokens::utf8(tokens.astring()?)?;
-    let known = ["UTF-8", "US-ASCII", "ASCII"];
-    let mut known = known.iter();
-    Ok(!known.any(|known| known.eq_ignore_ascii_case(&charset)))
+    Ok(match charset.to_ascii_uppercase().as_str() {
+        "UTF-8" => Charset::Utf8,
+        "US-ASCII" | "ASCII" => Charset::Ascii,
+        _ => Charset::Unknown,
+    })
 }
 
 fn parse_program(mut search: Search, tokens: &mut Tokens<'_>) -> Parsed<Search> {
-    if search.bad_charset {
+    if search.charset == Charset::Unknown {
         // What follows is in a charset that cannot be read: RFC 9051 §6.4.4 wants NO, not BAD.
         tokens.skip_all();
         return Ok(search);
@@ -102,7 +104,7 @@ pub(super) fn parse_sort(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Search
     }
     search.order = Some(Order::Sort(criteria));
     tokens.space()?;
-    search.bad_charset = parse_charset(tokens)?;
+    search.charset = parse_charset(tokens)?;
     tokens.space()?;
     parse_program(search, tokens)
 }
@@ -123,7 +125,7 @@ pub(super) fn parse_thread(by_uid: bool, tokens: &mut Tokens<'_>) -> Parsed<Sear
         _ => return start.expected("ORDEREDSUBJECT or REFERENCES"),
     }));
     tokens.space()?;
-    search.bad_charset = parse_charset(tokens)?;
+    search.charset = parse_charset(tokens)?;
     tokens.space()?;
     parse_program(search, tokens)
 }

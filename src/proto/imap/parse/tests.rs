@@ -272,7 +272,7 @@ fn search_keys() {
     );
     match parse("UID SEARCH RETURN () CHARSET KOI8-R TEXT \"\u{fffd}\"") {
         Command::Search(search) => {
-            assert!(search.bad_charset && search.extended && search.results.all);
+            assert!(search.charset == Charset::Unknown && search.extended && search.results.all);
         }
         other => panic!("not a SEARCH but {other:?}"),
     }
@@ -409,6 +409,12 @@ fn catenate_between_its_literals() {
             ok("/a b /c ) message true /d )", SegmentEnd::Command),
         ),
         (" URL {4}\r\n", true, true, ok("", SegmentEnd::Url)),
+        (
+            " URL /a UTF8 (~{4}\r\n",
+            true,
+            true,
+            ok("/a", SegmentEnd::Utf8Text),
+        ),
         (
             ") (\\Seen) {5}\r\n",
             true,

@@ -138,10 +138,11 @@ impl Append {
         self.behind = segment.end;
         self.literal = literal.unwrap_or(NONE);
         self.left = self.literal.bytes;
-        self.closes = matches!(
-            self.pieces.back(),
-            Some(Piece::Message(append)) if append.utf8
-        );
+        self.closes = self.behind == SegmentEnd::Utf8Text
+            || matches!(
+                self.pieces.back(),
+                Some(Piece::Message(append)) if append.utf8
+            );
     }
 
     /// Carries a piece out.
@@ -466,7 +467,7 @@ impl Append {
         if self.failure.is_some() {
             return;
         }
-        let in_catenate = self.behind == SegmentEnd::Text;
+        let in_catenate = self.behind.is_in_catenate();
         match self
             .closed(line)
             .map(|rest| parse_segment(rest, in_catenate, false))
@@ -503,7 +504,7 @@ impl Append {
 
     /// Takes what stands in front of another literal, and says what that is.
     pub(super) fn take_literal(&mut self, text: &[u8], literal: Literal) -> Announced {
-        let in_catenate = self.behind == SegmentEnd::Text;
+        let in_catenate = self.behind.is_in_catenate();
         let parsed = match self.closed(text) {
             Some(rest) => parse_segment(rest, in_catenate, true),
             None => Err("expected ) behind the message".into()),

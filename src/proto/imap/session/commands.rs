@@ -11,6 +11,7 @@ use super::super::parse::{
 use super::super::{Ask, names, write};
 use super::append::Announced;
 use super::finish::{Finish, SyncMode};
+use super::keywords::Keywords;
 use super::{
     Context, Enabled, Job, Phase, Session, Task, acl, append, fetch, list, login, manage, metadata,
     notify, quota, report, search, select, store, sync,
@@ -149,13 +150,9 @@ impl Session {
         if let Err(text) = self.allows(&tagged.command) {
             return self.refuse(&tagged.tag, text, out);
         }
-        let names_keywords = matches!(
-            tagged.command,
-            Command::Fetch(_) | Command::Search(_) | Command::Store(_)
-        );
-        if names_keywords && std::mem::take(&mut self.keywords_may_be_old) {
+        if tagged.command.names_keywords() && std::mem::take(&mut self.keywords_may_be_old) {
             let name = tagged.command.name();
-            let job = Job::Before(sync::Sync::of_keywords(), Box::new(tagged.command));
+            let job = Job::Before(Keywords::default(), Box::new(tagged.command));
             self.start(tagged.tag, name, job);
             return None;
         }
@@ -178,7 +175,19 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Option<Step<Ask>> {
         let name = command.name();
-        match self.begin(&tag, command, out) {
+        let (knew_modseqs, opens) = (
+            self.enabled.condstore,
+            matches!(command, Command::Select(_)),
+        );
+        let begun = self.begin(&tag, command, out);
+        if self.enabled.condstore
+            && !(knew_modseqs || opens)
+            && let Phase::Selected(selected) = &self.phase
+        {
+            // RFC 7162 §3.1: from now on the client keeps account, and this is where it begins.
+            sync::write_known(selected, out);
+        }
+        match begun {
             Ok(job) => {
                 self.start(tag, name, job);
                 None

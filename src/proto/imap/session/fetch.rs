@@ -6,20 +6,22 @@
 //! and the command ends with NO; later the session ends without another word, for the client would take
 //! it for a part of the announced bytes.
 
+mod message;
+
 use std::collections::VecDeque;
 
-use super::super::command::{self, Item, Section, SectionText, Shape};
+use super::super::command::{self, Item};
 use super::super::{Answer, Ask, FlagList, Flags, Refusal, Row, StoreFlags, StoreHow, sets, write};
-use super::body::{Body, Piece};
+use super::body::Piece;
 use super::finish::{Finish, SyncMode};
 use super::manage::resolve;
-use super::section::{
-    looks_inside, needs_summary, sets_seen, write_origin, write_part, write_section,
-};
-use super::sync::{Vanished, begin_fetch, write_modseq};
+use super::progress::Progress;
+use super::section::{looks_inside, needs_summary};
+use super::sync::{Vanished, write_modseq};
 use super::{Context, Enabled, Selected, Turn};
 use crate::limits::{IMAP_SLICE_MESSAGES, OUTPUT_BYTES_MAX};
-use crate::mail::mime::{FieldNames, Parts, Strings, Summary};
+use crate::mail::mime::Strings;
+use message::Current;
 
 /// Messages of one slice whose inside is looked at.
 const SLICE_INSIDE: usize = 16;
@@ -51,6 +53,8 @@ pub(super) struct Fetch {
     /// UIDs of this slice that this command has marked.
     marked: Vec<u32>,
     current: Option<Box<Current>>,
+    /// The client is to be told how far this is as soon as the running response is complete.
+    owes_progress: bool,
     failure: Option<Finish>,
 }
 
@@ -73,22 +77,6 @@ enum Asked {
     Mark,
     Summaries,
     Read,
-}
-
-/// The message that is being written.
-struct Current {
-    row: Row,
-    number: u32,
-    /// This command has marked it as seen, which the client is to know.
-    is_marked: bool,
-    /// The response is UIDFETCH.
-    uidonly: bool,
-    summary: Option<Vec<u8>>,
-    parts: Option<Parts>,
-    /// The next item, and whether something is written already.
-    item: usize,
-    is_open: bool,
-    body: Option<Body>,
 }
 
 impl Fetch {
@@ -119,7 +107,7 @@ impl Fetch {
             uids = sets::pick(&uids, from, to);
         }
         let inside = items.iter().any(looks_inside);
-        let marks_seen = selected.keeps_seen() && items.iter().any(sets_seen);
+        let marks_seen = selected.keeps_seen() && items.iter().any(Item::sets_seen);
         let vanished = command.vanished.then(|| command.set.resolve(u32::MAX));
         let wanted = sets::len(&uids);
         // What has changed is looked up as such: in one range, for it is less than what is there.
@@ -153,6 +141,7 @@ impl Fetch {
             summaries: VecDeque::new(),
             marked: Vec::new(),
             current: None,
+            owes_progress: false,
             failure: None,
             items,
         })
@@ -251,6 +240,25 @@ impl Fetch {
     /// A response has begun, and not ended.
     pub(super) fn is_within_response(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.is_open)
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        if self.changed_since.is_some() {
+            // How many have changed is not known before the end.
+            return Progress::Unknown;
+        }
+        Progress::Messages(self.found - self.rows.len() as u64, self.wanted)
+    }
+
+    /// When the running response is complete, it makes room for a word on how far it is.
+    pub(super) fn owe_progress(&mut self) {
+        self.owes_progress = true;
+    }
+
+    /// That word is due now.
+    pub(super) fn takes_progress(&mut self) -> bool {
+        !self.is_within_response() && std::mem::take(&mut self.owes_progress)
     }
 
     fn end(&mut self) -> Finish {
@@ -422,6 +430,9 @@ impl Fetch {
             if current.is_open {
                 out.extend_from_slice(b")\r\n");
             }
+            if self.owes_progress {
+                return Some(Turn::Drain);
+            }
         }
     }
 
@@ -434,247 +445,8 @@ impl Fetch {
         };
         let number = selected.view.number(row.uid)?;
         let is_marked = self.marked.binary_search(&row.uid).is_ok();
-        Some(Box::new(Current {
-            row,
-            number,
-            is_marked,
-            uidonly,
-            summary,
-            parts: None,
-            item: 0,
-            is_open: false,
-            body: None,
-        }))
-    }
-}
-
-impl Current {
-    /// Starts the response, or the next item.
-    fn open(&mut self, out: &mut Vec<u8>) {
-        if self.is_open {
-            out.push(b' ');
-            return;
-        }
-        self.is_open = true;
-        let told = Enabled {
-            uidonly: self.uidonly,
-            ..Enabled::default()
-        };
-        begin_fetch(self.number, self.row.uid, told, out);
-    }
-
-    /// The parts of the message, decoded once.
-    fn parts(&mut self) -> Result<&Parts, Finish> {
-        if self.parts.is_none() {
-            let parts = self
-                .summary
-                .as_deref()
-                .and_then(|bytes| Summary::decode(bytes).ok())
-                .and_then(|summary| summary.parts().ok())
-                .ok_or_else(Finish::confused)?;
-            self.parts = Some(parts);
-        }
-        self.parts.as_ref().ok_or_else(Finish::confused)
-    }
-
-    /// Writes an item, or prepares the reading of its bytes. One that cannot be written is left out.
-    fn write(
-        &mut self,
-        item: &Item,
-        selected: &Selected,
-        strings: Strings,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Finish> {
-        let before = (out.len(), self.is_open);
-        let written = self.write_item(item, selected, strings, out);
-        if written.is_err() {
-            out.truncate(before.0);
-            self.is_open = before.1;
-        }
-        written
-    }
-
-    fn write_item(
-        &mut self,
-        item: &Item,
-        selected: &Selected,
-        strings: Strings,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Finish> {
-        self.open(out);
-        let row = self.row;
-        match item {
-            Item::Flags => write::flags(row.flags, row.keywords, &selected.keywords, out),
-            Item::Uid => {
-                out.extend_from_slice(b"UID ");
-                write::number(row.uid, out);
-            }
-            Item::InternalDate => {
-                out.extend_from_slice(b"INTERNALDATE ");
-                write::date_time(row.date_ms, out);
-            }
-            Item::Size => {
-                out.extend_from_slice(b"RFC822.SIZE ");
-                write::number(row.bytes, out);
-            }
-            Item::ModSeq => write_modseq(row.modseq, out),
-            Item::EmailId => {
-                out.extend_from_slice(b"EMAILID (M");
-                write::number(selected.id_space, out);
-                out.push(b'-');
-                write::number(row.email_id, out);
-                out.push(b')');
-            }
-            // RFC 8474 §5.2: NIL where a server does not thread.
-            Item::ThreadId => out.extend_from_slice(b"THREADID NIL"),
-            Item::SaveDate => {
-                out.extend_from_slice(b"SAVEDATE ");
-                write::date_time(row.saved_ms, out);
-            }
-            Item::Envelope | Item::Structure { .. } => {
-                let bytes = self.summary.as_deref().unwrap_or_default();
-                let summary = Summary::decode(bytes).map_err(|_| Finish::confused())?;
-                match item {
-                    Item::Envelope => {
-                        out.extend_from_slice(b"ENVELOPE ");
-                        out.extend_from_slice(summary.envelope(strings));
-                    }
-                    Item::Structure { extended: true } => {
-                        out.extend_from_slice(b"BODYSTRUCTURE ");
-                        out.extend_from_slice(summary.body_structure(strings));
-                    }
-                    _ => {
-                        out.extend_from_slice(b"BODY ");
-                        summary.write_body(strings, out);
-                    }
-                }
-            }
-            Item::Preview(_) => {
-                out.extend_from_slice(b"PREVIEW ");
-                let parts = self.parts()?;
-                match parts.preview_part() {
-                    None => out.extend_from_slice(b"\"\""),
-                    Some(index) => {
-                        let part = parts.as_slice()[index].clone();
-                        self.body = Some(Body::preview(part, strings));
-                    }
-                }
-            }
-            Item::Body {
-                section,
-                partial,
-                shape,
-                ..
-            } => self.write_body(section, *partial, *shape, out)?,
-            Item::Binary { part, partial, .. } => {
-                let mut name = b"BINARY[".to_vec();
-                write_part(part, &mut name);
-                name.push(b']');
-                if let Some((origin, _)) = partial {
-                    write_origin(*origin, &mut name);
-                }
-                self.write_binary(part, *partial, name, false, out)?;
-            }
-            Item::BinarySize(part) => {
-                let mut name = b"BINARY.SIZE[".to_vec();
-                write_part(part, &mut name);
-                name.push(b']');
-                self.write_binary(part, None, name, true, out)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_body(
-        &mut self,
-        section: &Section,
-        partial: Option<(u64, u64)>,
-        shape: Shape,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Finish> {
-        let mut name = match shape {
-            Shape::Body => {
-                let mut name = b"BODY".to_vec();
-                write_section(section, &mut name);
-                name
-            }
-            Shape::Rfc822 => b"RFC822".to_vec(),
-            Shape::Rfc822Header => b"RFC822.HEADER".to_vec(),
-            Shape::Rfc822Text => b"RFC822.TEXT".to_vec(),
-        };
-        if let Some((origin, _)) = partial {
-            write_origin(origin, &mut name);
-        }
-        name.push(b' ');
-        let range = if section.part.is_empty() && section.text == SectionText::All {
-            Some(0..self.row.bytes)
-        } else {
-            use crate::mail::mime::SectionText as Of;
-            let of = match section.text {
-                SectionText::All => Of::Whole,
-                SectionText::Header | SectionText::Fields { .. } => Of::Header,
-                SectionText::Text => Of::Text,
-                SectionText::Mime => Of::Mime,
-            };
-            let range = self.parts()?.section(&section.part, of);
-            range.map(|range| u64::from(range.start)..u64::from(range.end))
-        };
-        let Some(range) = range else {
-            out.extend_from_slice(&name);
-            out.extend_from_slice(b"NIL");
-            return Ok(());
-        };
-        self.body = Some(match &section.text {
-            SectionText::Fields { names, not } => {
-                Body::fields(name, range, FieldNames::new(names), *not, partial)
-            }
-            _ => Body::stream(name, range, partial),
-        });
-        Ok(())
-    }
-
-    fn write_binary(
-        &mut self,
-        part: &[u32],
-        partial: Option<(u64, u64)>,
-        mut name: Vec<u8>,
-        size_only: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Finish> {
-        use crate::mail::mime::{Encoding, Kind};
-        name.push(b' ');
-        let bytes = self.row.bytes;
-        let parts = self.parts()?;
-        let found = parts.find(part).map(|index| &parts.as_slice()[index]);
-        let (range, encoding) = match found {
-            None => {
-                out.extend_from_slice(&name);
-                out.extend_from_slice(if size_only { b"0" } else { b"NIL" });
-                return Ok(());
-            }
-            Some(_) if part.is_empty() => (0..bytes, Encoding::Identity),
-            Some(part) => {
-                let range = u64::from(part.body.start)..u64::from(part.body.end);
-                // RFC 3516 §4.2: of a multipart there is nothing to decode.
-                let is_leaf = !matches!(part.kind, Kind::Multipart | Kind::Message);
-                (
-                    range,
-                    if is_leaf {
-                        part.encoding
-                    } else {
-                        Encoding::Identity
-                    },
-                )
-            }
-        };
-        if encoding == Encoding::Unknown {
-            // RFC 3516 §4.3.
-            return Err(Finish::no(
-                "UNKNOWN-CTE",
-                "a part's transfer encoding is not known",
-            ));
-        }
-        self.body = Some(Body::binary(name, range, encoding, partial, size_only));
-        Ok(())
+        let mut current = Box::new(Current::new(row, number, uidonly, summary));
+        current.is_marked = is_marked;
+        Some(current)
     }
 }

@@ -62,6 +62,7 @@ struct Choice {
 struct Line {
     name: String,
     attributes: Vec<&'static str>,
+    /// Something below it is selected.
     child_info: bool,
     status: Option<Box<Mailbox>>,
     exists: bool,
@@ -73,10 +74,20 @@ struct Node {
     mailbox: Option<Mailbox>,
     subscribed: bool,
     has_children: bool,
-    /// Something below it is subscribed to.
-    subscribed_below: bool,
-    /// Something below it has a special use.
-    special_below: bool,
+    /// Something below it is selected.
+    selected_below: bool,
+}
+
+impl Node {
+    fn special_use(&self) -> Option<&'static str> {
+        self.mailbox.as_ref().and_then(|own| own.special_use)
+    }
+
+    /// It meets all that the command selects by.
+    fn is_selected(&self, command: &command::List) -> bool {
+        (!command.select_subscribed || self.subscribed)
+            && (!command.select_special_use || self.special_use().is_some())
+    }
 }
 
 impl List {
@@ -253,9 +264,17 @@ impl List {
         let name: &[u8] = if self.command.lsub { b"LSUB" } else { b"LIST" };
         write_mailbox(name, &line.attributes, &line.name, utf8, out);
         if line.child_info {
-            // RFC 5258 §4: what below it made it match.
+            // RFC 5258 §4: by what something below it was selected.
+            let (subscribed, special) = (
+                self.command.select_subscribed,
+                self.command.select_special_use,
+            );
             out.truncate(out.len() - 2);
-            out.extend_from_slice(b" (\"CHILDINFO\" (\"SUBSCRIBED\"))\r\n");
+            out.extend_from_slice(match (subscribed, special) {
+                (true, true) => b" (\"CHILDINFO\" (\"SUBSCRIBED\" \"SPECIAL-USE\"))\r\n",
+                (true, false) => b" (\"CHILDINFO\" (\"SUBSCRIBED\"))\r\n",
+                _ => &b" (\"CHILDINFO\" (\"SPECIAL-USE\"))\r\n"[..],
+            });
         }
         if let (Some(items), Some(mailbox)) = (self.command.status, &line.status) {
             write_status(mailbox, items, utf8, context.settings, out);
@@ -267,7 +286,7 @@ impl List {
         let mut steps = 0;
         while steps < STEPS_MAX {
             if let Some(name) = choice.names.next() {
-                steps += LEVEL_STEPS * choice.note_above(&name);
+                steps += LEVEL_STEPS * choice.note_above(&name, &self.command);
             } else if let Some((name, node)) = choice.nodes.pop_first() {
                 steps += LEVEL_STEPS + self.patterns_bytes * name.len();
                 choice.lines.extend(self.line(name, node));
@@ -289,19 +308,12 @@ impl List {
         {
             return None;
         }
-        let special_use = node
-            .mailbox
-            .as_ref()
-            .and_then(|mailbox| mailbox.special_use);
-        let by_itself = (!command.select_subscribed || node.subscribed)
-            && (!command.select_special_use || special_use.is_some());
-        let has_below = (command.select_subscribed && node.subscribed_below)
-            || (command.select_special_use && node.special_below);
+        let by_itself = node.is_selected(command);
         // RFC 3501 §6.3.9: LSUB with `%` shows a level above what is subscribed to as `\Noselect`.
         let recursive = command.recursive || (command.lsub && self.ends_in_percent());
         let exists = node.mailbox.is_some();
         let is_shown = if command.select_subscribed || command.select_special_use {
-            by_itself || (recursive && has_below)
+            by_itself || (recursive && node.selected_below)
         } else {
             exists || node.has_children
         };
@@ -327,15 +339,12 @@ impl List {
             } else {
                 "\\HasNoChildren"
             });
-            attributes.extend(special_use);
+            attributes.extend(node.special_use());
         }
         Some(Line {
             name,
             attributes,
-            child_info: command.recursive
-                && !command.lsub
-                && command.select_subscribed
-                && node.subscribed_below,
+            child_info: command.recursive && node.selected_below,
             exists,
             status: node
                 .mailbox
@@ -369,21 +378,16 @@ impl Choice {
     }
 
     /// Notes a name at the levels above it; how many levels it has.
-    fn note_above(&mut self, name: &str) -> usize {
+    fn note_above(&mut self, name: &str, command: &command::List) -> usize {
         let Some(node) = self.nodes.get(name) else {
             return 1;
         };
-        let (exists, subscribed) = (node.mailbox.is_some(), node.subscribed);
-        let special = node
-            .mailbox
-            .as_ref()
-            .is_some_and(|mailbox| mailbox.special_use.is_some());
+        let (exists, selected) = (node.mailbox.is_some(), node.is_selected(command));
         let mut levels = 1;
         for (end, _) in name.match_indices(SEPARATOR) {
             let above = self.nodes.entry(name[..end].to_owned()).or_default();
             above.has_children |= exists;
-            above.subscribed_below |= subscribed;
-            above.special_below |= special;
+            above.selected_below |= selected;
             levels += 1;
         }
         levels

@@ -56,7 +56,7 @@ pub(super) fn enable(names: &[String], context: &mut Context<'_>, out: &mut Vec<
             "CONDSTORE" => enabled.condstore = true,
             // RFC 7162 §3.2.3: it brings CONDSTORE with it.
             "QRESYNC" => (enabled.condstore, enabled.qresync) = (true, true),
-            "UTF8=ACCEPT" => enabled.utf8 = true,
+            "UTF8=ACCEPT" => (enabled.utf8, enabled.utf8_accept) = (true, true),
             "UIDONLY" => enabled.uidonly = true,
             "METADATA" => enabled.metadata = true,
             "IMAP4REV2" => (enabled.utf8, enabled.rev2) = (true, true),

@@ -16,6 +16,7 @@ mod commands;
 mod fetch;
 mod finish;
 mod job;
+mod keywords;
 mod list;
 mod login;
 mod manage;
@@ -28,6 +29,7 @@ mod report;
 mod search;
 mod section;
 mod select;
+mod state;
 mod store;
 mod sync;
 
@@ -38,17 +40,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::command::Command;
 use super::frame::Frames;
-use super::view::View;
-use super::{Answer, Ask, Rights, Settings, write};
+use super::{Answer, Ask, Settings, write};
 use crate::limits::{
     IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, IMAP_LOGIN_TIME,
-    IMAP_OWN_MAX, OUTPUT_BYTES_MAX,
+    OUTPUT_BYTES_MAX,
 };
 use crate::proto::transcript::{Said, Transcript};
 use crate::proto::{Event, Step};
 use finish::{Finish, SyncMode};
+use job::{Context, Job, Task, Turn};
+use state::{Enabled, Phase, Selected};
 
 /// One IMAP conversation. Everything in it is owned, so that it can move to another shard.
 pub struct Session {
@@ -83,151 +85,6 @@ pub struct Session {
     login_failures: u8,
 }
 
-/// RFC 9051 §3.
-enum Phase {
-    NotAuthenticated,
-    Authenticated,
-    Selected(Box<Selected>),
-    /// LOGOUT, or nothing more is read or said.
-    Closed,
-}
-
-/// What a client has enabled (RFC 5161).
-#[derive(Debug, Clone, Copy, Default)]
-struct Enabled {
-    /// CONDSTORE (RFC 7162 §3.1): MODSEQ comes with FETCH responses.
-    condstore: bool,
-    /// QRESYNC (RFC 7162 §3.2): VANISHED in place of EXPUNGE.
-    qresync: bool,
-    /// UTF8=ACCEPT (RFC 6855), or IMAP4rev2: names and texts are UTF-8.
-    utf8: bool,
-    /// IMAP4rev2 (RFC 9051).
-    rev2: bool,
-    /// UIDONLY (RFC 9586): no message numbers in either direction.
-    uidonly: bool,
-    /// METADATA (RFC 5464 §4.1): the client is told of annotations that others change.
-    metadata: bool,
-    /// NOTIFY without FlagChange (RFC 5465 §5): flags that others change are not told.
-    flags_untold: bool,
-    /// NOTIFY with FlagChange: responses that tell of them have the UID (§5.1).
-    flags_with_uid: bool,
-}
-
-/// The open mailbox as the client knows it.
-struct Selected {
-    read_only: bool,
-    /// What the user may do with it, as of its opening: the shard decides each time.
-    rights: Rights,
-    validity: u32,
-    /// MAILBOXID.
-    object_id: Box<str>,
-    /// Of EMAILID.
-    id_space: u16,
-    /// Message numbers.
-    view: Arc<View>,
-    /// What the mailbox holds, where the client could not yet be told that messages have gone.
-    newest: Option<Arc<View>>,
-    keywords: Arc<[String]>,
-    /// Changes up to here are known.
-    modseq: u64,
-    /// Changes that this session made and of which its client knows the outcome: ascending, at most
-    /// [`IMAP_OWN_MAX`], because while NOTIFY keeps all silent nothing takes them away.
-    own: Vec<u64>,
-    /// Messages that this session has put here, and has not seen come: UIDs, with the same bound.
-    own_new: Vec<(u32, u32)>,
-    /// Messages have gone of which the client could not yet be told: it has been told of all that
-    /// happened up to this MODSEQ.
-    gone_since: Option<u64>,
-    /// The result of the last SEARCH RETURN (SAVE): UIDs (RFC 5182).
-    saved: Vec<(u32, u32)>,
-}
-
-impl Selected {
-    /// This session made a change of which its client knows the outcome.
-    fn note_change(&mut self, modseq: Option<u64>) {
-        if self.own.len() < IMAP_OWN_MAX {
-            self.own.extend(modseq);
-        }
-    }
-
-    /// This session has put a message here.
-    fn note_new(&mut self, uid: u32) {
-        let last = self.own_new.last();
-        let extends = last.is_some_and(|last| last.1.checked_add(1) == Some(uid));
-        if extends || self.own_new.len() < IMAP_OWN_MAX {
-            super::sets::push(&mut self.own_new, uid);
-        }
-    }
-
-    /// The user may set `\\Seen`.
-    fn keeps_seen(&self) -> bool {
-        !self.read_only && self.rights.has(Rights::SEEN)
-    }
-}
-
-/// A command that runs.
-struct Task {
-    tag: Box<[u8]>,
-    name: &'static str,
-    job: Job,
-}
-
-/// What of it is left.
-enum Job {
-    Login(login::Login),
-    Manage(manage::Manage),
-    List(list::List),
-    Select(select::Select),
-    Fetch(fetch::Fetch),
-    Store(store::Store),
-    Search(search::Search),
-    Append(append::Append),
-    Quota(quota::Quota),
-    Acl(acl::Acl),
-    Metadata(metadata::Metadata),
-    Notify(notify::Job),
-    Idle(sync::Idle),
-    /// No command: the client wants to be told what has happened.
-    Report(report::Report),
-    /// The command is carried out; before it is answered the client learns what is new.
-    Sync(report::Report, Finish),
-    /// Before it is carried out: which keywords others have made meanwhile.
-    Before(sync::Sync, Box<Command>),
-    /// The answer is longer than what may wait to be sent.
-    Answer(Finish),
-}
-
-/// What a job needs of its session.
-struct Context<'a> {
-    settings: &'a Settings,
-    enabled: &'a mut Enabled,
-    notify: &'a mut Option<Box<notify::Notify>>,
-    phase: &'a mut Phase,
-    changed: &'a mut bool,
-}
-
-impl Context<'_> {
-    fn selected(&mut self) -> Option<&mut Selected> {
-        match self.phase {
-            Phase::Selected(selected) => Some(selected),
-            _ => None,
-        }
-    }
-}
-
-/// What a job wants next.
-enum Turn {
-    Ask(Ask),
-    /// `out` is at its bound.
-    Drain,
-    /// More bytes of the client.
-    Input,
-    /// It is done.
-    Finish(Finish),
-    /// The session cannot go on: this is its last word, if there is one to say.
-    Bye(String),
-}
-
 impl Session {
     /// A session that has not greeted yet.
     pub fn new(settings: Arc<Settings>, peer: SocketAddr) -> Session {
@@ -255,21 +112,10 @@ impl Session {
 
     /// Bytes of memory that the session holds beside itself.
     pub fn held_bytes(&self) -> usize {
-        let task = self.task.as_ref().map_or(0, |task| {
-            size_of::<Task>()
-                + match &task.job {
-                    Job::Append(append) => append.held_bytes(),
-                    Job::Fetch(fetch) => fetch.held_bytes(),
-                    Job::Search(search) => search.held_bytes(),
-                    Job::List(list) => list.held_bytes(),
-                    Job::Store(store) => store.held_bytes(),
-                    Job::Manage(manage) => manage.held_bytes(),
-                    Job::Report(report) => report.held_bytes(),
-                    Job::Sync(report, finish) => report.held_bytes() + finish.held_bytes(),
-                    Job::Answer(finish) => finish.held_bytes(),
-                    _ => 0,
-                }
-        });
+        let task = self
+            .task
+            .as_ref()
+            .map_or(0, |task| size_of::<Task>() + task.job.held_bytes());
         let selected = match &self.phase {
             // The view is shared with others, or as small as its share.
             Phase::Selected(selected) => {
@@ -385,6 +231,7 @@ impl Session {
             }
             if self.task.is_some() {
                 self.progress(now);
+                self.tell_owed_progress(now, out);
                 match self.run_task(out) {
                     Some(Step::NeedInput) => {}
                     Some(step) => return (used, step),
@@ -470,43 +317,28 @@ impl Session {
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
-        let turn = match &mut task.job {
-            Job::Login(job) => job.go(),
-            Job::Manage(job) => job.go(out),
-            Job::List(job) => job.go(&mut context, out),
-            Job::Select(job) => job.go(&mut context, out),
-            Job::Fetch(job) => job.go(&mut context, out),
-            Job::Store(job) => job.go(&mut context, out),
-            Job::Search(job) => job.go(&mut context, out),
-            Job::Append(job) => job.go(out),
-            Job::Quota(job) => job.go(),
-            Job::Acl(job) => job.go(),
-            Job::Metadata(job) => job.go(&context, out),
-            Job::Notify(job) => job.go(&mut context, out),
-            Job::Idle(job) => job.go(&mut context, out),
-            Job::Report(job) => match job.go(&mut context, out) {
-                Turn::Finish(_) => {
+        let mut turn = task.job.go(&mut context, out);
+        if matches!(turn, Turn::Finish(_)) {
+            match &mut task.job {
+                Job::Report(_) => {
                     self.task = None;
                     return None;
                 }
-                turn => turn,
-            },
-            Job::Sync(job, finish) => match job.go(&mut context, out) {
-                Turn::Finish(_) => Turn::Finish(std::mem::take(finish).without_sync()),
-                Turn::Bye(_) if task.name == "DELETE" => {
-                    // The client knows that the mailbox it had open is gone.
-                    out.extend_from_slice(b"* OK [CLOSED] The mailbox was deleted\r\n");
-                    *context.phase = Phase::Authenticated;
-                    Turn::Finish(std::mem::take(finish).without_sync())
+                Job::Before(..) => return self.begin_waiting(out),
+                Job::Sync(_, finish) => {
+                    turn = Turn::Finish(std::mem::take(finish).without_sync());
                 }
-                turn => turn,
-            },
-            Job::Before(job, _) => match job.go(&mut context, out) {
-                Turn::Finish(_) => return self.begin_waiting(out),
-                turn => turn,
-            },
-            Job::Answer(finish) => Turn::Finish(std::mem::take(finish)),
-        };
+                _ => {}
+            }
+        } else if let Job::Sync(_, finish) = &mut task.job
+            && matches!(turn, Turn::Bye(_))
+            && task.name == "DELETE"
+        {
+            // The client knows that the mailbox it had open is gone.
+            out.extend_from_slice(b"* OK [CLOSED] The mailbox was deleted\r\n");
+            *context.phase = Phase::Authenticated;
+            turn = Turn::Finish(std::mem::take(finish).without_sync());
+        }
         match turn {
             Turn::Ask(ask) => {
                 self.asking = true;
@@ -622,25 +454,8 @@ impl crate::proto::Session for Session {
             phase: &mut self.phase,
             changed: &mut self.changed,
         };
-        match &mut task.job {
-            Job::Login(job) => job.answer(answer, &mut context),
-            Job::Manage(job) => job.answer(answer, &mut context, out),
-            Job::List(job) => job.answer(answer, &context, out),
-            Job::Select(job) => job.answer(answer, &mut context, out),
-            Job::Fetch(job) => job.answer(answer, &mut context),
-            Job::Store(job) => job.answer(answer, &mut context, out),
-            Job::Search(job) => job.answer(answer, &mut context),
-            Job::Append(job) => job.answer(answer),
-            Job::Quota(job) => job.answer(answer, &context, out),
-            Job::Acl(job) => job.answer(answer, &context, out),
-            Job::Metadata(job) => job.answer(answer),
-            Job::Notify(job) => job.answer(answer, &mut context, out),
-            Job::Report(job) => job.answer(answer, &mut context, out),
-            Job::Idle(job) => job.answer(answer, &mut context, out),
-            Job::Sync(job, _) => job.answer(answer, &mut context, out),
-            Job::Before(job, _) => job.answer(answer, &mut context, out),
-            // It asks for nothing.
-            Job::Answer(_) => return self.close(),
+        if !task.job.answer(answer, &mut context, out) {
+            return self.close();
         }
         if self.timed_out {
             return self.close();

@@ -1,6 +1,7 @@
 //! INPROGRESS (RFC 9585): how far a command is that takes long.
 //!
-//! Guarantees: nothing is said within another response, nor more often than the settings allow.
+//! Guarantees: nothing is said within another response, nor more often than the settings allow. What
+//! is due within a response of FETCH is said when that is complete.
 //! Does not know: when the shard asks; about once a second is enough.
 
 use std::time::Instant;
@@ -27,11 +28,29 @@ impl Session {
         if now.saturating_duration_since(since) < self.settings.progress_interval {
             return;
         }
-        let Some(progress) = task.progress() else {
-            return;
-        };
-        self.told_at = Some(now);
-        write_progress(task, progress, out);
+        match task.progress() {
+            Some(progress) => {
+                self.told_at = Some(now);
+                write_progress(task, progress, out);
+            }
+            None => {
+                if let Some(Job::Fetch(fetch)) = self.task.as_mut().map(|task| &mut task.job) {
+                    fetch.owe_progress();
+                }
+            }
+        }
+    }
+
+    /// What could not be said within a response is said behind it.
+    pub(super) fn tell_owed_progress(&mut self, now: Instant, out: &mut Vec<u8>) {
+        if let Some(task) = &mut self.task
+            && let Job::Fetch(fetch) = &mut task.job
+            && fetch.takes_progress()
+        {
+            let progress = fetch.progress();
+            self.told_at = Some(now);
+            write_progress(task, progress, out);
+        }
     }
 }
 
@@ -40,7 +59,10 @@ impl Task {
     fn progress(&self) -> Option<Progress> {
         match &self.job {
             Job::Search(search) => Some(search.progress()),
-            Job::Manage(_) | Job::Store(_) | Job::Append(_) => Some(Progress::Unknown),
+            Job::Fetch(fetch) if !fetch.is_within_response() => Some(fetch.progress()),
+            Job::Select(_) | Job::List(_) | Job::Manage(_) | Job::Store(_) | Job::Append(_) => {
+                Some(Progress::Unknown)
+            }
             _ => None,
         }
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::super::command::{self, Results};
+use super::super::command::{self, Charset, Results};
 use super::super::program::{Program, Verdict};
 use super::super::{Answer, Ask, Refusal, Row, sets, write};
 use super::finish::{Finish, SyncMode};
@@ -96,8 +96,24 @@ impl Search {
             }
             Err(finish)
         };
+        if context.enabled.utf8_accept {
+            // RFC 9755 §3 (RFC 6855 with its erratum 4029): all texts are UTF-8 already. SORT and THREAD
+            // must name a charset, SEARCH must not.
+            let wanted = if ordered {
+                Charset::Utf8
+            } else {
+                Charset::None
+            };
+            if command.charset != wanted {
+                return Err(Finish::bad(if ordered {
+                    "after ENABLE UTF8=ACCEPT the charset is UTF-8"
+                } else {
+                    "no CHARSET after ENABLE UTF8=ACCEPT: texts are UTF-8"
+                }));
+            }
+        }
         let selected = context.selected().ok_or_else(Finish::confused)?;
-        if command.bad_charset {
+        if command.charset == Charset::Unknown {
             let code = "BADCHARSET (UTF-8 US-ASCII)";
             return failed(selected, Finish::no(code, "texts are taken in UTF-8"));
         }

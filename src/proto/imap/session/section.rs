@@ -73,11 +73,3 @@ pub(super) fn needs_summary(item: &Item) -> bool {
         _ => false,
     }
 }
-
-/// Who asks for the item has seen the message.
-pub(super) fn sets_seen(item: &Item) -> bool {
-    matches!(
-        item,
-        Item::Body { peek: false, .. } | Item::Binary { peek: false, .. }
-    )
-}

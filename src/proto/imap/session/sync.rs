@@ -21,8 +21,6 @@ const VANISHED_RANGES_MAX: usize = 1000;
 pub(super) struct Sync {
     /// Messages may go.
     expunge: bool,
-    /// Only which keywords there are is wanted: all else is said at the end of the command.
-    names_only: bool,
     stage: Stage,
 }
 
@@ -37,7 +35,6 @@ enum Stage {
     AskingRows(Box<Telling>),
     /// The shard could not say.
     Failed(Refusal),
-    Done,
 }
 
 /// News on their way to the client.
@@ -60,17 +57,6 @@ impl Sync {
     pub(super) fn new(expunge: bool) -> Sync {
         Sync {
             expunge,
-            names_only: false,
-            stage: Stage::Begin,
-        }
-    }
-
-    /// Before a command that says or asks which messages have a keyword: others may have made some.
-    /// The view stays: what a command is about is what the client knew when it was sent.
-    pub(super) fn of_keywords() -> Sync {
-        Sync {
-            expunge: false,
-            names_only: true,
             stage: Stage::Begin,
         }
     }
@@ -87,7 +73,6 @@ impl Sync {
                 Turn::Ask(Ask::Look { since })
             }
             Stage::Failed(Refusal::Missing) => Turn::Bye("The mailbox was deleted".to_owned()),
-            Stage::Done => Turn::Finish(Finish::ok()),
             Stage::Failed(_) | Stage::Looking(_) | Stage::AskingRows(_) => {
                 // The mailbox is there, but cannot be looked at now: the command was done.
                 Turn::Finish(Finish::ok())
@@ -123,7 +108,6 @@ impl Sync {
             (Stage::Looking(since), Answer::News(Ok(Some(news)))) => {
                 self.take_news(*news, since, selected, enabled, out)
             }
-            (Stage::Looking(_), Answer::News(Ok(None))) if self.names_only => Stage::Done,
             (Stage::Looking(since), Answer::News(Ok(None))) => {
                 let telling = match selected.newest.take() {
                     Some(newest) if self.expunge => {
@@ -157,9 +141,6 @@ impl Sync {
         if *news.keywords != *selected.keywords {
             selected.keywords = news.keywords;
             write_flags(selected, out);
-        }
-        if self.names_only {
-            return Stage::Done;
         }
         selected.modseq = selected.modseq.max(news.modseq);
         let gone = !selected.view.without(&news.view).is_empty();
@@ -339,11 +320,16 @@ pub(super) fn write_modseq(modseq: u64, out: &mut Vec<u8>) {
 /// which it was not told. If the connection broke now, it would never learn of them by asking for what
 /// came behind the highest one; so it is told up to where it knows everything.
 fn write_floor(selected: &Selected, enabled: Enabled, out: &mut Vec<u8>) {
-    if let Some(modseq) = selected.gone_since.filter(|_| enabled.qresync) {
-        out.extend_from_slice(b"* OK [HIGHESTMODSEQ ");
-        write::number(modseq, out);
-        out.extend_from_slice(b"] Messages have gone since\r\n");
+    if selected.gone_since.is_some() && enabled.qresync {
+        write_known(selected, out);
     }
+}
+
+/// The MODSEQ up to which the client knows everything.
+pub(super) fn write_known(selected: &Selected, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"* OK [HIGHESTMODSEQ ");
+    write::number(selected.gone_since.unwrap_or(selected.modseq), out);
+    out.extend_from_slice(b"] All up to here is told\r\n");
 }
 
 /// UIDs that have gone, told by `VANISHED` (RFC 7162 §3.2.10) in lines of bounded length.

@@ -239,7 +239,8 @@ fn check(shard: &Shard, desk: &Desk, ask: &mut Ask) -> Result<Rights, Refusal> {
             let rights = acl::rights_in_open(shard, desk)?;
             needs(rights, Rights::READ).map_err(|_| Refusal::Missing)
         }
-        Ask::Rows { .. }
+        Ask::Keywords { .. }
+        | Ask::Rows { .. }
         | Ask::Vanished { .. }
         | Ask::Summaries { .. }
         | Ask::Read { .. }

@@ -21,8 +21,10 @@ use super::super::super::wait::breathe;
 use super::super::super::{LocalPartition, Shard};
 use super::super::Asked;
 use super::{Desk, at_once, later, of_message, refusal};
-use crate::limits::{IMAP_HEADER_BYTES_MAX, IMAP_READ_BYTES, SUMMARY_BYTES_MAX};
-use crate::mail::mime::{EnvelopeField, Needle, Scanner, Summary, TextSearch};
+use crate::limits::{IMAP_READ_BYTES, SUMMARY_BYTES_MAX};
+use crate::mail::mime::{
+    EnvelopeField, FieldSearch, HeaderPiece, Needle, Scanner, Summary, TextSearch,
+};
 use crate::proto::imap::{Answer, Refusal, Source, TextKey, Threading, compare};
 use crate::store::{Gathered, MailboxId, MessageInfo, StoreError};
 
@@ -524,7 +526,7 @@ impl Looking<'_> {
     ) -> Result<u64, StoreError> {
         let (place, plan) = (self.place, self.plan);
         let mut found = 0;
-        let mut read: Option<Vec<u8>> = None;
+        let mut searches = Vec::new();
         for (bit, cheap) in &plan.cheap {
             let holds = match cheap {
                 Cheap::Envelope(field, needle) => {
@@ -543,22 +545,29 @@ impl Looking<'_> {
                     }
                 },
                 Cheap::Header(name, needle) => {
-                    let parts = summary.parts().map_err(damaged)?;
-                    let length = u64::from(parts.root().header.end).min(IMAP_HEADER_BYTES_MAX);
-                    let header = match body {
-                        Some(body) => body.get(..length as usize).unwrap_or(body),
-                        None => {
-                            if read.is_none() {
-                                read = Some(place.read(uid, 0, length).await?);
-                            }
-                            read.as_deref().unwrap_or_default()
-                        }
-                    };
-                    self.effort.spend(header.len(), 1).await;
-                    self.search.header(needle, header, name)
+                    searches.push((*bit, FieldSearch::new(name, needle)));
+                    false
                 }
             };
             found |= u64::from(holds) << bit;
+        }
+        if searches.is_empty() {
+            return Ok(found);
+        }
+        let parts = summary.parts().map_err(damaged)?;
+        let header = &parts.root().header;
+        match body {
+            Some(body) => {
+                let header = body.get(..header.end as usize).unwrap_or(body);
+                for (_, search) in &mut searches {
+                    search.feed(HeaderPiece::whole(header));
+                }
+                self.effort.spend(header.len(), searches.len()).await;
+            }
+            None => self.look_through_fields(uid, header, &mut searches).await?,
+        }
+        for (bit, search) in &searches {
+            found |= u64::from(search.is_found()) << bit;
         }
         Ok(found)
     }

@@ -264,6 +264,19 @@ pub(super) fn look(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, since: u64) 
     }
 }
 
+/// Names of keywords in the open mailbox, if there are more than so many.
+pub(super) fn keywords(
+    shard: &Shard,
+    desk: &Desk,
+    known: usize,
+) -> Result<Option<Arc<[String]>>, Refusal> {
+    let id = desk.open_id()?;
+    let keywords = desk
+        .partition(shard)?
+        .keywords_above(&desk.address, id, known);
+    Ok(keywords.map(Arc::from))
+}
+
 /// All but the messages that have changed.
 fn news(shard: &Shard, desk: &Desk, since: u64) -> Result<Option<Box<News>>, Refusal> {
     let partition = desk.partition(shard)?;

@@ -347,6 +347,10 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
             soon(shard, key, &desk, Answer::Done(Ok(())))
         }
         Ask::Look { since } => mailboxes::look(shard, key, desk, since),
+        Ask::Keywords { known } => {
+            let keywords = mailboxes::keywords(shard, &desk, known);
+            soon(shard, key, &desk, Answer::Keywords(keywords))
+        }
         Ask::Rows {
             uids,
             changed_since,

@@ -177,6 +177,7 @@ fn target(desk: &Desk, mut ask: Ask) -> Target {
         ) => name,
         Ask::Access(access) => access.name_mut(),
         Ask::Look { .. }
+        | Ask::Keywords { .. }
         | Ask::Rows { .. }
         | Ask::Vanished { .. }
         | Ask::Summaries { .. }
@@ -265,6 +266,7 @@ pub(super) fn refused(ask: &Ask, refusal: Refusal) -> Answer {
         Ask::Mailbox { .. } | Ask::Manage(Manage::Create { .. }) => Answer::Mailbox(Err(refusal)),
         Ask::Open { .. } => Answer::Opened(Err(refusal)),
         Ask::Look { .. } => Answer::News(Err(refusal)),
+        Ask::Keywords { .. } => Answer::Keywords(Err(refusal)),
         Ask::Rows { .. } => Answer::Rows(Err(refusal)),
         Ask::Vanished { .. } => Answer::Vanished(Err(refusal)),
         Ask::Summaries { messages } => {

@@ -1,14 +1,14 @@
 //! A look through a message that is too large to be read whole.
 
+use std::ops::Range;
+
 use super::{Looking, Place};
 use crate::limits::IMAP_HEADER_BYTES_MAX;
-use crate::mail::mime::{Kind, Parts, fields};
+use crate::mail::mime::{FieldSearch, HeaderPiece, HeaderPieces, Kind, Parts};
 use crate::store::StoreError;
 
 /// Bytes of a large message that are read at once.
 const WINDOW_BYTES: usize = 256 * 1024;
-/// Bytes of a header that are searched at once, if its fields are not longer.
-const HEADER_STEP_BYTES: usize = 64 * 1024;
 
 /// A piece of a message, which moves forward.
 struct Window<'a> {
@@ -42,47 +42,105 @@ impl Window<'_> {
     }
 }
 
+impl<'a> Window<'a> {
+    fn new(place: &'a Place, uid: u32) -> Window<'a> {
+        Window {
+            place,
+            uid,
+            start: 0,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+/// A header that is read piece by piece.
+struct Header {
+    /// What has not been read of it.
+    left: Range<u64>,
+    pieces: HeaderPieces,
+}
+
+impl Header {
+    fn new(header: &Range<u32>) -> Header {
+        Header {
+            left: u64::from(header.start)..u64::from(header.end),
+            pieces: HeaderPieces::default(),
+        }
+    }
+
+    /// The next piece; `None`: that was all.
+    async fn next(
+        &mut self,
+        window: &mut Window<'_>,
+    ) -> Result<Option<HeaderPiece<'_>>, StoreError> {
+        loop {
+            let room = self.pieces.room() as u64;
+            if room == 0 || self.left.is_empty() {
+                break;
+            }
+            let end = self.left.end.min(self.left.start + room);
+            let bytes = window.at(self.left.start, end).await?;
+            self.pieces.push(bytes);
+            self.left.start += bytes.len() as u64;
+        }
+        Ok(self.pieces.next(self.left.is_empty()))
+    }
+}
+
 impl Looking<'_> {
-    /// As [`crate::mail::mime::TextSearch::message`], with pauses. Of a header without measure the
-    /// rest is left out, and a string is not found where it goes on from one of its pieces to the
-    /// next.
+    /// Looks for fields in a message's header, until all are found.
+    pub(super) async fn look_through_fields(
+        &mut self,
+        uid: u32,
+        header: &Range<u32>,
+        searches: &mut [(usize, FieldSearch<'_>)],
+    ) -> Result<(), StoreError> {
+        let _held = self.place.shard.hold_memory(2 * WINDOW_BYTES);
+        let mut window = Window::new(self.place, uid);
+        let mut header = Header::new(header);
+        while let Some(piece) = header.next(&mut window).await? {
+            for (_, search) in &mut *searches {
+                search.feed(piece);
+            }
+            self.effort.spend(piece.bytes.len(), searches.len()).await;
+            if searches.iter().all(|(_, search)| search.is_found()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`crate::mail::mime::TextSearch::message`], with pauses.
     pub(super) async fn look_through(
         &mut self,
         uid: u32,
         parts: &Parts,
     ) -> Result<u64, StoreError> {
         let _held = self.place.shard.hold_memory(2 * WINDOW_BYTES);
-        let mut window = Window {
-            place: self.place,
-            uid,
-            start: 0,
-            bytes: Vec::new(),
-        };
+        let mut window = Window::new(self.place, uid);
         let needles = &self.plan.needles;
         let all = (0..needles.len()).fold(0, |all, bit| all | 1 << bit);
         let mut found = 0;
-        let mut header = Vec::new();
+        // Of a text part's header: it says the charset. Of one without measure the rest is not kept.
+        let mut own = Vec::new();
         for (index, part) in parts.as_slice().iter().enumerate() {
-            header.clear();
-            let end = u64::from(part.header.end);
-            let end = end.min(u64::from(part.header.start) + IMAP_HEADER_BYTES_MAX);
-            let mut at = u64::from(part.header.start);
-            while at < end {
-                let bytes = window.at(at, end).await?;
-                header.extend_from_slice(bytes);
-                at += bytes.len() as u64;
-            }
+            own.clear();
             let counts = if index > 0 {
                 all
             } else {
                 self.plan.with_header
             };
-            for step in steps(&header) {
-                found |= self.search.whole_header(needles, counts & !found, step);
-                self.effort.spend(step.len(), needles.len()).await;
+            let mut header = Header::new(&part.header);
+            self.search.begin_header();
+            while let Some(piece) = header.next(&mut window).await? {
+                if part.kind == Kind::Text && own.len() < IMAP_HEADER_BYTES_MAX as usize {
+                    own.extend_from_slice(piece.bytes);
+                }
+                found |= self.search.feed_header(needles, counts & !found, piece);
+                self.effort.spend(piece.bytes.len(), needles.len()).await;
             }
             if part.kind == Kind::Text && found != all {
-                self.search.begin_text(part, &header);
+                self.search.begin_text(part, &own);
                 let (mut at, end) = (u64::from(part.body.start), u64::from(part.body.end));
                 while at < end && found != all {
                     let bytes = window.at(at, end).await?;
@@ -98,53 +156,5 @@ impl Looking<'_> {
             }
         }
         Ok(found)
-    }
-}
-
-/// A header in pieces of whole fields.
-fn steps(header: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = header;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        if rest.len() <= HEADER_STEP_BYTES {
-            return Some(std::mem::take(&mut rest));
-        }
-        let mut end = 0;
-        for field in fields(rest) {
-            end += field.raw.len();
-            if end >= HEADER_STEP_BYTES {
-                break;
-            }
-        }
-        // Fields end at an empty line: it is the last piece.
-        let (step, behind) = rest.split_at(if end == 0 { rest.len() } else { end });
-        rest = behind;
-        Some(step)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_are_cut_between_fields() {
-        let field =
-            |index: usize| format!("X-{index}: {}\r\n {}\r\n", "a".repeat(500), "b".repeat(400));
-        let mut header: Vec<u8> = (0..200)
-            .flat_map(|index| field(index).into_bytes())
-            .collect();
-        let long = format!("Long: {}\r\n\r\n", "c".repeat(3 * HEADER_STEP_BYTES));
-        header.extend_from_slice(long.as_bytes());
-        let all: Vec<&[u8]> = steps(&header).collect();
-        assert_eq!(all.concat(), header);
-        assert!(all.len() > 3, "{} pieces", all.len());
-        for step in &all[..all.len() - 1] {
-            assert!(step.ends_with(b"\r\n") && !step.starts_with(b" "));
-        }
-        assert_eq!(steps(b"").count(), 0);
-        assert_eq!(steps(b"\r\n").count(), 1);
     }
 }

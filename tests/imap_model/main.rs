@@ -59,7 +59,7 @@ fn differs_nowhere(wide: bool) {
         first_account: 0,
         accounts: 3,
         sessions: 12,
-        crash_every: 2500,
+        crash_every: if wide { 800 } else { 2500 },
         wide,
         tamper: None,
     };

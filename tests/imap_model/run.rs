@@ -47,6 +47,8 @@ pub struct Tally {
     pub looks: u64,
     /// Sessions whose connection is compressed.
     pub packed: u64,
+    /// Crashes while messages went from one account to another.
+    pub crossings: u64,
     /// Times that the large mailbox was filled.
     pub fills: u64,
     /// Commands of sessions that had another account's mailbox open.
@@ -584,13 +586,24 @@ impl<'a> Run<'a> {
             .filter(|index| ready(&self.sessions[*index]))
             .collect();
         let mut waiting = Vec::new();
-        let index = indexes.get(self.random.index(indexes.len())).copied();
-        if let Some(index) = index {
-            let commands = self.choose(index, BATCH_MAX);
+        let mut index = indexes.get(self.random.index(indexes.len())).copied();
+        if let Some(chosen) = &mut index {
+            let mut commands = self.choose(*chosen, BATCH_MAX);
+            // Most of all between two accounts.
+            if self.plan.wide
+                && let Some((by, crossing)) = self.crossing(&indexes)
+            {
+                *chosen = by;
+                commands = vec![crossing];
+                self.tally.crossings += 1;
+            }
+            let index = *chosen;
             let tags = self.send(index, &commands);
             waiting = commands.into_iter().zip(tags).collect();
         }
-        std::thread::sleep(Duration::from_micros(self.random.below(3000)));
+        // From one account to another it takes several turns of two shards.
+        let wait_us_max = if self.plan.wide { 60_000 } else { 3000 };
+        std::thread::sleep(Duration::from_micros(self.random.below(wait_us_max)));
         if self.random.one_in(4) {
             self.server.stop();
             self.tally.stops += 1;
@@ -645,6 +658,15 @@ impl<'a> Run<'a> {
             self.site = found;
         }
         Ok(())
+    }
+
+    /// A command that takes messages from one account to another, and the session for it.
+    fn crossing(&mut self, indexes: &[usize]) -> Option<(usize, Command)> {
+        let start = self.random.index(indexes.len().max(1));
+        let mut turns = indexes[start.min(indexes.len())..]
+            .iter()
+            .chain(&indexes[..start]);
+        turns.find_map(|index| Some((*index, self.chooser(*index).crossing()?)))
     }
 
     /// What may be there after none, one, two and so on of the unanswered commands.

@@ -43,6 +43,8 @@ pub struct Tally {
     /// Commands that a crash left without an answer, and those of them that had happened.
     pub unanswered: u64,
     pub happened: u64,
+    /// Crashes that left a part of a command.
+    pub broken_off: u64,
     pub idles: u64,
     pub looks: u64,
     /// Sessions whose connection is compressed.
@@ -79,6 +81,14 @@ pub struct Run<'a> {
     site: Site,
     sessions: Vec<Session>,
     tally: Tally,
+}
+
+/// What of the unanswered commands had happened when the server died.
+#[derive(Debug, Clone, Copy, Default)]
+struct Happened {
+    whole: u64,
+    /// And a part of the next.
+    is_broken_off: bool,
 }
 
 /// A recorded exchange: command, tag, responses.
@@ -602,7 +612,7 @@ impl<'a> Run<'a> {
             waiting = commands.into_iter().zip(tags).collect();
         }
         // From one account to another it takes several turns of two shards.
-        let wait_us_max = if self.plan.wide { 60_000 } else { 3000 };
+        let wait_us_max = if self.plan.wide { 15_000 } else { 3000 };
         std::thread::sleep(Duration::from_micros(self.random.below(wait_us_max)));
         if self.random.one_in(4) {
             self.server.stop();
@@ -638,10 +648,9 @@ impl<'a> Run<'a> {
         }
         self.server.restart();
         let looked = self.look()?;
-        let compared: Vec<Result<Site, String>> = candidates
-            .iter()
-            .map(|candidate| compare(&looked, candidate))
-            .collect();
+        let compared = candidates.iter();
+        let compared = compared.map(|(_, candidate)| compare(&looked, candidate));
+        let compared: Vec<Result<Site, String>> = compared.collect();
         let Some(place) = compared.iter().position(Result::is_ok) else {
             let errors = compared.into_iter().filter_map(Result::err);
             let errors: Vec<String> = errors.collect();
@@ -653,7 +662,12 @@ impl<'a> Run<'a> {
                 self.tally.commands
             ));
         };
-        self.tally.happened += place as u64;
+        let Happened {
+            whole,
+            is_broken_off,
+        } = candidates[place].0;
+        self.tally.happened += whole;
+        self.tally.broken_off += u64::from(is_broken_off);
         if let Some(Ok(found)) = compared.into_iter().nth(place) {
             self.site = found;
         }
@@ -674,18 +688,25 @@ impl<'a> Run<'a> {
         &mut self,
         index: Option<usize>,
         waiting: impl Iterator<Item = Command>,
-    ) -> Vec<Site> {
+    ) -> Vec<(Happened, Site)> {
         let mut site = self.site.clone();
-        let mut candidates = vec![site.clone()];
+        let mut happened = Happened::default();
+        let mut candidates = vec![(happened, site.clone())];
         let Some(index) = index else {
             return candidates;
         };
         let client = &mut self.sessions[index].client;
         for command in waiting {
             self.tally.unanswered += 1;
-            candidates.append(&mut halves(&command, &site, client));
+            let begun = Happened {
+                is_broken_off: true,
+                ..happened
+            };
+            let halves = halves(&command, &site, client).into_iter();
+            candidates.extend(halves.map(|half| (begun, half)));
             carry_out(&command, &mut site, client);
-            candidates.push(site.clone());
+            happened.whole += 1;
+            candidates.push((happened, site.clone()));
         }
         candidates
     }

@@ -133,45 +133,37 @@ fn python() {
         .arg(server.pop3.port().to_string()));
 }
 
-fn imaplib() {
+/// Runs a script with the ports of SMTP and IMAP and a folder of messages; it must say that all is
+/// well. `place`: where its package is, and which variable says so.
+fn all_well(program: &str, name: &str, place: Option<(&str, PathBuf)>) {
     let server = server();
-    let output = run(Command::new("python3")
-        .arg(script("imap.py"))
+    let mut command = Command::new(program);
+    command
+        .arg(script(name))
         .arg(server.smtp.port().to_string())
         .arg(server.imap.port().to_string())
-        .arg(script("messages")));
+        .arg(script("messages"))
+        .envs(place);
+    let output = run(&mut command);
     assert!(output.contains("all well"), "{output}");
+}
+
+fn imaplib() {
+    all_well("python3", "imap.py", None);
 }
 
 fn imapclient() {
-    let server = server();
-    let output = run(Command::new("python3")
-        .arg(script("imap_client.py"))
-        .arg(server.smtp.port().to_string())
-        .arg(server.imap.port().to_string())
-        .arg(script("messages"))
-        .env("PYTHONPATH", installed("python")));
-    assert!(output.contains("all well"), "{output}");
+    let place = ("PYTHONPATH", installed("python"));
+    all_well("python3", "imap_client.py", Some(place));
 }
 
 fn imapflow() {
-    let server = server();
-    let output = run(Command::new("node")
-        .arg(script("imapflow.cjs"))
-        .arg(server.smtp.port().to_string())
-        .arg(server.imap.port().to_string())
-        .arg(script("messages"))
-        .env("NODE_PATH", installed("node/node_modules")));
-    assert!(output.contains("all well"), "{output}");
+    let place = ("NODE_PATH", installed("node/node_modules"));
+    all_well("node", "imapflow.cjs", Some(place));
 }
 
 fn compress() {
-    let server = server();
-    let output = run(Command::new("python3")
-        .arg(script("compress.py"))
-        .arg(server.smtp.port().to_string())
-        .arg(server.imap.port().to_string()));
-    assert!(output.contains("all well"), "{output}");
+    all_well("python3", "compress.py", None);
 }
 
 fn corpus() {

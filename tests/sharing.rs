@@ -276,7 +276,11 @@ fn a_mailbox_is_shared_and_no_longer() {
         guest.ok("FETCH 1:2 FLAGS");
         owner.ok(&format!("SETACL {name} -{bob}@bench.test w"));
         guest.no("STORE 2 +FLAGS ($Three)", "NOPERM");
+        let mut idle = Imap::login(&server, bob);
+        idle.ok(&format!("SELECT {shared}"));
+        idle.idle();
         owner.ok(&format!("DELETEACL {name} {bob}@bench.test"));
+        assert_eq!(idle.line(), "* BYE The mailbox was deleted");
         assert_eq!(guest.say("NOOP")[0], "* BYE The mailbox was deleted");
         let mut guest = Imap::login(&server, bob);
         guest.no(&format!("SELECT {shared}"), "NONEXISTENT");

@@ -107,14 +107,20 @@ pub type Sequence = u64;
 pub(crate) const SEQUENCE_END: Sequence = 1 << 48;
 /// A UIDVALIDITY has 32 bits. What gets one of its own begins at the next multiple of this number, so
 /// that all numbers there are fall on different ones, and later ones on higher ones.
-const SEQUENCES_PER_VALIDITY: Sequence = 1 << 16;
-const _: () = assert!(SEQUENCE_END / SEQUENCES_PER_VALIDITY == 1 << 32);
+const SEQUENCES_PER_VALIDITY: Sequence = 1 << 17;
+/// The first UIDVALIDITY. Stores of format 1 gave the number of a record, cut to 32 bits: what they have
+/// given is below, unless they held a thousand million records.
+const VALIDITY_FIRST: UidValidity = 1 << 30;
+const _: () = assert!(
+    SEQUENCE_END / SEQUENCES_PER_VALIDITY + (VALIDITY_FIRST as Sequence)
+        <= UidValidity::MAX as Sequence
+);
 
 /// UIDVALIDITY of what the record of this number makes.
 pub(crate) fn validity_at(seq: Sequence) -> UidValidity {
-    let validity = seq.min(SEQUENCE_END - 1) / SEQUENCES_PER_VALIDITY;
-    // It fits, see above; and 0 is none.
-    (validity as UidValidity).max(1)
+    let number = seq.min(SEQUENCE_END - 1) / SEQUENCES_PER_VALIDITY;
+    // It fits, see above.
+    VALIDITY_FIRST + number as UidValidity
 }
 
 /// The next number, this one included, whose UIDVALIDITY no other one has.

@@ -148,6 +148,8 @@ impl<D: Disk> Partition<D> {
         };
         let value = (rights != 0).then(|| entry.encode());
         self.put_own(address, mailbox, key, value).await?;
+        // Who may not read it any more has it open no longer, and need not wait until something comes.
+        self.watches.look_again(address, mailbox);
         Ok(rights)
     }
 

@@ -8,7 +8,9 @@ use super::*;
 use crate::store::disk::Disk as _;
 use crate::store::record::Reserved;
 use crate::store::recovery::rewrite::moved_on;
-use crate::store::{Append, FlagChange, FlagMode, Flags, MailboxId, NewMessage};
+use crate::store::{
+    Append, FlagChange, FlagMode, Flags, MailboxId, NewMessage, validity_at, with_own_validity,
+};
 
 const INBOX: MailboxId = MailboxId::INBOX;
 
@@ -105,14 +107,16 @@ fn a_start_skips_no_uid_that_is_not_there() {
         assert_eq!((reserved.modseq, reserved.changed_floor), (seq, seq));
         (reserved.uid_next, reserved.validity)
     };
-    let now = 50 << 16;
+    // A number that something begins with, so that no other has its UIDVALIDITY.
+    let now = with_own_validity(5_000_000);
+    let validity = validity_at(now);
     assert_eq!(of(moved_on(known(5), Some(100), now)), (105, 7));
-    assert_eq!(of(moved_on(known(5), None, now)), (5, 50));
+    assert_eq!(of(moved_on(known(5), None, now)), (5, validity));
     // The numbers behind that one may be of others that have begun with it.
-    assert_eq!(of(moved_on(known(5), None, now + 1)), (5, 51));
+    assert_eq!(of(moved_on(known(5), None, now + 1)), (5, validity + 1));
     let last = Uid::MAX - 50;
     // What is lost may have had any number up to there.
-    assert_eq!(of(moved_on(known(last), Some(100), now)), (last, 50));
+    assert_eq!(of(moved_on(known(last), Some(100), now)), (last, validity));
     assert_eq!(of(moved_on(known(Uid::MAX), Some(0), now)), (Uid::MAX, 7));
 }
 

@@ -5,6 +5,8 @@ mod checks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use ringpost::limits::IMAP_UNSEEN_LOOKS_MAX;
+
 use super::client::{Client, Told};
 use super::command::name_of;
 use super::response::{Code, Response, Status, numbers_of};
@@ -455,7 +457,10 @@ impl Seen {
                 "READ-WRITE"
             });
             due.extend(["PERMANENTFLAGS"]);
-            if opened.first_unseen.is_some() && !client.enabled.rev2 && !client.enabled.uid_only {
+            // RFC 3501 §6.3.1: it may be left out, and is where a long look would be needed.
+            let is_near = |number: u32| number as usize <= IMAP_UNSEEN_LOOKS_MAX;
+            let has_numbers = !client.enabled.rev2 && !client.enabled.uid_only;
+            if has_numbers && opened.first_unseen.is_some_and(is_near) {
                 due.push("UNSEEN");
             }
             if !self.exists || !self.flags {

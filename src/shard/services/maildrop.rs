@@ -66,6 +66,15 @@ impl Maildrops {
         own.map(|(key, _)| *key).collect()
     }
 
+    /// Those of them whose account is not there any more.
+    pub(crate) fn keys_of_removed(&self, shard: &Shard, address: &Address) -> Vec<ConnKey> {
+        let held = self.held.borrow();
+        let own = held
+            .iter()
+            .filter(|(_, held)| held.address == *address && held.partition(shard).is_err());
+        own.map(|(key, _)| *key).collect()
+    }
+
     /// Gives the lock back, if this connection has one.
     pub(crate) fn release(&self, key: ConnKey) {
         if let Some(held) = self.held.borrow_mut().remove(&key) {

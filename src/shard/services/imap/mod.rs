@@ -57,6 +57,7 @@ pub(crate) struct Desks {
     views: RefCell<Views>,
     guests: guests::GuestKeys,
     grants: guests::Grants,
+    openings: acl::Openings,
 }
 
 /// What one logged-in connection has.
@@ -119,6 +120,15 @@ impl Desks {
     pub(crate) fn keys_of(&self, address: &Address) -> Vec<ConnKey> {
         let desks = self.by_conn.borrow();
         let own = desks.iter().filter(|(_, desk)| desk.address == *address);
+        own.map(|(key, _)| *key).collect()
+    }
+
+    /// Those of them whose account is not there any more.
+    pub(crate) fn keys_of_removed(&self, shard: &Shard, address: &Address) -> Vec<ConnKey> {
+        let desks = self.by_conn.borrow();
+        let own = desks
+            .iter()
+            .filter(|(_, desk)| desk.address == *address && desk.is_orphan(shard));
         own.map(|(key, _)| *key).collect()
     }
 

@@ -80,6 +80,9 @@ pub struct Opened {
     pub first_unseen: Option<u32>,
 }
 
+/// Annotations by name; `None`: NIL.
+pub type ToldValues = BTreeMap<String, Option<Rc<[u8]>>>;
+
 /// All that is due.
 #[derive(Debug, Clone)]
 pub struct Expected {
@@ -103,7 +106,7 @@ pub struct Expected {
     /// A client with QRESYNC is told HIGHESTMODSEQ of this mailbox.
     pub highest: Option<BoxId>,
     /// GETMETADATA: of which mailbox, values by name.
-    pub annotations: Option<(String, BTreeMap<String, Option<Rc<[u8]>>>)>,
+    pub annotations: Option<(String, ToldValues)>,
     /// GETACL: of which mailbox, rights by address; MYRIGHTS: by an empty one.
     pub access: Option<(String, BTreeMap<String, String>)>,
 }

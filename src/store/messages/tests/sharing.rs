@@ -39,7 +39,7 @@ fn an_entry_is_forgotten_as_long_as_it_is_about_the_same_holder() {
             rights: 9,
             holder: Some(7),
         };
-        assert_eq!(list(), [left.clone()]);
+        assert_eq!(list(), std::slice::from_ref(&left));
         partition
             .forget_access(&ann(), INBOX, vec![left])
             .await

@@ -59,6 +59,9 @@ pub const IMAP_LIST_PATTERN_BYTES_MAX: usize = 4 * MAILBOX_NAME_BYTES_MAX;
 pub const IMAP_KEYWORD_BYTES_MAX: usize = 64;
 /// Keywords of one command.
 pub const IMAP_KEYWORDS_MAX: usize = 64;
+/// Messages that are looked through for the first one without `\Seen`: opening a mailbox must not
+/// depend on its size.
+pub const IMAP_UNSEEN_LOOKS_MAX: usize = 2000;
 /// Messages of a mailbox that an IMAP session looks at in one go.
 pub const IMAP_SLICE_MESSAGES: usize = 1024;
 /// Bytes of messages that an IMAP session has looked into at once, but for the last of them.

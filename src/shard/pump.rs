@@ -181,7 +181,7 @@ fn adopt(shard: &Rc<Shard>, luggage: Luggage) {
 /// A fresh connection, accepted here or passed on by a shard that has more than its share.
 pub(crate) fn adopt_fresh(shard: &Rc<Shard>, service: Service, socket: OwnedFd) {
     let Some(session) = super::services::new_session(shard, service, &socket) else {
-        return;
+        return shard.give_place_back(service);
     };
     shard.connection_began(service);
     let (key, ()) = shard

@@ -220,6 +220,10 @@ pub const SHARING_WAITING_MAX: usize = 16;
 pub const IMAP_VISITS_MAX: usize = 8;
 /// Things that happened in an account and that its watcher has not taken yet; messages count once a
 /// mailbox. Beyond them the watcher learns only that it was too much (RFC 5465 §5.8).
+/// Other accounts that one IMAP connection watches (RFC 5465): more is too much for NOTIFY.
+pub const IMAP_WATCHED_ACCOUNTS_MAX: usize = 32;
+/// Mailboxes of others that are listed to one IMAP client; those behind them are left out.
+pub const IMAP_SHARED_MAILBOXES_MAX: usize = 10_000;
 pub const JOURNAL_EVENTS_MAX: usize = 256;
 /// Groups of events in one NOTIFY (RFC 5465 §3.1).
 pub const IMAP_NOTIFY_GROUPS_MAX: usize = 32;

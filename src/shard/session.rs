@@ -130,7 +130,7 @@ pub(crate) enum AnyAnswer {
 fn imap_kind(ask: &imap::Ask) -> AskKind {
     use imap::Ask;
     match ask {
-        Ask::Login(_) | Ask::ActAs { .. } | Ask::Enter(_) => AskKind::ImapLogin,
+        Ask::Login(_) | Ask::ActAs { .. } | Ask::Enter(_) | Ask::Leave => AskKind::ImapLogin,
         Ask::Mailboxes
         | Ask::Shared
         | Ask::Mailbox { .. }
@@ -143,7 +143,9 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
             AskKind::ImapNews
         }
         Ask::Annotations { .. } => AskKind::ImapList,
-        Ask::Annotate { .. } | Ask::WatchAccount { .. } => AskKind::ImapManage,
+        Ask::Annotate { .. } | Ask::WatchAccount { .. } | Ask::WatchOthers { .. } => {
+            AskKind::ImapManage
+        }
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
         Ask::Pause | Ask::Thread(_) => AskKind::ImapOrder,

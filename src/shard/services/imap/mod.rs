@@ -9,10 +9,12 @@
 //! quota      what an account may hold
 //! acl        who may do what
 //! visits     mailboxes of other accounts, from home
+//! shared     which of them a user may see
 //! guests     the same, where they are
 //! transfer   COPY and MOVE between accounts
 //! annotations  GETMETADATA, SETMETADATA
 //! happened   what happened in the account, for those who watch it
+//! watching   the same at other accounts
 //! ```
 //!
 //! The connection moves to the shard that owns the account before the password is looked at, as with
@@ -30,8 +32,10 @@ mod inside;
 mod mailboxes;
 mod messages;
 mod quota;
+mod shared;
 mod transfer;
 mod visits;
+mod watching;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -316,6 +320,10 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if desk.is_orphan(shard) {
         return at_once(Answer::AccountGone);
     }
+        Ask::Leave => {
+            shard.desks.release(shard, key);
+            return at_once(Answer::Done(Ok(())));
+        }
     visits::dispatch(shard, key, desk, ask)
 }
 
@@ -326,7 +334,9 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
         Ask::Enter(pass) => come_in(shard, key, pass),
         Ask::ActAs { user, peer } => vouch(shard, key, desk.address.clone(), user, peer),
         Ask::Access(access) => acl::answer(shard, key, desk, access),
-        // Gathered before an ask comes here.
+        // Taken before an ask comes here.
+        Ask::Leave => at_once(Answer::Done(Ok(()))),
+        Ask::WatchOthers { names, .. } => at_once(Answer::Watched(Ok(names))),
         Ask::Shared => at_once(Answer::Mailboxes(Ok(Mailboxes::default()))),
         Ask::Mailboxes => {
             // As long as there are many.
@@ -389,7 +399,10 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
         Ask::DeletedBytes { name } => quota::deleted_bytes(shard, key, desk, &name),
         Ask::Annotations { mailbox, wanted } => annotations::get(shard, key, desk, mailbox, wanted),
         Ask::Annotate { mailbox, values } => annotations::set(shard, key, desk, mailbox, values),
-        Ask::WatchAccount { on } => at_once(Answer::Done(happened::watch(shard, key, &desk, on))),
+        Ask::WatchAccount { on } => {
+            let watched = happened::watch(shard, key, &desk, on);
+            rest(shard, key, Answer::Done(watched))
+        }
         Ask::Happened { with_subscribed } => happened::happened(shard, key, desk, with_subscribed),
         Ask::Pause => inside::pause(shard, key),
         Ask::Thread(work) => inside::thread(shard, key, work),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::probe::AskKind;
 use crate::admin;
-use crate::proto::transcript::Said;
+use crate::proto::transcript::{Noting, Said};
 use crate::proto::{Event, Session, Step, http, imap, pop3, smtp};
 
 /// What a listener speaks.
@@ -170,11 +170,11 @@ impl AnySession {
         }
     }
 
-    /// From now on what is said is noted, or is not [N35].
-    pub(crate) fn record(&mut self, on: bool) {
+    /// From now on so much of what is said is noted [N35].
+    pub(crate) fn record(&mut self, noting: Noting) {
         match self {
-            AnySession::Pop3(session) => session.record(on),
-            AnySession::Imap(session) => session.record(on),
+            AnySession::Pop3(session) => session.record(noting),
+            AnySession::Imap(session) => session.record(noting),
             // Nobody logs in there.
             AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => {}
         }

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::probe::AskKind;
+use super::pump::CONNECTION_BYTES;
 use super::services;
 use super::session::{AnyAnswer, AnyAsk, AnySession, Service};
 use super::telemetry::Recording;
 use crate::limits;
-use crate::proto::{Event, Session, Step};
 use crate::proto::transcript::Noting;
+use crate::proto::{Event, Session, Step};
 use crate::ring::Token;
 
 /// Bytes of input that may wait for a session: one more receive always fits above it.
@@ -439,7 +440,7 @@ impl Conn {
     /// gives up the message that is coming in.
     fn count_memory(&mut self, shard: &Rc<Shard>) {
         let buffers = self.input.capacity() + self.out.capacity() + self.sending_bytes as usize;
-        let held = (buffers + self.session.held_bytes()) as u32;
+        let held = (CONNECTION_BYTES + buffers + self.session.held_bytes()) as u32;
         let grown = i64::from(held) - i64::from(self.held_bytes);
         if grown == 0 {
             return;

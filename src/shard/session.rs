@@ -159,12 +159,12 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
 }
 
 impl AnySession {
-    /// Bytes of memory that the session holds beside itself.
+    /// Bytes of memory that the session holds.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
-            AnySession::Smtp(session) => session.held_bytes(),
-            AnySession::Pop3(session) => session.held_bytes(),
-            AnySession::Imap(session) => session.held_bytes(),
+            AnySession::Smtp(session) => size_of::<smtp::Session>() + session.held_bytes(),
+            AnySession::Pop3(session) => size_of::<pop3::Session>() + session.held_bytes(),
+            AnySession::Imap(session) => size_of::<imap::Wire>() + session.held_bytes(),
             // A request at most, of an operator.
             AnySession::Http(_) | AnySession::Control(_) => 0,
         }

@@ -149,7 +149,7 @@ pub(super) async fn serve(
             };
             let key = shard.desks.guests.next();
             let desk = Rc::new(desk);
-            shard.desks.put(key, Rc::clone(&desk));
+            shard.desks.put(shard, key, Rc::clone(&desk));
             (key, desk)
         }
     };

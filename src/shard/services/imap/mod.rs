@@ -52,7 +52,9 @@ use super::login::{self, Claim, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
-use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, Uid, UidValidity, Watch};
+use crate::store::{
+    self, Happening, MailboxId, MessagesChanged, StoreError, Uid, UidValidity, Watch,
+};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -130,12 +132,15 @@ impl Desks {
     pub(crate) fn release(&self, shard: &Rc<Shard>, key: ConnKey) {
         let desk = self.by_conn.borrow_mut().remove(&key);
         if let Some(desk) = desk {
+            shard.memory_in_flight(-desk.held_bytes());
             append::abort(shard, &desk);
             visits::end(shard, &desk);
         }
     }
 
-    fn put(&self, key: ConnKey, desk: Rc<Desk>) {
+    /// A connection, or a guest, has this desk from now on. It had none.
+    fn put(&self, shard: &Shard, key: ConnKey, desk: Rc<Desk>) {
+        shard.memory_in_flight(desk.held_bytes());
         self.by_conn.borrow_mut().insert(key, desk);
     }
 
@@ -175,6 +180,15 @@ impl Desk {
             expected: RefCell::default(),
             at_once: Cell::new(0),
         })
+    }
+
+    /// Bytes of memory that count for it: with its place in the table, which may be half full, its address
+    /// here and with its watch, and the watch that it has when a mailbox is open.
+    fn held_bytes(&self) -> i64 {
+        let place = 2 * size_of::<(ConnKey, Rc<Desk>)>();
+        let counts = 2 * size_of::<usize>();
+        let addresses = 2 * self.address.as_str().len();
+        (size_of::<Desk>() + place + counts + addresses + store::Watch::HELD_BYTES) as i64
     }
 
     /// The account was removed since, whether or not there is another one of its address.
@@ -306,6 +320,10 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     let ask = match ask {
         Ask::Login(credentials) => return log_in(shard, key, credentials),
         Ask::Enter(pass) => return come_in(shard, key, pass),
+        Ask::Leave => {
+            shard.desks.release(shard, key);
+            return at_once(Answer::Done(Ok(())));
+        }
         ask => ask,
     };
     if let Ask::Pause = ask {
@@ -320,10 +338,6 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     if desk.is_orphan(shard) {
         return at_once(Answer::AccountGone);
     }
-        Ask::Leave => {
-            shard.desks.release(shard, key);
-            return at_once(Answer::Done(Ok(())));
-        }
     visits::dispatch(shard, key, desk, ask)
 }
 
@@ -494,7 +508,7 @@ fn sit_down(shard: &Rc<Shard>, key: ConnKey, address: &Address) -> Answer {
         return denied(Denial::Credentials);
     };
     shard.probe.logins.add(1);
-    shard.desks.put(key, Rc::new(desk));
+    shard.desks.put(shard, key, Rc::new(desk));
     Answer::Login(Ok(()))
 }
 

@@ -396,7 +396,7 @@ impl World {
         name: &str,
         messages: Vec<Incoming>,
         desk: &mut Desk,
-    ) -> Result<(u32, Vec<u32>), Refusal> {
+    ) -> Result<(u16, u32, Vec<u32>), Refusal> {
         let folder = self.folders.get_mut(name).ok_or(Refusal::Missing)?;
         let mut uids = Vec::new();
         for (index, message) in (0u32..).zip(messages) {
@@ -430,7 +430,7 @@ impl World {
             folder.messages.push(added);
         }
         desk.chunks.clear();
-        Ok((folder.validity, uids))
+        Ok((ID_SPACE, folder.validity, uids))
     }
 
     fn by_id(&mut self, desk: &Desk) -> Result<&mut Folder, Refusal> {
@@ -865,7 +865,10 @@ impl World {
             .cloned()
             .collect();
         let gone: Vec<u32> = chosen.iter().map(|message| message.row.uid).collect();
-        let mut copied = Copied::default();
+        let mut copied = Copied {
+            id_space: ID_SPACE,
+            ..Copied::default()
+        };
         for mut message in chosen {
             self.modseq += 1;
             let Some(target) = self.folders.get_mut(name) else {

@@ -110,11 +110,13 @@ pub(super) async fn carry_out(
     if moves && let Err(refusal) = may_remove(&from).await {
         return Answer::Copied(Err(refusal));
     }
+    let id_space = home.partition_of(to.account.unwrap_or(&desk.address));
     let mut work = Work {
         from,
         to,
         name,
         copied: Copied {
+            id_space,
             validity: target.validity,
             pairs: Vec::new(),
         },
@@ -173,7 +175,7 @@ pub(super) async fn replace(
         messages: replacement.messages,
         replaces: None,
     };
-    let (validity, there) = match to.ask(append).await {
+    let (id_space, validity, there) = match to.ask(append).await {
         Answer::Appended(Ok(appended)) => appended,
         answer => return answer,
     };
@@ -182,7 +184,7 @@ pub(super) async fn replace(
         only_deleted: false,
     };
     match from.ask(expunge).await {
-        Answer::Done(Ok(())) => Answer::Appended(Ok((validity, there))),
+        Answer::Done(Ok(())) => Answer::Appended(Ok((id_space, validity, there))),
         Answer::Done(Err(refusal)) => {
             // As after a MOVE: all else may have come when it had gone.
             if matches!(refusal, Refusal::Denied(_)) {
@@ -338,7 +340,7 @@ impl Work<'_> {
             messages: std::mem::take(&mut self.batch),
             replaces: None,
         };
-        let (validity, there) = match self.to.ask(ask).await {
+        let (_, validity, there) = match self.to.ask(ask).await {
             Answer::Appended(appended) => appended?,
             _ => return Err(confused()),
         };

@@ -217,6 +217,29 @@ fn an_endless_header() {
         imap.found("TEXT \"X-9000: this is\" BODY body"),
         "* SEARCH 1"
     );
+    // To its end, and a string may lie across two fields wherever they are.
+    let last = number;
+    for (keys, is_found) in [
+        (format!("HEADER X-{last} \"{last} it is\""), true),
+        (format!("HEADER X-{last} \"{} it is\"", last - 1), false),
+        (format!("HEADER X-{} \"\"", last + 1), false),
+        (format!("TEXT \"x-{last}: THIS\""), true),
+        (
+            format!(
+                "TEXT {{{}+}}\r\n{last} it is\r\n\r\n",
+                last.to_string().len() + 10
+            ),
+            false,
+        ),
+    ] {
+        let wanted = if is_found { "* SEARCH 1" } else { "* SEARCH" };
+        assert_eq!(imap.found(&keys), wanted, "{keys}");
+    }
+    for number in (2..last).step_by(last as usize / 50) {
+        let string = format!("{} it is\r\nX-{number}: this", number - 1);
+        let keys = format!("TEXT {{{}+}}\r\n{string}", string.len());
+        assert_eq!(imap.found(&keys), "* SEARCH 1", "{keys}");
+    }
     let said = imap.ok("FETCH 1 BODY[HEADER.FIELDS (X-9000 X-7)]");
     assert!(contains(&said, "X-7: ") && contains(&said, "X-9000: "));
     let said = imap.ok("FETCH 1 BODY[HEADER]");
@@ -239,6 +262,16 @@ fn an_endless_field() {
         imap.found("CHARSET UTF-8 SUBJECT {2+}\r\n\u{c4}"),
         "* SEARCH 1"
     );
+    for (keys, wanted) in [
+        ("HEADER REFERENCES \"<a@b>, <end>\"", "* SEARCH 1"),
+        ("HEADER REFERENCES \"<a@b> <end>\"", "* SEARCH"),
+        ("HEADER REFERENCES \"<end>\"", "* SEARCH 1"),
+        ("HEADER X-NONE \"\"", "* SEARCH"),
+        ("TEXT \"<a@b>, end\"", "* SEARCH 1"),
+        ("BODY \"<end>\"", "* SEARCH"),
+    ] {
+        assert_eq!(imap.found(keys), wanted, "{keys}");
+    }
     let said = imap.ok("FETCH 1 ENVELOPE");
     assert!(said.len() < 1 << 20, "{} bytes", said.len());
 }

@@ -1,30 +1,32 @@
-"""How IMAP's cost grows: with the mailbox, with idle sessions, with the messages of one APPEND."""
+"""How IMAP's cost grows: with the mailbox, with the messages of one APPEND."""
 
 import re
-import resource
-import selectors
-import signal
-import socket
 import statistics
 import sys
 import threading
 import time
 
+import charts
 from driver import generate
-from memory import anonymous_kib
+from imap import names, start
 from servers import DOMAIN, Ringpost
 from tables import Table, median, say, verdict
 from talk import Talk
 
 SIZES = (100, 10_000, 1_000_000)
-SESSIONS = 15_000
-FEW_SESSIONS = 5_000
-MESSAGES_EACH = 100
+# Of the others, which take hours for a million: each message is a file of its own.
+PEER_SIZES = SIZES[:2]
+DRAWN = ("STATUS", "FETCH FLAGS, last 50", "STORE of one", "QRESYNC, 10 changes")
 
 
-def fill(server, count, users=1):
-    generate("lmtp", server, server.lmtp, 0, "--count", count, "--users", users, "--connections", 50, "--size", 512,
-             warmup=0)
+def fill(server, size):
+    if server.name == "ringpost":
+        generate("lmtp", server, server.lmtp, 0, "--count", size, "--users", 1, "--connections", 50, "--size", 512,
+                 warmup=0)
+        return
+    talk = Talk(server.imap, f"u0@{DOMAIN}")
+    talk.fill(size, 512)
+    talk.close()
 
 
 def cost(server, talk, command, count):
@@ -77,38 +79,52 @@ def look_at(server, size):
             rates.append(size / (time.perf_counter() - start))
         found["UID FETCH 1:* (FLAGS), messages/s"] = statistics.median(rates)
     talk.ask(b"UNSELECT")
-    found["QRESYNC, 10 changes"] = reselect(server, talk, 2_000)
+    found["QRESYNC, 10 changes"] = reselect(server, talk, 4_000)
     talk.close()
     return found
 
 
-def imap_growth(args):
-    """IMAP in mailboxes of 100, 10 000 and 1 000 000 messages: CPU of a command"""
-    found = {size: [] for size in SIZES}
-    for size in SIZES:
-        server = Ringpost(args.work, users=1)
-        fill(server, size)
-        for run in range(args.runs):
-            found[size].append(look_at(server, size))
-            say(f"  {size:,} messages, run {run + 1}: "
-                + ", ".join(f"{what} {value:,.1f}" for what, value in found[size][-1].items()))
-        # The first SELECT after a start: nothing of the index has been touched.
-        server.stop(signal.SIGTERM)
+def first_select(server):
+    """How long the first SELECT takes after a start, ms: nothing of the index has been touched."""
+    talk = Talk(server.imap, f"u0@{DOMAIN}")
+    began = time.perf_counter()
+    talk.ask(b"SELECT INBOX")
+    took = (time.perf_counter() - began) * 1000
+    talk.close()
+    return took
+
+
+def grown(args, name, size):
+    """All figures of each run on one mailbox of `size` messages."""
+    server = start(args, name, 1)
+    fill(server, size)
+    found = []
+    for run in range(args.runs):
+        found.append(look_at(server, size))
+        say(f"  {name}, {size:,} messages, run {run + 1}: "
+            + ", ".join(f"{what} {value:,.1f}" for what, value in found[-1].items()))
+    server.stop()
+    if name == "ringpost":
         server = Ringpost(args.work, fresh=False)
-        talk = Talk(server.imap, f"u0@{DOMAIN}")
-        start = time.perf_counter()
-        talk.ask(b"SELECT INBOX")
-        first = (time.perf_counter() - start) * 1000
-        for run in found[size]:
-            run["first SELECT after a start, ms"] = first
-        talk.close()
+        first = first_select(server)
         server.stop()
-    best = {size: median(runs) for size, runs in found.items()}
-    few, many = best[min(SIZES)], best[max(SIZES)]
+        for run in found:
+            run["first SELECT after a start, ms"] = first
+    return found
+
+
+def imap_growth(args):
+    """IMAP in mailboxes of 100, 10 000 and 1 000 000 messages: CPU of a command; Dovecot and Cyrus to 10 000"""
+    servers, notes = names()
+    sizes = {name: SIZES if name == "ringpost" else PEER_SIZES for name in servers}
+    found = {name: {size: grown(args, name, size) for size in sizes[name]} for name in servers}
+    best = {name: {size: median(runs) for size, runs in by_size.items()} for name, by_size in found.items()}
+    few, many = best["ringpost"][min(SIZES)], best["ringpost"][max(SIZES)]
     table = Table("IMAP in mailboxes that grow: server CPU of a command, µs", "command",
-                  *(f"{size:,} messages" for size in SIZES), "the last of the first")
+                  *(f"{name}, {size:,} messages" for name in servers for size in sizes[name]),
+                  "ringpost, the last of the first")
     for what in many:
-        cells = [best[size].get(what, "") for size in SIZES]
+        cells = [best[name][size].get(what, "") for name in servers for size in sizes[name]]
         if what.endswith(", ms"):
             told = verdict(many[what], 5.0, False)
         elif what.endswith("messages/s"):
@@ -116,98 +132,14 @@ def imap_growth(args):
         else:
             told = verdict(many[what] / few[what], 2.0, False)
         table.row(what, *cells, told)
-    table.note("STORE is durable before it is acknowledged. QRESYNC: SELECT by a client that has missed flags of ten "
-               "messages. Server on one processor, client on the other.")
+    table.note("One connection, so that each STORE waits for a sync of its own. QRESYNC: SELECT by a client that has missed flags of ten "
+               "messages. Server on one processor, client on the other. SELECT is timed at the client.")
+    for note in notes:
+        table.note(note)
+    lines = lambda what: [[(size, best[name][size][what]) for size in sizes[name]] for name in servers]
+    table.picture = charts.panels("CPU of IMAP commands by the size of the mailbox", "server CPU of a command, µs",
+                                  "messages in the mailbox", servers, [(what, lines(what)) for what in DRAWN])
     return table, found
-
-
-def sessions(server, count, user, held):
-    """Opens sessions until there are `count`: logged in, INBOX selected, idle."""
-    while len(held) < count:
-        talk = Talk(server.imap, user(len(held)))
-        talk.ask(b"SELECT INBOX")
-        talk.socket.sendall(b"a IDLE\r\n")
-        if not talk.socket.recv(4096).startswith(b"+"):
-            sys.exit("IDLE was refused")
-        held.append(talk)
-
-
-def imap_idle(args):
-    """IMAP sessions in IDLE: memory of each, 15 000 at once, and what a delivery costs them"""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    table = Table(f"IMAP sessions in IDLE, {SESSIONS:,} at once", "sessions", "heap of the first MiB", "of all MiB",
-                  "KiB a session", "of it counted by --memory-max, KiB")
-    found = {}
-    kinds = {
-        "on one mailbox": (1, lambda _: f"u0@{DOMAIN}", 2.5),
-        f"on mailboxes of {MESSAGES_EACH} messages, one each": (SESSIONS, lambda n: f"u{n}@{DOMAIN}", 6.0),
-    }
-    for kind, (users, user, bound) in kinds.items():
-        server = Ringpost(args.work, users=users)
-        fill(server, users * MESSAGES_EACH, users)
-        server.stop()
-        # Started twice: the first start hashes passwords and delivers, whose memory would count as theirs.
-        server = Ringpost(args.work, fresh=False, env={"MIMALLOC_PURGE_DELAY": "0"})
-        held, seen = [], []
-        for count in (FEW_SESSIONS, SESSIONS):
-            sessions(server, count, user, held)
-            time.sleep(3)
-            seen.append((anonymous_kib(server.pid), server.metric("ringpost_memory_held_bytes") / 1024))
-        each, counted = ((after - before) / (SESSIONS - FEW_SESSIONS) for before, after in zip(*seen))
-        table.row(kind, seen[0][0] / 1024, seen[1][0] / 1024, verdict(each, bound, False), counted)
-        found[kind] = {"each_kib": each, "counted_kib": counted, "anonymous_kib": [kib for kib, _ in seen]}
-        for talk in held:
-            talk.close()
-        server.stop()
-    found["deliveries"] = deliveries(args)
-    best = {state: median(runs) for state, runs in found["deliveries"].items()}
-    more = best["idle"]["server_us"] - best["closed"]["server_us"]
-    table.note(f"Slope between {FEW_SESSIONS:,} and {SESSIONS:,} sessions; anonymous memory of the process, without the "
-               "kernel's socket buffers.")
-    table.note(f"A delivery to a mailbox with an idling session costs {verdict(more, 15.0, False)} µs of server CPU more "
-               f"than to a closed one ({best['idle']['server_us']:.1f} against {best['closed']['server_us']:.1f}; LMTP, "
-               "1,000 mailboxes, 4,000 deliveries/s).")
-    return table, found
-
-
-class Listener(threading.Thread):
-    """Reads what idling sessions are told, and counts the lines."""
-
-    def __init__(self, held):
-        super().__init__(daemon=True)
-        self.chosen, self.lines, self.ends = selectors.DefaultSelector(), 0, False
-        for talk in held:
-            self.chosen.register(talk.socket, selectors.EVENT_READ)
-
-    def run(self):
-        while not self.ends:
-            for key, _ in self.chosen.select(0.2):
-                self.lines += key.fileobj.recv(1 << 16).count(b" EXISTS")
-
-
-def deliveries(args):
-    """Server CPU of a delivery to mailboxes that are closed, and to those that somebody idles on."""
-    users, found = 1000, {"closed": [], "idle": []}
-    for _ in range(args.runs):
-        for state, runs in found.items():
-            server, held = Ringpost(args.work, users=users), []
-            if state == "idle":
-                sessions(server, users, lambda n: f"u{n}@{DOMAIN}", held)
-            listener = Listener(held)
-            listener.start()
-            runs.append(generate("lmtp", server, server.lmtp, args.seconds, "--connections", 20, "--users", users,
-                                 "--rate", 4000, "--size", 1024))
-            time.sleep(0.5)
-            listener.ends = True
-            listener.join()
-            if state == "idle" and not listener.lines:
-                sys.exit("no idling session was told of a delivery")
-            runs[-1]["notices"] = listener.lines
-            for talk in held:
-                talk.close()
-            server.stop()
-            say(f"  {state}: {runs[-1]['server_us']:.1f} µs a delivery, {listener.lines} notices")
-    return found
 
 
 def imap_append(args):

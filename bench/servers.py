@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 
+from memory import anonymous_kib
 from peers import common
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -71,6 +72,13 @@ class Server:
 
     def memory(self, what="VmRSS"):
         return memory_kib(self.pid, what)
+
+    def heap_kib(self):
+        """Heap and stacks."""
+        return anonymous_kib(self.pid)
+
+    def pids(self):
+        return common.family(self.pid)
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
@@ -146,6 +154,12 @@ class Floor(Server):
         self.smtp = self.lmtp = self.pop3 = port
 
 
+def missing(kind):
+    """Why a peer of bench/peers/ cannot be started, if so."""
+    asked = subprocess.run([PEERS / kind, "version"], capture_output=True, text=True, check=False)
+    return asked.stderr.strip().splitlines()[-1] if asked.returncode else None
+
+
 class Peer:
     """Dovecot, Postfix or Cyrus, started by bench/peers/."""
 
@@ -165,6 +179,13 @@ class Peer:
 
     def cpu(self):
         return float(self.ask("cpu"))
+
+    def heap_kib(self):
+        """Heap and stacks of all its processes."""
+        return int(self.ask("memory"))
+
+    def pids(self):
+        return common.family(int(self.ask("master")))
 
     def stop(self):
         self.ask("stop")

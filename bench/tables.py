@@ -20,10 +20,10 @@ def median(runs):
 
 
 class Table:
-    """Markdown on the screen, JSON in the results."""
+    """Markdown on the screen, JSON in the results. `picture`: an SVG of it, kept beside them."""
 
     def __init__(self, title, *columns):
-        self.title, self.columns, self.rows, self.notes = title, columns, [], []
+        self.title, self.columns, self.rows, self.notes, self.picture = title, columns, [], [], None
 
     def row(self, *cells):
         self.rows.append([f"{c:,.2f}" if isinstance(c, float) and abs(c) < 100
@@ -32,11 +32,13 @@ class Table:
     def note(self, text):
         self.notes.append(text)
 
-    def text(self):
+    def text(self, picture=None):
+        """`picture`: where it is, for the page."""
         widths = [max(len(str(r[i])) for r in [self.columns, *self.rows]) for i in range(len(self.columns))]
         line = lambda cells: "| " + " | ".join(str(c).ljust(w) for c, w in zip(cells, widths)) + " |"
         out = [f"### {self.title}", "", line(self.columns), "|" + "|".join("-" * (w + 2) for w in widths) + "|"]
         out += [line(row) for row in self.rows]
+        out += ["", f"![{self.title}]({picture})"] if picture else []
         return "\n".join(out + [""] + [note + "\n" for note in self.notes])
 
 

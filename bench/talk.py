@@ -54,6 +54,13 @@ class Talk:
             done += ended
         return total
 
+    def fill(self, count, size, each=100):
+        """Appends so many messages of `size` bytes to INBOX, `each` of them in a command (MULTIAPPEND)."""
+        message = b"From: a@bench.test\r\nTo: b@bench.test\r\nSubject: one of many\r\n\r\n"
+        message += b"x" * (size - len(message) - 2) + b"\r\n"
+        for start in range(0, count, each):
+            self.ask(b"APPEND INBOX" + b" {%d+}\r\n%s" % (len(message), message) * min(each, count - start))
+
     def swallow(self):
         """Reads an answer to its end without keeping it; how many bytes it had."""
         total, tail = 0, b""

@@ -16,7 +16,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use support::runner::{Test, installed, run_all};
-use support::{Client, Server, mailbox, send_message};
+use support::{Client, Server, free_address, mailbox, send_message};
 
 /// How long another program may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -401,7 +401,7 @@ impl Postfix {
     fn start(words: &[&str]) -> Postfix {
         let postfix = Postfix {
             folder: tempfile::tempdir().expect("a folder"),
-            smtp: free_port(),
+            smtp: free_address(),
         };
         let port = postfix.smtp.port().to_string();
         let words = [&["--smtp", &port], words].concat();
@@ -444,14 +444,8 @@ impl Drop for Postfix {
     }
 }
 
-/// An address that nobody listens on.
-fn free_port() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address")
-}
-
 fn postfix_by_lmtp() {
-    let hop = free_port();
+    let hop = free_address();
     let hop_flag = hop.to_string();
     postfix_through_kills(
         &["--lmtp", &hop_flag],
@@ -460,7 +454,7 @@ fn postfix_by_lmtp() {
 }
 
 fn postfix_by_smtp() {
-    let hop = free_port();
+    let hop = free_address();
     let hop_flag = hop.to_string();
     postfix_through_kills(
         &["--smtp", &hop_flag],

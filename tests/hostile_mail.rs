@@ -6,10 +6,8 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-
-use support::{Client, Server, connect, send_message};
+use support::imap::Imap;
+use support::{Client, Server, deliver, send_message};
 
 const USER: &str = "u0@bench.test";
 
@@ -18,82 +16,20 @@ fn mib() -> usize {
     set.map_or(6, |mib| mib.parse().expect("a number of MiB"))
 }
 
-/// A session that takes literals for what they are.
-struct Imap {
-    answers: BufReader<TcpStream>,
-    stream: TcpStream,
+/// A session of the one user.
+fn session(server: &Server) -> Imap {
+    Imap::login(server, "u0")
 }
 
-impl Imap {
-    fn new(server: &Server) -> Imap {
-        let stream = connect(server.imap);
-        let answers = BufReader::new(stream.try_clone().expect("a second handle"));
-        let mut imap = Imap { answers, stream };
-        imap.line();
-        imap.ok(&format!("LOGIN {USER} pw"));
-        imap
-    }
+/// What a command is answered with, which must be OK.
+fn ask(imap: &mut Imap, command: &str) -> Vec<u8> {
+    imap.responses(command).concat()
+}
 
-    /// A line with its literals.
-    fn line(&mut self) -> Vec<u8> {
-        let mut line = Vec::new();
-        loop {
-            let read = self
-                .answers
-                .read_until(b'\n', &mut line)
-                .expect("an answer");
-            assert!(read > 0, "the session has ended");
-            let literal = line.strip_suffix(b"}\r\n").and_then(|front| {
-                let open = front.iter().rposition(|byte| *byte == b'{')?;
-                std::str::from_utf8(&front[open + 1..])
-                    .ok()?
-                    .parse::<u64>()
-                    .ok()
-            });
-            let Some(bytes) = literal else { return line };
-            let mut content = (&mut self.answers).take(bytes);
-            content.read_to_end(&mut line).expect("a literal");
-        }
-    }
-
-    /// What a command is answered with, and how it ends.
-    fn say(&mut self, command: &str) -> (Vec<u8>, String) {
-        let line = format!("t {command}\r\n");
-        self.stream.write_all(line.as_bytes()).expect("sent");
-        self.end()
-    }
-
-    fn end(&mut self) -> (Vec<u8>, String) {
-        let mut said = Vec::new();
-        loop {
-            let line = self.line();
-            if line.starts_with(b"t ") {
-                return (said, String::from_utf8_lossy(&line).into_owned());
-            }
-            said.extend_from_slice(&line);
-        }
-    }
-
-    fn ok(&mut self, command: &str) -> Vec<u8> {
-        let (said, end) = self.say(command);
-        assert!(end.starts_with("t OK "), "{command}: {end}");
-        said
-    }
-
-    fn append(&mut self, message: &[u8]) {
-        let head = format!("t APPEND INBOX {{{}+}}\r\n", message.len());
-        self.stream.write_all(head.as_bytes()).expect("sent");
-        self.stream.write_all(message).expect("sent");
-        self.stream.write_all(b"\r\n").expect("sent");
-        let (_, end) = self.end();
-        assert!(end.starts_with("t OK "), "{end}");
-    }
-
-    /// The numbers that a SEARCH has found.
-    fn found(&mut self, keys: &str) -> String {
-        let said = self.ok(&format!("SEARCH {keys}"));
-        String::from_utf8_lossy(&said).trim_end().to_owned()
-    }
+/// The numbers that a SEARCH has found.
+fn found(imap: &mut Imap, keys: &str) -> String {
+    let said = ask(imap, &format!("SEARCH {keys}"));
+    String::from_utf8_lossy(&said).trim_end().to_owned()
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
@@ -105,7 +41,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 /// Asks everything about message 1 that a client could ask; then it must still be there as it was.
 fn ask_everything(server: &Server, message: &[u8]) {
     let before_kib = server.memory_kib();
-    let mut imap = Imap::new(server);
+    let mut imap = session(server);
     imap.ok("SELECT INBOX");
     for question in [
         "FETCH 1 (ENVELOPE BODYSTRUCTURE)",
@@ -129,10 +65,10 @@ fn ask_everything(server: &Server, message: &[u8]) {
         "THREAD REFERENCES UTF-8 ALL",
         "THREAD ORDEREDSUBJECT UTF-8 ALL",
     ] {
-        let said = imap.ok(question);
+        let said = ask(&mut imap, question);
         assert!(!said.is_empty(), "{question}: nothing");
     }
-    let said = imap.ok("FETCH 1 BODY.PEEK[]");
+    let said = ask(&mut imap, "FETCH 1 BODY.PEEK[]");
     assert!(
         said.ends_with(&[message, b")\r\n"].concat()),
         "it comes back"
@@ -141,10 +77,8 @@ fn ask_everything(server: &Server, message: &[u8]) {
     let grown_kib = server.memory_kib().saturating_sub(before_kib);
     assert!(grown_kib < 64 << 10, "{grown_kib} KiB more");
     // Others are served.
-    let mut smtp = Client::new(server.smtp);
-    smtp.expect("EHLO client.example", "250");
-    let replies = send_message(&mut smtp, &[USER], "Subject: x\r\n\r\ny", false);
-    assert!(replies[0].starts_with("250"), "{replies:?}");
+    let reply = deliver(server, "u0", "x");
+    assert!(reply.starts_with("250"), "{reply}");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
@@ -157,7 +91,7 @@ fn server() -> Server {
 /// A server with this message alone.
 fn with(message: &[u8]) -> Server {
     let server = server();
-    Imap::new(&server).append(message);
+    session(&server).append("INBOX", "", &[message]);
     server
 }
 
@@ -176,9 +110,9 @@ fn a_hundred_thousand_parts() {
     smtp.expect("EHLO client.example", "250");
     let replies = send_message(&mut smtp, &[USER], &message, false);
     assert!(replies[0].starts_with("250"), "{replies:?}");
-    let mut imap = Imap::new(&server);
+    let mut imap = session(&server);
     imap.ok("EXAMINE INBOX");
-    let said = imap.ok("FETCH 1 BODY.PEEK[]");
+    let said = ask(&mut imap, "FETCH 1 BODY.PEEK[]");
     let said = said.strip_suffix(b")\r\n").expect("a list");
     let start = said
         .iter()
@@ -188,15 +122,15 @@ fn a_hundred_thousand_parts() {
     // With the line break in front of the dot that ended it.
     assert!(received.ends_with(format!("{message}\r\n").as_bytes()));
     ask_everything(&server, received);
-    let mut imap = Imap::new(&server);
+    let mut imap = session(&server);
     imap.ok("EXAMINE INBOX");
-    assert_eq!(imap.found("BODY \"part 77.\""), "* SEARCH 1");
-    assert_eq!(imap.found("BODY \"name=n77\""), "* SEARCH 1");
-    assert!(contains(&imap.ok("FETCH 1 BODY[78]"), "part 77."));
+    assert_eq!(found(&mut imap, "BODY \"part 77.\""), "* SEARCH 1");
+    assert_eq!(found(&mut imap, "BODY \"name=n77\""), "* SEARCH 1");
+    assert!(contains(&ask(&mut imap, "FETCH 1 BODY[78]"), "part 77."));
     // Those that are told apart have a bound; what is behind is one part that nobody looks into.
-    let said = imap.ok("FETCH 1 BODYSTRUCTURE");
+    let said = ask(&mut imap, "FETCH 1 BODYSTRUCTURE");
     assert!(said.len() < 200_000, "{} bytes", said.len());
-    assert_eq!(imap.found("BODY \"part 99999.\""), "* SEARCH");
+    assert_eq!(found(&mut imap, "BODY \"part 99999.\""), "* SEARCH");
 }
 
 #[test]
@@ -210,11 +144,14 @@ fn an_endless_header() {
     message += "\r\nbody\r\n";
     let server = with(message.as_bytes());
     ask_everything(&server, message.as_bytes());
-    let mut imap = Imap::new(&server);
+    let mut imap = session(&server);
     imap.ok("EXAMINE INBOX");
-    assert_eq!(imap.found("HEADER X-9000 \"9000 it is\""), "* SEARCH 1");
     assert_eq!(
-        imap.found("TEXT \"X-9000: this is\" BODY body"),
+        found(&mut imap, "HEADER X-9000 \"9000 it is\""),
+        "* SEARCH 1"
+    );
+    assert_eq!(
+        found(&mut imap, "TEXT \"X-9000: this is\" BODY body"),
         "* SEARCH 1"
     );
     // To its end, and a string may lie across two fields wherever they are.
@@ -233,16 +170,16 @@ fn an_endless_header() {
         ),
     ] {
         let wanted = if is_found { "* SEARCH 1" } else { "* SEARCH" };
-        assert_eq!(imap.found(&keys), wanted, "{keys}");
+        assert_eq!(found(&mut imap, &keys), wanted, "{keys}");
     }
     for number in (2..last).step_by(last as usize / 50) {
         let string = format!("{} it is\r\nX-{number}: this", number - 1);
         let keys = format!("TEXT {{{}+}}\r\n{string}", string.len());
-        assert_eq!(imap.found(&keys), "* SEARCH 1", "{keys}");
+        assert_eq!(found(&mut imap, &keys), "* SEARCH 1", "{keys}");
     }
-    let said = imap.ok("FETCH 1 BODY[HEADER.FIELDS (X-9000 X-7)]");
+    let said = ask(&mut imap, "FETCH 1 BODY[HEADER.FIELDS (X-9000 X-7)]");
     assert!(contains(&said, "X-7: ") && contains(&said, "X-9000: "));
-    let said = imap.ok("FETCH 1 BODY[HEADER]");
+    let said = ask(&mut imap, "FETCH 1 BODY[HEADER]");
     assert!(said.len() > mib() << 20);
 }
 
@@ -256,10 +193,10 @@ fn an_endless_field() {
     );
     let server = with(message.as_bytes());
     ask_everything(&server, message.as_bytes());
-    let mut imap = Imap::new(&server);
+    let mut imap = session(&server);
     imap.ok("EXAMINE INBOX");
     assert_eq!(
-        imap.found("CHARSET UTF-8 SUBJECT {2+}\r\n\u{c4}"),
+        found(&mut imap, "CHARSET UTF-8 SUBJECT {2+}\r\n\u{c4}"),
         "* SEARCH 1"
     );
     for (keys, wanted) in [
@@ -270,9 +207,9 @@ fn an_endless_field() {
         ("TEXT \"<a@b>, end\"", "* SEARCH 1"),
         ("BODY \"<end>\"", "* SEARCH"),
     ] {
-        assert_eq!(imap.found(keys), wanted, "{keys}");
+        assert_eq!(found(&mut imap, keys), wanted, "{keys}");
     }
-    let said = imap.ok("FETCH 1 ENVELOPE");
+    let said = ask(&mut imap, "FETCH 1 ENVELOPE");
     assert!(said.len() < 1 << 20, "{} bytes", said.len());
 }
 
@@ -310,13 +247,13 @@ fn a_line_without_an_end() {
         let message = format!("{head}{line}needle");
         let server = with(message.as_bytes());
         ask_everything(&server, message.as_bytes());
-        let mut imap = Imap::new(&server);
+        let mut imap = session(&server);
         imap.ok("EXAMINE INBOX");
         let wanted = if encoding == "base64" {
             "* SEARCH"
         } else {
             "* SEARCH 1"
         };
-        assert_eq!(imap.found("BODY needle"), wanted, "{encoding}");
+        assert_eq!(found(&mut imap, "BODY needle"), wanted, "{encoding}");
     }
 }

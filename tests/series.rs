@@ -2,17 +2,12 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use support::loadgen;
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
-}
+use support::{free_address, loadgen};
 
 /// A run of `load` against a server of its own, which listens at the address that is returned.
 fn write(dir: &Path, name: &str, load: &str, server: &str) -> (PathBuf, SocketAddr) {

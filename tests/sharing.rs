@@ -5,7 +5,8 @@ mod support;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use support::{Client, Server, send_message};
+use support::imap::Imap;
+use support::{Client, Server, deliver};
 
 /// Two shards, and the names of four accounts with the password `pw`: the first two and the last two
 /// live on different shards each, the first and the third on the same one.
@@ -29,61 +30,6 @@ fn server(flags: &[&str]) -> (Server, [String; 4]) {
         next(&mut there),
     ];
     (server, users)
-}
-
-/// An IMAP connection.
-struct Imap(Client);
-
-impl Imap {
-    fn connect(server: &Server) -> Imap {
-        let mut client = Client::silent(server.imap);
-        let greeting = client.line();
-        assert!(greeting.starts_with("* OK [CAPABILITY "), "{greeting}");
-        Imap(client)
-    }
-
-    fn login(server: &Server, user: &str) -> Imap {
-        let mut imap = Imap::connect(server);
-        imap.ok(&format!("LOGIN {user}@bench.test pw"));
-        imap
-    }
-
-    /// Sends a command; the lines of its answer, the tagged one last.
-    fn say(&mut self, command: &str) -> Vec<String> {
-        self.0.send(format!("t {command}\r\n").as_bytes());
-        let mut lines = Vec::new();
-        loop {
-            let line = self.0.line();
-            let ends = line.starts_with("t ") || line.is_empty();
-            lines.push(line);
-            if ends {
-                return lines;
-            }
-        }
-    }
-
-    /// The same; it must be OK. Returns the untagged lines.
-    fn ok(&mut self, command: &str) -> Vec<String> {
-        let mut lines = self.say(command);
-        let tagged = lines.pop().unwrap_or_default();
-        assert!(tagged.starts_with("t OK "), "{command}: {lines:?} {tagged}");
-        lines
-    }
-
-    /// The same; it must be NO with this code.
-    fn no(&mut self, command: &str, code: &str) {
-        let lines = self.say(command);
-        let start = format!("t NO [{code}]");
-        assert!(lines[0].starts_with(&start), "{command}: {lines:?}");
-    }
-}
-
-fn deliver(server: &Server, user: &str, subject: &str) -> String {
-    let mut smtp = Client::new(server.smtp);
-    smtp.expect("EHLO client.example", "250");
-    let body = format!("Subject: {subject}\r\n\r\nbody\r\n");
-    let to = format!("{user}@bench.test");
-    send_message(&mut smtp, &[&to], &body, false).remove(0)
 }
 
 /// A response of SASL PLAIN.
@@ -228,13 +174,6 @@ fn others(user: &str, mailbox: &str) -> String {
     format!("\"Other Users/{user}@bench.test/{mailbox}\"")
 }
 
-fn append(imap: &mut Imap, mailbox: &str, flags: &str, body: &str) {
-    let length = body.len();
-    imap.ok(&format!(
-        "APPEND {mailbox} ({flags}) {{{length}+}}\r\n{body}"
-    ));
-}
-
 #[test]
 fn a_mailbox_is_shared_and_no_longer() {
     let (mut server, [ann, far, near, _]) = server(&[]);
@@ -245,12 +184,7 @@ fn a_mailbox_is_shared_and_no_longer() {
         let name = format!("with-{bob}");
         let shared = others(&ann, &name);
         owner.ok(&format!("CREATE {name}"));
-        append(
-            &mut owner,
-            &name,
-            "\\Flagged $One",
-            "Subject: one\r\n\r\nfirst\r\n",
-        );
+        owner.append(&name, "\\Flagged $One", &["Subject: one\r\n\r\nfirst\r\n"]);
         // What is not granted is not there.
         for command in ["SELECT", "MYRIGHTS", "GETACL", "DELETE", "GETQUOTAROOT"] {
             guest.no(&format!("{command} {shared}"), "NONEXISTENT");
@@ -303,23 +237,14 @@ fn a_mailbox_is_shared_and_no_longer() {
         assert_eq!(owner.ok("FETCH 1 FLAGS"), [flags]);
 
         // Idling, the guest sees what the owner does, and the other way round.
-        guest.0.send(b"t IDLE\r\n");
-        assert_eq!(guest.0.line(), "+ idling");
-        append(&mut owner, &name, "", "Subject: two\r\n\r\nsecond\r\n");
-        assert_eq!(guest.0.line(), "* 2 EXISTS");
-        guest.0.send(b"DONE\r\n");
-        assert_eq!(guest.0.line(), "t OK IDLE completed");
-        owner.0.send(b"t IDLE\r\n");
-        assert_eq!(owner.0.line(), "+ idling");
-        append(
-            &mut guest,
-            &shared,
-            "\\Answered",
-            "Subject: three\r\n\r\nthird\r\n",
-        );
-        assert_eq!(owner.0.line(), "* 3 EXISTS");
-        owner.0.send(b"DONE\r\n");
-        assert_eq!(owner.0.line(), "t OK IDLE completed");
+        guest.idle();
+        owner.append(&name, "", &["Subject: two\r\n\r\nsecond\r\n"]);
+        assert_eq!(guest.line(), "* 2 EXISTS");
+        guest.done();
+        owner.idle();
+        guest.append(&shared, "\\Answered", &["Subject: three\r\n\r\nthird\r\n"]);
+        assert_eq!(owner.line(), "* 3 EXISTS");
+        owner.done();
 
         // Its quota is the owner's.
         let root = format!("* QUOTAROOT {shared}");
@@ -375,11 +300,11 @@ fn rights_and_identifiers_are_one_account_s() {
         let name = format!("with-{bob}");
         let shared = others(&ann, &name);
         owner.ok(&format!("CREATE {name}"));
-        append(&mut owner, &name, "", "Subject: one\r\n\r\nfirst\r\n");
+        owner.append(&name, "", &["Subject: one\r\n\r\nfirst\r\n"]);
         let set = |rights: &str| format!("SETACL {name} {bob}@bench.test {rights}");
         owner.ok(&set("lr"));
         let mut guest = Imap::login(&server, bob);
-        append(&mut guest, "INBOX", "", "Subject: own\r\n\r\nown\r\n");
+        guest.append("INBOX", "", &["Subject: own\r\n\r\nown\r\n"]);
 
         // One client sees both, and tells by these what is the same.
         let email_id = |imap: &mut Imap| {
@@ -456,24 +381,9 @@ fn messages_cross_between_accounts() {
         owner.ok(&format!("CREATE {name}"));
         let large =
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n".repeat(9000);
-        append(
-            &mut guest,
-            "INBOX",
-            "\\Seen $Kept",
-            "Subject: small\r\n\r\nx\r\n",
-        );
-        append(
-            &mut guest,
-            "INBOX",
-            "",
-            &format!("Subject: large\r\n\r\n{large}"),
-        );
-        append(
-            &mut guest,
-            "INBOX",
-            "\\Flagged",
-            "Subject: last\r\n\r\ny\r\n",
-        );
+        guest.append("INBOX", "\\Seen $Kept", &["Subject: small\r\n\r\nx\r\n"]);
+        guest.append("INBOX", "", &[&format!("Subject: large\r\n\r\n{large}")]);
+        guest.append("INBOX", "\\Flagged", &["Subject: last\r\n\r\ny\r\n"]);
         guest.ok("SELECT INBOX");
         let copy = format!("COPY 1:3 {shared}");
         guest.no(&copy, "TRYCREATE");
@@ -550,7 +460,7 @@ fn a_visitor_has_no_more_than_rights_allow() {
         let mut owner = Imap::login(&server, &ann);
         let mut guest = Imap::login(&server, bob);
         let set = |name: &str, rights: &str| format!("SETACL {name} {bob}@bench.test {rights}");
-        append(&mut owner, "INBOX", "", "Subject: stays\r\n\r\nx\r\n");
+        owner.append("INBOX", "", &["Subject: stays\r\n\r\nx\r\n"]);
         owner.ok(&set("INBOX", "lrkx"));
         let below = others(&ann, &format!("INBOX/of-{bob}"));
         for inbox in ["INBOX", "inbox"] {
@@ -565,7 +475,7 @@ fn a_visitor_has_no_more_than_rights_allow() {
         // MOVE needs rights in what is open, whatever has got its name.
         let name = format!("first-{bob}");
         owner.ok(&format!("CREATE {name}"));
-        append(&mut owner, &name, "", "Subject: one\r\n\r\nx\r\n");
+        owner.append(&name, "", &["Subject: one\r\n\r\nx\r\n"]);
         owner.ok(&set(&name, "lre"));
         guest.ok(&format!("SELECT {}", others(&ann, &name)));
         owner.ok(&format!("RENAME {name} second-{bob}"));
@@ -597,14 +507,12 @@ fn an_append_that_was_given_up_leaves_no_bytes() {
         owner.ok(&format!("SETACL {name} {bob}@bench.test lri"));
         // The right goes before the message comes: its first piece is refused.
         let shared = others(&ann, &name);
-        guest
-            .0
-            .send(format!("t APPEND {shared} {{{bytes}}}\r\n").as_bytes());
-        assert!(guest.0.line().starts_with('+'));
+        guest.send(format!("t APPEND {shared} {{{bytes}}}\r\n").as_bytes());
+        assert!(guest.line().starts_with('+'));
         owner.ok(&format!("SETACL {name} {bob}@bench.test -i"));
-        guest.0.send(large.as_bytes());
-        guest.0.send(b"\r\n");
-        let said = guest.0.line();
+        guest.send(large.as_bytes());
+        guest.send(b"\r\n");
+        let said = guest.line();
         assert!(said.starts_with("t NO [NOPERM]"), "{said}");
         // One of one's own, in pieces, that ends with a message which is too large.
         let said = guest.say(&format!(
@@ -612,8 +520,8 @@ fn an_append_that_was_given_up_leaves_no_bytes() {
         ));
         assert!(said[0].starts_with("t NO [TOOBIG]"), "{said:?}");
         // What comes next is what it is.
-        append(&mut guest, "INBOX", "", "small");
-        append(&mut guest, "INBOX", "", &large);
+        guest.append("INBOX", "", &["small"]);
+        guest.append("INBOX", "", &[&large]);
         guest.ok("SELECT INBOX");
         assert_eq!(
             guest.ok("FETCH 1:* RFC822.SIZE"),

@@ -51,11 +51,12 @@ pub(super) fn carry_out(command: AccountCommand) -> Result<(), Failure> {
         }
         AccountCommand::Admin {
             address,
-            on,
+            switch,
             settings,
         } => {
             let effective = existing(&settings)?;
             let config = effective.config.clone();
+            let on = switch.map(|switch| switch == Switch::On);
             run(effective, async move |mut office| {
                 let address = qualify(&mut office, &config, &address).await?;
                 match office.ask(Request::AccountAdmin { address, on }).await? {

@@ -235,14 +235,15 @@ pub(super) enum AccountCommand {
     /// Show or change whether an account may act for others
     ///
     /// An administrator reads and changes any mailbox with the own password, by SASL's authorization
-    /// identity or IMAP's PROXYAUTH, and sets quotas by IMAP's SETQUOTA. All of it is logged.
+    /// identity or IMAP's PROXYAUTH, and sets quotas by IMAP's SETQUOTA. All of it is logged. Without on
+    /// or off, the account is shown.
     Admin {
         /// The account
         #[arg(value_name = "ADDRESS")]
         address: String,
-        /// on or off. Without it, the account is shown
-        #[arg(value_name = "on|off", value_parser = on_or_off)]
-        on: Option<bool>,
+        /// Allow it or not
+        #[arg(value_enum)]
+        switch: Option<Switch>,
         #[command(flatten)]
         settings: StoreSettings,
     },
@@ -349,14 +350,6 @@ pub(super) struct PasswordArgs {
 fn size(text: &str) -> Result<u64, String> {
     config::parse_bytes(text)
         .ok_or_else(|| "a size is a number of bytes, or one such as 64K, 500M or 2G".to_owned())
-}
-
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("on or off".to_owned()),
-    }
 }
 
 fn scheme(name: &str) -> Result<Scheme, String> {

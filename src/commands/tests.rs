@@ -65,7 +65,7 @@ fn a_day_in_an_operators_life() {
     );
     run("account admin joe on --data DATA").expect("changed");
     run("account admin joe --data DATA").expect("shown");
-    misused(run("account admin joe yes --data DATA"), "on or off");
+    misused(run("account admin joe yes --data DATA"), "on, off");
     fails(
         run("account admin eve off --data DATA"),
         "there is no account eve@x.test",

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::support::{Client, Server};
+use super::support::Server;
+use super::support::imap::Imap;
 use super::{PATIENCE, run, server};
 
 /// Messages that mbsync has to do with.
@@ -24,70 +25,21 @@ const LETTERS: &[(&str, char)] = &[
     ("\\Deleted", 'T'),
 ];
 
-/// A session that looks, and does what another client would.
-struct Imap(Client);
-
-impl Imap {
-    fn new(server: &Server) -> Imap {
-        let mut imap = Imap(Client::silent(server.imap));
-        imap.0.line();
-        imap.ok("LOGIN u0@bench.test pw");
-        imap
+/// Every message of a mailbox, and its flags in the letters of Maildir.
+fn messages(imap: &mut Imap, mailbox: &str) -> BTreeMap<String, String> {
+    imap.ok(&format!("EXAMINE {mailbox}"));
+    let mut found = BTreeMap::new();
+    for response in imap.responses("UID FETCH 1:* (FLAGS BODY.PEEK[])") {
+        let response = String::from_utf8(response).expect("a message in ASCII");
+        let (head, text) = response.split_once("\r\n").expect("a literal");
+        // The whole message stands at the end of its response.
+        let text = text.strip_suffix(")\r\n").expect("the end of a list");
+        let letters = LETTERS.iter().filter(|(flag, _)| head.contains(flag));
+        let letters: String = letters.map(|(_, letter)| *letter).collect();
+        let before = found.insert(without_tuid(text), letters);
+        assert_eq!(before, None, "twice: {text}");
     }
-
-    /// Sends a command, which must be OK; its untagged lines, literals in them.
-    fn ok(&mut self, command: &str) -> Vec<String> {
-        self.0.send(format!("t {command}\r\n").as_bytes());
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
-        loop {
-            let line = self.0.line();
-            if line.starts_with("t ") || line.is_empty() {
-                assert!(line.starts_with("t OK "), "{line} behind {lines:?}");
-                return lines;
-            }
-            let literal = line
-                .strip_suffix('}')
-                .and_then(|line| line.rsplit_once('{'));
-            let bytes = literal.and_then(|(_, length)| length.parse::<usize>().ok());
-            match bytes {
-                // The whole message stands at the end of its response.
-                Some(bytes) => {
-                    let text = self.0.bytes(bytes + ")\r\n".len());
-                    let text = String::from_utf8_lossy(&text[..bytes]).into_owned();
-                    lines.push(format!("{line}\r\n{text}"));
-                }
-                None => lines.push(line),
-            }
-        }
-    }
-
-    fn append(&mut self, mailbox: &str, texts: &[String]) {
-        let mut command = format!("t APPEND {mailbox}");
-        for text in texts {
-            command.push_str(&format!(" {{{}+}}\r\n{text}", text.len()));
-        }
-        command.push_str("\r\n");
-        self.0.send(command.as_bytes());
-        self.answer();
-    }
-
-    /// Every message, and its flags in the letters of Maildir.
-    fn messages(&mut self, mailbox: &str) -> BTreeMap<String, String> {
-        self.ok(&format!("EXAMINE {mailbox}"));
-        let mut found = BTreeMap::new();
-        for line in self.ok("UID FETCH 1:* (FLAGS BODY.PEEK[])") {
-            let (head, text) = line.split_once("\r\n").expect("a literal");
-            let letters = LETTERS.iter().filter(|(flag, _)| head.contains(flag));
-            let letters: String = letters.map(|(_, letter)| *letter).collect();
-            let before = found.insert(without_tuid(text), letters);
-            assert_eq!(before, None, "twice: {text}");
-        }
-        found
-    }
+    found
 }
 
 /// mbsync marks each message that it carries in a header field of its own.
@@ -144,7 +96,7 @@ fn text(number: usize) -> String {
 }
 
 fn same(imap: &mut Imap, mailbox: &str, maildir: &Path) -> usize {
-    let (there, here) = (imap.messages(mailbox), maildir_messages(maildir));
+    let (there, here) = (messages(imap, mailbox), maildir_messages(maildir));
     let differs = |other: &BTreeMap<String, String>, (text, letters): (&String, &String)| {
         (other.get(text) != Some(letters)).then(|| format!("{letters:?} of {text:?}"))
     };
@@ -172,10 +124,10 @@ pub fn mbsync() {
     let rc = folder.path().join("rc");
     std::fs::write(&rc, config).expect("written");
     let inbox = mail.join("INBOX");
-    let mut imap = Imap::new(&server);
+    let mut imap = Imap::login(&server, "u0");
     let texts: Vec<String> = (0..MESSAGES).map(text).collect();
     for part in texts.chunks(APPENDED) {
-        imap.append("INBOX", part);
+        imap.append("INBOX", "", part);
     }
     // Killed twice on the way.
     for enough in [MESSAGES / 10, MESSAGES / 2] {
@@ -192,7 +144,7 @@ pub fn mbsync() {
     imap.ok("STORE 9000:9499 +FLAGS.SILENT (\\Deleted)");
     imap.ok("EXPUNGE");
     imap.ok("CREATE Work");
-    imap.append("Work", &texts[..20]);
+    imap.append("Work", "", &texts[..20]);
     // Here: the same, of others; and new ones, which go there.
     let here = files(&inbox);
     let number = |path: &PathBuf| -> usize {
@@ -232,7 +184,7 @@ pub fn mbsync() {
         MESSAGES - 500 - 500 + 1000
     );
     assert_eq!(same(&mut imap, "Work", &mail.join("Work")), 20);
-    let there = imap.messages("INBOX");
+    let there = messages(&mut imap, "INBOX");
     assert_eq!(there[&text(450)], "FRS");
     assert_eq!(there[&text(1200)], "FS");
     assert!(!there.contains_key(&text(2450)) && !there.contains_key(&text(2100)));
@@ -300,11 +252,11 @@ pub fn offlineimap() {
             .env("HOME", folder.path())
             .env("LC_ALL", "C.UTF-8"));
     };
-    let mut imap = Imap::new(&server);
+    let mut imap = Imap::login(&server, "u0");
     let texts: Vec<String> = (0..300).map(text).collect();
-    imap.append("INBOX", &texts);
+    imap.append("INBOX", "", &texts);
     imap.ok("CREATE Work/2026");
-    imap.append("Work/2026", &texts[..10]);
+    imap.append("Work/2026", "", &texts[..10]);
     imap.ok("SELECT INBOX");
     imap.ok("STORE 1:100 +FLAGS.SILENT (\\Seen)");
     sync();
@@ -339,7 +291,7 @@ pub fn offlineimap() {
     sync();
     assert_eq!(same(&mut imap, "INBOX", &inbox), 300 - 10 - 1 + 20);
     assert_eq!(same(&mut imap, "Work/2026", &work), 11);
-    let there = imap.messages("INBOX");
+    let there = messages(&mut imap, "INBOX");
     assert_eq!(there[&text(200)], "FS");
     assert_eq!(there[&text(15)], "FS");
     assert!(!there.contains_key(&text(201)));

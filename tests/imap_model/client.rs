@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::response::{Response, Value};
-use super::world::{Account, BoxId, Mailbox, Marks, Tick};
+use super::site::{ALL_RIGHTS, Site};
+use super::world::{BoxId, Mailbox, Marks, Tick};
 
 /// What was enabled.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +17,8 @@ pub struct Enabled {
     pub rev2: bool,
     /// Names are UTF-8.
     pub utf8: bool,
+    /// There are no message numbers (RFC 9586).
+    pub uid_only: bool,
 }
 
 /// What a client knows of a message.
@@ -31,6 +34,8 @@ pub struct Known {
 pub struct Selected {
     pub mailbox: BoxId,
     pub read_only: bool,
+    /// Letters of what one may do in it, as it was opened.
+    pub rights: &'static str,
     /// UIDs by message number, from 1.
     pub view: Vec<u32>,
     known: BTreeMap<u32, Known>,
@@ -43,6 +48,8 @@ pub struct Selected {
 /// One session.
 #[derive(Debug, Clone, Default)]
 pub struct Client {
+    /// The account of its login.
+    pub own: usize,
     pub enabled: Enabled,
     pub selected: Option<Selected>,
     /// It is in IDLE.
@@ -83,6 +90,7 @@ impl Selected {
         let mut selected = Selected {
             mailbox: mailbox.id,
             read_only,
+            rights: ALL_RIGHTS,
             view: Vec::new(),
             known: BTreeMap::new(),
             keywords: BTreeSet::new(),
@@ -172,10 +180,11 @@ impl Client {
     pub fn take(
         &mut self,
         response: Response,
-        account: &mut Account,
+        site: &mut Site,
         told: Told,
     ) -> Result<Option<Response>, String> {
         let enabled = self.enabled;
+        let response = self.numbered(response)?;
         let is_news = matches!(
             response,
             Response::Exists(_)
@@ -190,7 +199,7 @@ impl Client {
         let Some(selected) = &mut self.selected else {
             return Err("news where no mailbox is open".to_owned());
         };
-        let mailbox = account.by_id(selected.mailbox);
+        let mailbox = site.by_id(selected.mailbox);
         let mailbox = mailbox.ok_or("news of a mailbox that is gone")?;
         let may_go = |uid: u32| {
             if told == Told::NoExpunge {
@@ -203,8 +212,8 @@ impl Client {
         };
         match response {
             Response::Expunge(number) => {
-                if enabled.qresync {
-                    return Err("EXPUNGE after ENABLE QRESYNC".to_owned());
+                if enabled.qresync || enabled.uid_only {
+                    return Err("EXPUNGE after ENABLE QRESYNC or UIDONLY".to_owned());
                 }
                 let uid = selected.uid(number)?;
                 may_go(uid)?;
@@ -220,8 +229,8 @@ impl Client {
                 }));
             }
             Response::Vanished { uids, .. } => {
-                if !enabled.qresync {
-                    return Err("VANISHED without ENABLE QRESYNC".to_owned());
+                if !(enabled.qresync || enabled.uid_only) {
+                    return Err("VANISHED without ENABLE QRESYNC or UIDONLY".to_owned());
                 }
                 for uid in uids {
                     may_go(uid)?;
@@ -269,12 +278,34 @@ impl Client {
         Ok(None)
     }
 
+    /// UIDFETCH as what FETCH would say; each where it belongs (RFC 9586 §3.3).
+    fn numbered(&self, response: Response) -> Result<Response, String> {
+        let uid_only = self.enabled.uid_only;
+        match response {
+            Response::Fetch(..) if uid_only => Err("FETCH after ENABLE UIDONLY".to_owned()),
+            Response::UidFetch(..) if !uid_only => {
+                Err("UIDFETCH without ENABLE UIDONLY".to_owned())
+            }
+            Response::UidFetch(uid, mut items) => {
+                let selected = self.selected.as_ref().ok_or("no mailbox is open")?;
+                let number = selected.number(uid);
+                let number =
+                    number.ok_or_else(|| format!("UIDFETCH {uid}, which it did not know"))?;
+                if items.iter().all(|(name, _)| name != "UID") {
+                    items.push(("UID".to_owned(), Value::Atom(uid.to_string())));
+                }
+                Ok(Response::Fetch(number, items))
+            }
+            response => Ok(response),
+        }
+    }
+
     /// It knows all that there is to know.
-    pub fn check(&self, account: &Account, told: Told) -> Result<(), String> {
+    pub fn check(&self, site: &Site, told: Told) -> Result<(), String> {
         let Some(selected) = &self.selected else {
             return Ok(());
         };
-        let mailbox = account.find(selected.mailbox);
+        let mailbox = site.open(self);
         let mailbox = mailbox.ok_or("its mailbox is gone, and it was not told")?;
         selected.check(mailbox, self.enabled, told)
     }

@@ -92,6 +92,20 @@ pub enum Command {
         moves: bool,
     },
     Expunge(Option<Set>),
+    /// SETMETADATA; an empty name is the server.
+    Annotate(String, Vec<(&'static str, Option<Rc<[u8]>>)>),
+    /// GETMETADATA
+    Annotations {
+        name: String,
+        entries: Vec<&'static str>,
+        /// DEPTH infinity
+        all_below: bool,
+    },
+    /// SETACL: to which account, which rights; with none of them DELETEACL.
+    Grant(String, usize, &'static str),
+    /// GETACL
+    Access(String),
+    MyRights(String),
 }
 
 /// Items of STATUS, all that there are.
@@ -154,8 +168,14 @@ fn write_new(new: &New, out: &mut Vec<u8>) {
 }
 
 impl Command {
-    /// Writes it with this tag.
-    pub fn write(&self, tag: &str, utf8: bool, out: &mut Vec<u8>) {
+    /// Writes it with this tag, for a session of such a login. `address`: of an account by its number.
+    pub fn write(
+        &self,
+        tag: &str,
+        utf8: bool,
+        address: impl Fn(usize) -> String,
+        out: &mut Vec<u8>,
+    ) {
         let name = |name: &str| quoted(name, utf8);
         let text = match self {
             Command::Noop => "NOOP".to_owned(),
@@ -288,6 +308,39 @@ impl Command {
             }
             Command::Expunge(None) => "EXPUNGE".to_owned(),
             Command::Expunge(Some(set)) => format!("UID EXPUNGE {}", set.text()),
+            Command::Annotate(own, values) => {
+                out.extend_from_slice(format!("{tag} SETMETADATA {} ", name(own)).as_bytes());
+                for (index, (entry, value)) in values.iter().enumerate() {
+                    out.push(if index == 0 { b'(' } else { b' ' });
+                    out.extend_from_slice(entry.as_bytes());
+                    match value {
+                        Some(value) => {
+                            let head = format!(" ~{{{}+}}\r\n", value.len());
+                            out.extend_from_slice(head.as_bytes());
+                            out.extend_from_slice(value);
+                        }
+                        None => out.extend_from_slice(b" NIL"),
+                    }
+                }
+                out.extend_from_slice(b")\r\n");
+                return;
+            }
+            Command::Annotations {
+                name: own,
+                entries,
+                all_below,
+            } => {
+                let depth = if *all_below { " (DEPTH infinity)" } else { "" };
+                format!("GETMETADATA {}{depth} ({})", name(own), entries.join(" "))
+            }
+            Command::Grant(own, whom, "") => {
+                format!("DELETEACL {} {}", name(own), address(*whom))
+            }
+            Command::Grant(own, whom, rights) => {
+                format!("SETACL {} {} {rights}", name(own), address(*whom))
+            }
+            Command::Access(own) => format!("GETACL {}", name(own)),
+            Command::MyRights(own) => format!("MYRIGHTS {}", name(own)),
         };
         out.extend_from_slice(format!("{tag} {text}\r\n").as_bytes());
     }

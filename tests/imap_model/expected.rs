@@ -1,12 +1,14 @@
 //! What the server has to answer to a command, and whether it did.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::client::{Client, Told};
 use super::command::name_of;
 use super::response::{Code, Response, Status, Value, numbers_of};
 use super::search::Returns;
-use super::world::{Account, BoxId, Tick};
+use super::site::Site;
+use super::world::{BoxId, Tick};
 
 /// How the command ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum End {
     /// With this response code; empty: none.
     No(&'static str),
     Bad,
+    /// BAD, for there are message numbers in it, and the client has enabled UIDONLY.
+    UidRequired,
     /// The open mailbox is gone: NO, or the end of the session.
     Doomed,
 }
@@ -93,6 +97,10 @@ pub struct Expected {
     pub closes: bool,
     /// A client with QRESYNC is told HIGHESTMODSEQ of this mailbox.
     pub highest: Option<BoxId>,
+    /// GETMETADATA: of which mailbox, values by name.
+    pub annotations: Option<(String, BTreeMap<String, Option<Rc<[u8]>>>)>,
+    /// GETACL: of which mailbox, rights by address; MYRIGHTS: by an empty one.
+    pub access: Option<(String, BTreeMap<String, String>)>,
 }
 
 impl Expected {
@@ -111,6 +119,8 @@ impl Expected {
             created: None,
             closes: false,
             highest: None,
+            annotations: None,
+            access: None,
         }
     }
 }
@@ -129,6 +139,8 @@ pub struct Seen {
     opened_list: bool,
     exists: bool,
     flags: bool,
+    annotations: BTreeMap<String, Option<Vec<u8>>>,
+    access: Option<BTreeMap<String, String>>,
 }
 
 fn number(text: &str) -> Result<u64, String> {
@@ -137,11 +149,12 @@ fn number(text: &str) -> Result<u64, String> {
 
 /// Values of STATUS, against the world.
 fn check_status(
-    account: &mut Account,
+    (own, site): (usize, &mut Site),
     name: &str,
     items: &BTreeMap<String, Value>,
 ) -> Result<(), String> {
-    let mailbox = account.mailboxes.get_mut(name);
+    let mailbox = site.named(own, name).map(|mailbox| mailbox.id);
+    let mailbox = mailbox.and_then(|id| site.by_id(id));
     let mailbox = mailbox.ok_or_else(|| format!("STATUS of {name}, which is not there"))?;
     let (mut validity, mut object_id) = (None, None);
     for (item, value) in items {
@@ -178,10 +191,10 @@ fn check_status(
         }
     }
     if let Some(validity) = validity {
-        account.learn_validity(name, validity)?;
+        site.learn_validity(own, name, validity)?;
     }
     if let Some(object_id) = object_id {
-        account.learn_object_id(name, &object_id)?;
+        site.learn_object_id(own, name, &object_id)?;
     }
     Ok(())
 }
@@ -193,7 +206,7 @@ impl Seen {
         response: Response,
         expected: &Expected,
         client: &mut Client,
-        account: &mut Account,
+        site: &mut Site,
         tag: &str,
     ) -> Result<(), String> {
         if let Response::Note(Some((name, _))) = &response
@@ -207,7 +220,7 @@ impl Seen {
         }
         self.exists |= matches!(response, Response::Exists(_));
         self.flags |= matches!(response, Response::Flags(_));
-        let Some(response) = client.take(response, account, expected.told)? else {
+        let Some(response) = client.take(response, site, expected.told)? else {
             return Ok(());
         };
         match response {
@@ -231,7 +244,7 @@ impl Seen {
             Response::Vanished { uids, .. } => {
                 let earlier = expected.earlier.as_ref().ok_or("VANISHED (EARLIER)")?;
                 let selected = client.selected.as_ref().ok_or("no mailbox is open")?;
-                let mailbox = account.find(selected.mailbox).ok_or("mailbox is gone")?;
+                let mailbox = site.find(selected.mailbox).ok_or("mailbox is gone")?;
                 for uid in &uids {
                     if mailbox.messages.contains_key(uid) || *uid >= earlier.uid_next {
                         return Err(format!("VANISHED (EARLIER) {uid}, which did not"));
@@ -251,7 +264,7 @@ impl Seen {
                     return Err(format!("SEARCH {numbers:?}, not {:?}", found.numbers));
                 }
                 self.found = true;
-                check_modseq(found, modseq, client, account)
+                check_modseq(found, modseq, client, site)
             }
             Response::Esearch {
                 tag: own,
@@ -263,7 +276,7 @@ impl Seen {
                     return Err("ESEARCH of another command".to_owned());
                 }
                 self.found = true;
-                check_extended(found, items, client, account)
+                check_extended(found, items, client, site)
             }
             Response::List {
                 lsub,
@@ -293,7 +306,29 @@ impl Seen {
                 if !expected.statuses.contains(&name) || !self.statuses.insert(name.clone()) {
                     return Err(format!("STATUS of {name} unasked, or twice"));
                 }
-                check_status(account, &name, &items)
+                check_status((client.own, site), &name, &items)
+            }
+            Response::Metadata(name, values) => {
+                let name = name_of(&name, client.enabled.utf8);
+                let asked = expected.annotations.as_ref().map(|(asked, _)| asked);
+                if asked != Some(&name) {
+                    return Err(format!("METADATA of {name:?} unasked"));
+                }
+                for (entry, value) in values {
+                    if self.annotations.insert(entry.clone(), value).is_some() {
+                        return Err(format!("annotation {entry} twice"));
+                    }
+                }
+                Ok(())
+            }
+            Response::Access(name, rights) => {
+                let name = name_of(&name, client.enabled.utf8);
+                let asked = expected.access.as_ref().map(|(asked, _)| asked);
+                if asked != Some(&name) || self.access.is_some() {
+                    return Err(format!("rights in {name:?} unasked, or twice"));
+                }
+                self.access = Some(rights);
+                Ok(())
             }
             Response::Recent(0) => Ok(()),
             Response::Other => Ok(()),
@@ -306,7 +341,7 @@ impl Seen {
                 {
                     return Err(format!("{name} belongs to the end of the command"));
                 }
-                self.take_code(&name, &argument, expected, client, account)
+                self.take_code(&name, &argument, expected, client, site)
             }
             other => Err(format!("{other:?} does not belong here")),
         }
@@ -319,7 +354,7 @@ impl Seen {
         argument: &str,
         expected: &Expected,
         client: &Client,
-        account: &mut Account,
+        site: &mut Site,
     ) -> Result<(), String> {
         self.codes.insert(name.to_owned());
         let selected = || client.selected.as_ref().ok_or("no mailbox is open");
@@ -327,17 +362,17 @@ impl Seen {
             "PERMANENTFLAGS" => selected().map(drop).map_err(str::to_owned),
             "UIDVALIDITY" => {
                 let opened = expected.opened.as_ref().ok_or("UIDVALIDITY unasked")?;
-                account.learn_validity(&opened.name, number(argument)? as u32)
+                site.learn_validity(client.own, &opened.name, number(argument)? as u32)
             }
             "MAILBOXID" => {
                 let opened = expected.opened.as_ref().map(|opened| &opened.name);
                 let name = opened.or(expected.created.as_ref());
                 let id = argument.trim_matches(['(', ')']);
-                account.learn_object_id(name.ok_or("MAILBOXID unasked")?, id)
+                site.learn_object_id(client.own, name.ok_or("MAILBOXID unasked")?, id)
             }
             "UIDNEXT" => {
                 let id = selected()?.mailbox;
-                let wanted = account.find(id).map_or(0, |mailbox| mailbox.uid_next);
+                let wanted = site.find(id).map_or(0, |mailbox| mailbox.uid_next);
                 if number(argument)? != u64::from(wanted) {
                     return Err(format!("UIDNEXT {argument}, not {wanted}"));
                 }
@@ -358,7 +393,7 @@ impl Seen {
                     Some(id) => id,
                     None => selected()?.mailbox,
                 };
-                let mailbox = account.by_id(id).ok_or("its mailbox is gone")?;
+                let mailbox = site.by_id(id).ok_or("its mailbox is gone")?;
                 let modseq = number(argument)?;
                 // RFC 7162 §3.2: where the client could not be told yet that messages have gone, it is
                 // told a MODSEQ from before that.
@@ -381,7 +416,7 @@ impl Seen {
             "COPYUID" | "APPENDUID" => {
                 let copied = expected.copied.as_ref().ok_or("nothing was copied")?;
                 self.copied = true;
-                check_copied(copied, name, argument, account)
+                check_copied(copied, name, argument, (client.own, site))
             }
             "MODIFIED" => {
                 let modified = numbers_of(argument)?;
@@ -403,11 +438,12 @@ impl Seen {
         (status, code): (Status, Code),
         expected: &Expected,
         client: &Client,
-        account: &mut Account,
+        site: &mut Site,
     ) -> Result<(), String> {
         let name = code.as_ref().map_or("", |(name, _)| name.as_str());
         let fits = match (&expected.end, status) {
             (End::Ok, Status::Ok) | (End::Bad, Status::Bad) => true,
+            (End::UidRequired, Status::Bad) => name == "UIDREQUIRED",
             (End::No(wanted), Status::No) => *wanted == name,
             (End::Doomed, Status::No) => return Ok(()),
             _ => false,
@@ -418,7 +454,7 @@ impl Seen {
         if let Some((name, argument)) = &code
             && (status == Status::Ok || name == "MODIFIED")
         {
-            self.take_code(name, argument, expected, client, account)?;
+            self.take_code(name, argument, expected, client, site)?;
         }
         if status == Status::Bad {
             return Ok(());
@@ -472,7 +508,7 @@ impl Seen {
                 "READ-WRITE"
             });
             due.extend(["PERMANENTFLAGS"]);
-            if opened.first_unseen.is_some() && !client.enabled.rev2 {
+            if opened.first_unseen.is_some() && !client.enabled.rev2 && !client.enabled.uid_only {
                 due.push("UNSEEN");
             }
             if !self.exists || !self.flags {
@@ -497,6 +533,21 @@ impl Seen {
         if self.statuses != expected.statuses {
             return Err(format!("STATUS of {:?} only", self.statuses));
         }
+        if let Some((name, annotations)) = &expected.annotations {
+            let told = annotations.iter();
+            let told =
+                told.map(|(entry, value)| (entry.clone(), value.as_deref().map(<[u8]>::to_vec)));
+            if !told.eq(self.annotations.clone()) {
+                return Err(format!(
+                    "annotations of {name}: {:?}, not {annotations:?}",
+                    self.annotations
+                ));
+            }
+        }
+        let access = expected.access.as_ref().map(|(_, access)| access);
+        if self.access.as_ref() != access {
+            return Err(format!("rights {:?}, not {access:?}", self.access));
+        }
         Ok(())
     }
 }
@@ -510,13 +561,13 @@ fn check_modseq(
     found: &Found,
     modseq: Option<u64>,
     client: &Client,
-    account: &mut Account,
+    site: &mut Site,
 ) -> Result<(), String> {
     match (found.tick, modseq) {
         (None, None) => Ok(()),
         (Some(tick), Some(modseq)) => {
             let selected = client.selected.as_ref().ok_or("no mailbox is open")?;
-            let mailbox = account.by_id(selected.mailbox).ok_or("mailbox is gone")?;
+            let mailbox = site.by_id(selected.mailbox).ok_or("mailbox is gone")?;
             mailbox.learn(tick, modseq)
         }
         (wanted, got) => Err(format!("MODSEQ {got:?} of SEARCH, wanted: {wanted:?}")),
@@ -527,12 +578,12 @@ fn check_extended(
     found: &Found,
     mut items: BTreeMap<String, Value>,
     client: &Client,
-    account: &mut Account,
+    site: &mut Site,
 ) -> Result<(), String> {
     // IMAP4rev2 answers so where nothing was asked for.
     let returns = found.returns.unwrap_or_default();
     let modseq = items.remove("MODSEQ").map(|value| value.number());
-    check_modseq(found, modseq.transpose()?, client, account)?;
+    check_modseq(found, modseq.transpose()?, client, site)?;
     let numbers = &found.numbers;
     let mut due: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     if let (Some(first), Some(last)) = (numbers.first(), numbers.last()) {
@@ -566,7 +617,7 @@ fn check_copied(
     copied: &Copied,
     code: &str,
     argument: &str,
-    account: &mut Account,
+    (own, site): (usize, &mut Site),
 ) -> Result<(), String> {
     let parts: Vec<&str> = argument.split(' ').collect();
     let (validity, from, to) = match (parts.as_slice(), &copied.from) {
@@ -574,7 +625,7 @@ fn check_copied(
         ([validity, from, to], Some(_)) if code == "COPYUID" => (validity, Some(from), to),
         _ => return Err(format!("{code} {argument}")),
     };
-    account.learn_validity(&copied.name, number(validity)? as u32)?;
+    site.learn_validity(own, &copied.name, number(validity)? as u32)?;
     let from = from.map(|set| numbers_of(set)).transpose()?;
     let to = numbers_of(to)?;
     if from != copied.from || to != copied.to {

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
+use super::packed::Packed;
 use super::response::{Response, parse};
 use super::support::connect;
 use super::tamper::Tamper;
@@ -15,7 +16,7 @@ const SHOWN_BYTES: usize = 240;
 
 /// One connection to the server.
 pub struct Link {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Packed>,
     history: VecDeque<String>,
     tamper: Option<Tamper>,
 }
@@ -33,7 +34,7 @@ pub enum Broken {
 impl Link {
     pub fn new(address: SocketAddr, tamper: Option<Tamper>) -> Link {
         Link {
-            reader: BufReader::with_capacity(64 * 1024, connect(address)),
+            reader: BufReader::with_capacity(64 * 1024, Packed::new(connect(address))),
             history: VecDeque::new(),
             tamper,
         }
@@ -47,6 +48,12 @@ impl Link {
             }
         }
         let _ = self.reader.get_mut().write_all(bytes);
+    }
+
+    /// From now on both ways are compressed: COMPRESS was answered with OK, and nothing has come since.
+    pub fn pack(&mut self) {
+        assert!(self.reader.buffer().is_empty(), "it says more in plain");
+        self.reader.get_mut().start();
     }
 
     fn note(&mut self, who: &str, line: &[u8]) {
@@ -74,7 +81,8 @@ impl Link {
             let Some(tamper) = &mut self.tamper else {
                 return Ok(response);
             };
-            if let Some(response) = tamper.change(response) {
+            let is_packed = self.reader.get_ref().is_packed();
+            if let Some(response) = tamper.change(response, is_packed) {
                 return Ok(response);
             }
         }

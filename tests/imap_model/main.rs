@@ -2,7 +2,7 @@
 //! between; every response line is compared with what the simplest possible server would have said.
 //!
 //! The sessions take turns at the borders of batches of commands, so that what each must be told is
-//! known exactly: by its next command, or by IDLE. The [`world`] says what is there, a [`client`] what
+//! known exactly: by its next command, or by IDLE. The [`site`] says what is there, a [`client`] what
 //! one session has been told, [`act`] what a command does to both, [`expected`] what the answer is.
 //!
 //! - `RINGPOST_MODEL_COMMANDS=1000000` sets how many commands are run (default 20000).
@@ -24,11 +24,13 @@ mod expected;
 mod generate;
 mod link;
 mod names;
+mod packed;
 mod race;
 mod response;
 mod run;
 mod search;
 mod sets;
+mod site;
 mod tamper;
 mod world;
 
@@ -47,8 +49,8 @@ fn number(name: &str, default: u64) -> u64 {
     wanted.and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
-#[test]
-fn no_difference() {
+/// Runs on three accounts of a server of its own.
+fn differs_nowhere(wide: bool) {
     let mut server = Server::start(FLAGS);
     server.generate(3);
     let plan = Plan {
@@ -58,6 +60,7 @@ fn no_difference() {
         accounts: 3,
         sessions: 12,
         crash_every: 2500,
+        wide,
         tamper: None,
     };
     let seed = plan.seed;
@@ -73,29 +76,52 @@ fn no_difference() {
 }
 
 #[test]
+fn no_difference() {
+    differs_nowhere(false);
+}
+
+/// With mailboxes that are shared, annotations, compressed connections, sessions without message
+/// numbers, and thousands of messages in one mailbox.
+#[test]
+fn no_difference_between_accounts() {
+    differs_nowhere(true);
+}
+
+#[test]
 fn every_planted_fault_is_found() {
+    all_are_found(&Fault::PLAIN, false);
+}
+
+#[test]
+fn every_planted_fault_is_found_between_accounts() {
+    all_are_found(&Fault::WIDE, true);
+}
+
+fn all_are_found(faults: &[Fault], wide: bool) {
     let mut server = Server::start(FLAGS);
     const SEEDS: usize = 5;
-    server.generate((Fault::ALL.len() * SEEDS + 1) as u32);
-    let plan = |first_account, seed, tamper| Plan {
+    let accounts = if wide { 2 } else { 1 };
+    server.generate(((faults.len() * SEEDS + 1) * accounts) as u32);
+    let plan = |run: usize, seed, tamper| Plan {
         seed,
         commands: 3000,
-        first_account,
-        accounts: 1,
-        sessions: 5,
+        first_account: run * accounts,
+        accounts,
+        sessions: 5 * accounts,
         crash_every: 0,
+        wide,
         tamper,
     };
     // Without a fault the same commands show no difference.
-    let honest = Run::new(&mut server, plan(Fault::ALL.len() * SEEDS, 1, None)).go();
+    let honest = Run::new(&mut server, plan(faults.len() * SEEDS, 1, None)).go();
     if let Err(difference) = honest {
         panic!("{difference}");
     }
     let mut survivors = Vec::new();
-    for (index, fault) in Fault::ALL.into_iter().enumerate() {
+    for (index, fault) in faults.iter().enumerate() {
         // One lie may hit what nobody looks at again.
         let found = (0..SEEDS).any(|seed| {
-            let tamper = Tamper::new(fault, 3);
+            let tamper = Tamper::new(*fault, 3);
             let own = plan(index * SEEDS + seed, 1 + seed as u64, Some(tamper.clone()));
             let difference = Run::new(&mut server, own).go();
             match difference {

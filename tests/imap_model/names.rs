@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::Account;
+use super::site::Site;
+use super::world::{Account, levels};
 
 /// `*` takes all, `%` all but the separator.
 pub fn matches(pattern: &str, name: &str) -> bool {
@@ -24,20 +25,22 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 
 /// Attributes by name. `extended`: the command is one of RFC 5258.
 pub fn list(
-    account: &Account,
+    (own, site): (usize, &Site),
     pattern: &str,
     subscribed: bool,
     returns: bool,
 ) -> BTreeMap<String, BTreeSet<String>> {
+    let account = &site.accounts[own];
+    let visible = site.visible(own);
     let names = if subscribed {
         account.subscribed.clone()
     } else {
-        account.levels()
+        levels(visible.keys())
     };
     let mut listed = BTreeMap::new();
     for name in names.into_iter().filter(|name| matches(pattern, name)) {
         let mut attributes = BTreeSet::new();
-        let mailbox = account.mailboxes.get(&name);
+        let mailbox = visible.get(&name).copied();
         if mailbox.is_none() {
             let extended = subscribed || returns;
             attributes.insert(if extended {
@@ -49,13 +52,16 @@ pub fn list(
         if (subscribed || returns) && account.subscribed.contains(&name) {
             attributes.insert("\\Subscribed");
         }
-        let has_children = account.has_children(&name);
+        let start = format!("{name}/");
+        let has_children = visible.keys().any(|own| own.starts_with(&start));
         attributes.insert(if has_children {
             "\\HasChildren"
         } else {
             "\\HasNoChildren"
         });
-        attributes.extend(mailbox.and_then(|mailbox| mailbox.special_use));
+        // What an owner uses a mailbox for says nothing to others.
+        let own = mailbox.filter(|mailbox| Site::owner(mailbox.id) == own);
+        attributes.extend(own.and_then(|mailbox| mailbox.special_use));
         listed.insert(name, attributes.into_iter().map(str::to_owned).collect());
     }
     listed

@@ -71,6 +71,8 @@ pub enum Response {
         uids: Vec<u32>,
     },
     Fetch(u32, Vec<(String, Value)>),
+    /// By UID (RFC 9586).
+    UidFetch(u32, Vec<(String, Value)>),
     Flags(Vec<String>),
     Search {
         numbers: Vec<u32>,
@@ -87,6 +89,10 @@ pub enum Response {
         name: String,
     },
     Status(String, BTreeMap<String, Value>),
+    /// With values.
+    Metadata(String, Vec<(String, Option<Vec<u8>>)>),
+    /// ACL: rights by address; MYRIGHTS: by an empty one.
+    Access(String, BTreeMap<String, String>),
     /// CAPABILITY, ENABLED, NAMESPACE, ID.
     Other,
 }
@@ -143,11 +149,16 @@ fn parse_untagged(tokens: &mut Tokens<'_>) -> Result<Response, String> {
             "EXISTS" => Ok(Response::Exists(number)),
             "EXPUNGE" => Ok(Response::Expunge(number)),
             "RECENT" => Ok(Response::Recent(number)),
-            "FETCH" => {
+            word @ ("FETCH" | "UIDFETCH") => {
                 tokens.space()?;
                 let items = tokens.value()?;
                 tokens.end()?;
-                Ok(Response::Fetch(number, pairs(items.list()?)?))
+                let items = pairs(items.list()?)?;
+                Ok(if word == "FETCH" {
+                    Response::Fetch(number, items)
+                } else {
+                    Response::UidFetch(number, items)
+                })
             }
             other => Err(format!("{other:?} is not known")),
         };
@@ -228,6 +239,35 @@ fn parse_untagged(tokens: &mut Tokens<'_>) -> Result<Response, String> {
                 Ok(Response::Status(name.text()?, items.into_iter().collect()))
             }
             _ => Err("not as STATUS is".to_owned()),
+        },
+        "METADATA" => match tokens.values()?.as_slice() {
+            [name, values] => {
+                let values = pairs(values.list()?)?.into_iter();
+                let values = values.map(|(entry, value)| match value {
+                    Value::Text(value) => Ok((entry, Some(value))),
+                    Value::Atom(nil) if nil == "NIL" => Ok((entry, None)),
+                    _ => Err("a value that is none".to_owned()),
+                });
+                let values: Result<Vec<_>, String> = values.collect();
+                Ok(Response::Metadata(name.text()?, values?))
+            }
+            _ => Err("not as METADATA is".to_owned()),
+        },
+        "ACL" => {
+            let values = tokens.values()?;
+            let (name, entries) = values.split_first().ok_or("ACL of nothing")?;
+            let entries = pairs(entries)?.into_iter();
+            let entries: Result<BTreeMap<String, String>, String> = entries
+                .map(|(whom, rights)| Ok((whom, rights.text()?)))
+                .collect();
+            Ok(Response::Access(name.text()?, entries?))
+        }
+        "MYRIGHTS" => match tokens.values()?.as_slice() {
+            [name, rights] => Ok(Response::Access(
+                name.text()?,
+                BTreeMap::from([(String::new(), rights.text()?)]),
+            )),
+            _ => Err("not as MYRIGHTS is".to_owned()),
         },
         other => Err(format!("{other:?} is not known")),
     }
@@ -332,6 +372,11 @@ impl Tokens<'_> {
                 }
                 self.rest = &self.rest[at + 1..];
                 Ok(Value::Text(text))
+            }
+            // A literal8 (RFC 3516 §4.2) is one behind a tilde.
+            Some(b'~') if self.rest.get(1) == Some(&b'{') => {
+                self.rest = &self.rest[1..];
+                self.value()
             }
             Some(b'{') => {
                 let end = self.rest.windows(3).position(|bytes| bytes == b"}\r\n");

@@ -1,19 +1,20 @@
 //! Drives several sessions, one after the other at command borders, and compares.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringpost::store::sim::Random;
 
-use super::act::carry_out;
+use super::act::{carry_out, halves};
 use super::client::{Client, Told};
 use super::command::{Command, LAST, Set};
 use super::expected::{End, Seen};
-use super::generate::Chooser;
+use super::generate::{Chooser, LARGE};
 use super::link::{Broken, Link};
 use super::response::{Response, Status};
+use super::site::Site;
 use super::support::Server;
 use super::tamper::Tamper;
-use super::world::Account;
 
 /// What a run does.
 #[derive(Debug, Clone)]
@@ -26,6 +27,9 @@ pub struct Plan {
     pub sessions: usize,
     /// Commands from one crash to the next; 0: none.
     pub crash_every: u64,
+    /// Others' mailboxes, annotations, compressed connections, sessions without message numbers, and a
+    /// large mailbox.
+    pub wide: bool,
     pub tamper: Option<Tamper>,
 }
 
@@ -41,11 +45,16 @@ pub struct Tally {
     pub happened: u64,
     pub idles: u64,
     pub looks: u64,
+    /// Sessions whose connection is compressed.
+    pub packed: u64,
+    /// Times that the large mailbox was filled.
+    pub fills: u64,
+    /// Commands of sessions that had another account's mailbox open.
+    pub visits: u64,
 }
 
 /// One session.
 struct Session {
-    account: usize,
     client: Client,
     link: Option<Link>,
     /// The tag of its IDLE.
@@ -53,6 +62,8 @@ struct Session {
     tags: u64,
 }
 
+/// Messages of the large mailbox when it has been filled.
+const LARGE_MESSAGES: usize = 3000;
 /// Commands of one batch.
 const BATCH_MAX: usize = 16;
 /// Bytes of one batch: what fits into the buffers of a connection.
@@ -63,7 +74,7 @@ pub struct Run<'a> {
     server: &'a mut Server,
     plan: Plan,
     random: Random,
-    accounts: Vec<Account>,
+    site: Site,
     sessions: Vec<Session>,
     tally: Tally,
 }
@@ -74,10 +85,10 @@ pub type Exchange = (Command, String, Vec<Response>);
 /// Compares one answered command. `Ok(false)`: the session has ended, as it had to.
 pub fn check(
     (command, tag, responses): Exchange,
-    account: &mut Account,
+    site: &mut Site,
     client: &mut Client,
 ) -> Result<bool, String> {
-    let expected = carry_out(&command, account, client);
+    let expected = carry_out(&command, site, client);
     let mut seen = Seen::default();
     for response in responses {
         match response {
@@ -91,16 +102,16 @@ pub fn check(
                     client.selected = None;
                     return Ok(true);
                 }
-                seen.end((status, code), &expected, client, account)?;
+                seen.end((status, code), &expected, client, site)?;
                 if status == Status::Ok && expected.end == End::Ok {
-                    client.check(account, expected.told)?;
+                    client.check(site, expected.told)?;
                 }
                 return Ok(true);
             }
             Response::Bye if expected.end == End::Doomed => return Ok(false),
             // The mailbox is gone: what else is said does not matter any more.
             _ if expected.end == End::Doomed => {}
-            response => seen.take(response, &expected, client, account, &tag)?,
+            response => seen.take(response, &expected, client, site, &tag)?,
         }
     }
     Err("no answer".to_owned())
@@ -108,16 +119,10 @@ pub fn check(
 
 impl<'a> Run<'a> {
     pub fn new(server: &'a mut Server, plan: Plan) -> Run<'a> {
-        let session = |index: usize| Session {
-            account: index % plan.accounts,
-            client: Client::default(),
-            link: None,
-            idles: None,
-            tags: 0,
-        };
+        let session = |index: usize| Session::new(index % plan.accounts);
         Run {
             random: Random::new(plan.seed),
-            accounts: (0..plan.accounts).map(|_| Account::new()).collect(),
+            site: Site::new(plan.first_account, plan.accounts),
             sessions: (0..plan.sessions).map(session).collect(),
             tally: Tally::default(),
             server,
@@ -149,7 +154,7 @@ impl<'a> Run<'a> {
         let history = session.link.as_ref().map(Link::history).unwrap_or_default();
         format!(
             "difference: {error}\nseed {}, command {}, session {index} of account {}, {:?}\n{history}",
-            self.plan.seed, self.tally.commands, session.account, session.client.enabled
+            self.plan.seed, self.tally.commands, session.client.own, session.client.enabled
         )
     }
 
@@ -167,11 +172,10 @@ impl<'a> Run<'a> {
             self.sessions[index] = self.fresh(index);
             return Ok(());
         }
-        let own = self.sessions[index].account;
-        let watched = self
-            .sessions
-            .iter()
-            .any(|session| session.account == own && session.idles.is_some());
+        if self.plan.wide && self.random.one_in(60) && self.fill(index)? {
+            return Ok(());
+        }
+        let watched = self.is_watched(index);
         let count = if watched { 3 } else { BATCH_MAX };
         let commands = self.choose(index, count);
         if watched {
@@ -179,7 +183,7 @@ impl<'a> Run<'a> {
             for command in commands {
                 if self.sessions[index].link.is_some() {
                     self.exchange(index, vec![command])?;
-                    self.settle_all(own)?;
+                    self.settle_all()?;
                 }
             }
             return Ok(());
@@ -187,30 +191,66 @@ impl<'a> Run<'a> {
         self.exchange(index, commands)
     }
 
+    /// Some session idles that may be told of what this one does.
+    fn is_watched(&self, index: usize) -> bool {
+        let own = self.sessions[index].client.own;
+        let open = |session: &Session| {
+            let selected = session.client.selected.as_ref();
+            selected.map(|selected| Site::owner(selected.mailbox))
+        };
+        let visible = self.site.visible(own);
+        let touched = visible.values().map(|mailbox| Site::owner(mailbox.id));
+        let touched: BTreeSet<usize> = touched.chain(open(&self.sessions[index])).collect();
+        let mut idle = self
+            .sessions
+            .iter()
+            .filter(|session| session.idles.is_some());
+        idle.any(|session| {
+            session.client.own == own || open(session).is_some_and(|of| touched.contains(&of))
+        })
+    }
+
+    /// Fills the large mailbox by one command, where there is room; `false`: it is large enough.
+    fn fill(&mut self, index: usize) -> Result<bool, String> {
+        let session = &self.sessions[index];
+        let mailbox = self.site.accounts[0].mailboxes.get(LARGE);
+        let count = mailbox.map_or(0, |mailbox| mailbox.messages.len());
+        let is_doomed =
+            session.client.selected.is_some() && self.site.open(&session.client).is_none();
+        if session.client.own != 0
+            || is_doomed
+            || count >= LARGE_MESSAGES / 2
+            || self.is_watched(index)
+        {
+            return Ok(false);
+        }
+        let messages = self.chooser(index).many_messages(LARGE_MESSAGES - count);
+        self.tally.fills += 1;
+        self.exchange(index, vec![Command::Append(LARGE.to_owned(), messages)])?;
+        Ok(true)
+    }
+
     fn fresh(&self, index: usize) -> Session {
-        Session {
-            account: self.sessions[index].account,
-            client: Client::default(),
-            link: None,
-            idles: None,
-            tags: 0,
+        Session::new(self.sessions[index].client.own)
+    }
+
+    fn chooser(&mut self, index: usize) -> Chooser<'_> {
+        let client = &self.sessions[index].client;
+        Chooser {
+            random: &mut self.random,
+            site: &self.site,
+            account: &self.site.accounts[client.own],
+            client,
+            wide: self.plan.wide,
+            popular: "INBOX",
         }
     }
 
     fn choose(&mut self, index: usize, count: usize) -> Vec<Command> {
-        let session = &self.sessions[index];
-        let mut chooser = Chooser {
-            random: &mut self.random,
-            account: &self.accounts[session.account],
-            client: &session.client,
-            popular: "INBOX",
-        };
+        let client = &self.sessions[index].client;
+        let is_doomed = client.selected.is_some() && self.site.open(client).is_none();
+        let mut chooser = self.chooser(index);
         let count = 1 + chooser.random.index(count);
-        let is_doomed = session.client.selected.as_ref().is_some_and(|selected| {
-            self.accounts[session.account]
-                .find(selected.mailbox)
-                .is_none()
-        });
         let count = if is_doomed { 1 } else { count };
         let mut bytes = 0;
         let mut commands = Vec::new();
@@ -241,7 +281,8 @@ impl<'a> Run<'a> {
         for command in commands {
             session.tags += 1;
             let tag = format!("t{}", session.tags);
-            command.write(&tag, session.client.enabled.utf8, &mut bytes);
+            let address = |account: usize| self.site.address(account);
+            command.write(&tag, session.client.enabled.utf8, address, &mut bytes);
             tags.push(tag);
         }
         if let Some(link) = &mut session.link {
@@ -284,8 +325,13 @@ impl<'a> Run<'a> {
 
     fn take(&mut self, index: usize, exchange: Exchange) -> Result<bool, String> {
         let session = &mut self.sessions[index];
-        let account = &mut self.accounts[session.account];
-        let goes_on = check(exchange, account, &mut session.client)?;
+        let visits = session
+            .client
+            .selected
+            .as_ref()
+            .is_some_and(|selected| Site::owner(selected.mailbox) != session.client.own);
+        self.tally.visits += u64::from(visits);
+        let goes_on = check(exchange, &mut self.site, &mut session.client)?;
         if !goes_on {
             self.sessions[index] = self.fresh(index);
         }
@@ -293,10 +339,10 @@ impl<'a> Run<'a> {
     }
 
     fn log_in(&mut self, index: usize) -> Result<(), String> {
-        let number = self.plan.first_account + self.sessions[index].account;
+        let address = self.site.address(self.sessions[index].client.own);
         let tamper = self.plan.tamper.clone();
         let mut link = Link::new(self.server.imap, tamper);
-        link.send(format!("t0 LOGIN u{number}@bench.test pw\r\n").as_bytes());
+        link.send(format!("t0 LOGIN {address} pw\r\n").as_bytes());
         let greeting = link.read().map_err(said)?;
         let answer = link.read().map_err(said)?;
         let well = matches!(greeting, Response::Note(_))
@@ -304,27 +350,37 @@ impl<'a> Run<'a> {
         if !well {
             return Err(format!("login: {greeting:?} {answer:?}"));
         }
+        if self.plan.wide && self.random.one_in(3) {
+            link.send(b"t1 COMPRESS DEFLATE\r\n");
+            let answer = link.read().map_err(said)?;
+            if !matches!(answer, Response::Tagged(_, Status::Ok, _)) {
+                return Err(format!("COMPRESS: {answer:?}"));
+            }
+            link.pack();
+            self.tally.packed += 1;
+        }
         self.sessions[index].link = Some(link);
-        let profiles: [&[&'static str]; 6] = [
+        let profiles: &[&[&'static str]] = &[
             &[],
             &[],
             &["CONDSTORE"],
             &["QRESYNC"],
             &["IMAP4rev2"],
             &["UTF8=ACCEPT", "IMAP4rev2", "QRESYNC"],
+            // Those behind it only in a wide run.
+            &["UIDONLY"],
+            &["UIDONLY", "CONDSTORE"],
+            &["UIDONLY", "IMAP4rev2", "QRESYNC"],
         ];
-        let profile = profiles[self.random.index(profiles.len())];
+        let count = if self.plan.wide { profiles.len() } else { 6 };
+        let profile = profiles[self.random.index(count)];
         let commands = profile.iter().map(|what| Command::Enable(what));
         self.exchange(index, commands.collect())
     }
 
     fn idle(&mut self, index: usize) -> Result<(), String> {
         let session = &mut self.sessions[index];
-        if let Some(selected) = &session.client.selected
-            && self.accounts[session.account]
-                .find(selected.mailbox)
-                .is_none()
-        {
+        if session.client.selected.is_some() && self.site.open(&session.client).is_none() {
             return Ok(());
         }
         session.tags += 1;
@@ -337,8 +393,7 @@ impl<'a> Run<'a> {
             match link.read().map_err(said)? {
                 Response::Continue => break,
                 response => {
-                    let account = &mut self.accounts[session.account];
-                    session.client.take(response, account, Told::All)?;
+                    session.client.take(response, &mut self.site, Told::All)?;
                 }
             }
         }
@@ -353,8 +408,7 @@ impl<'a> Run<'a> {
     fn settle(&mut self, index: usize) -> Result<(), String> {
         loop {
             let session = &mut self.sessions[index];
-            let account = &mut self.accounts[session.account];
-            let Err(error) = session.client.check(account, Told::All) else {
+            let Err(error) = session.client.check(&self.site, Told::All) else {
                 return Ok(());
             };
             let Some(link) = &mut session.link else {
@@ -364,15 +418,15 @@ impl<'a> Run<'a> {
             self.tally.responses += 1;
             match response {
                 Ok(Response::Bye) => {
-                    let selected = session.client.selected.as_ref();
-                    if selected.is_some_and(|s| account.find(s.mailbox).is_some()) {
+                    if self.site.open(&session.client).is_some() {
                         return Err("BYE in IDLE".to_owned());
                     }
                     self.sessions[index] = self.fresh(index);
                     return Ok(());
                 }
                 Ok(response) => {
-                    if let Some(response) = session.client.take(response, account, Told::All)?
+                    if let Some(response) =
+                        session.client.take(response, &mut self.site, Told::All)?
                         && !matches!(response, Response::Fetch(..) | Response::Note(_))
                     {
                         return Err(format!("{response:?} in IDLE"));
@@ -384,9 +438,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn settle_all(&mut self, account: usize) -> Result<(), String> {
+    fn settle_all(&mut self) -> Result<(), String> {
         for index in 0..self.sessions.len() {
-            if self.sessions[index].account == account && self.sessions[index].idles.is_some() {
+            if self.sessions[index].idles.is_some() {
                 let settled = self.settle(index);
                 settled.map_err(|error| self.report(index, &error))?;
             }
@@ -403,16 +457,16 @@ impl<'a> Run<'a> {
         }
         let responses = self.read(index).map_err(said)?;
         let session = &mut self.sessions[index];
-        let account = &mut self.accounts[session.account];
+        let site = &mut self.site;
         for response in responses {
             match response {
                 Response::Tagged(own, Status::Ok, _) if own == tag => {
                     session.client.idles = false;
-                    return session.client.check(account, Told::All);
+                    return session.client.check(site, Told::All);
                 }
                 Response::Note(_) => {}
                 response => {
-                    session.client.take(response, account, Told::All)?;
+                    session.client.take(response, site, Told::All)?;
                 }
             }
         }
@@ -421,40 +475,33 @@ impl<'a> Run<'a> {
 
     /// Everything in every account, as it is now.
     fn look_at_all(&mut self) -> Result<(), String> {
-        for account in 0..self.accounts.len() {
-            let looked = self.look(account)?;
-            let compared = compare(&looked, &self.accounts[account]);
-            self.accounts[account] = compared.map_err(|error| {
-                format!(
-                    "account {account} as a whole: {error}\nseed {}, command {}",
-                    self.plan.seed, self.tally.commands
-                )
-            })?;
-        }
+        let looked = self.look()?;
+        let compared = compare(&looked, &self.site);
+        self.site = compared.map_err(|error| {
+            let (seed, command) = (self.plan.seed, self.tally.commands);
+            format!("as a whole: {error}\nseed {seed}, command {command}")
+        })?;
         Ok(())
     }
 
-    /// Looks at everything in an account with a session of its own.
-    fn look(&mut self, account: usize) -> Result<Vec<Exchange>, String> {
-        self.tally.looks += 1;
-        self.sessions.push(Session {
-            account,
-            client: Client::default(),
-            link: None,
-            idles: None,
-            tags: 0,
-        });
-        let index = self.sessions.len() - 1;
-        let looked = self.look_with(index, account);
-        let looked = looked.map_err(|error| self.report(index, &error));
-        self.sessions.pop();
-        looked
+    /// Looks at everything, in each account with a session of its own.
+    fn look(&mut self) -> Result<Vec<Vec<Exchange>>, String> {
+        let mut all = Vec::new();
+        for account in 0..self.plan.accounts {
+            self.tally.looks += 1;
+            self.sessions.push(Session::new(account));
+            let index = self.sessions.len() - 1;
+            let looked = self.look_with(index);
+            all.push(looked.map_err(|error| self.report(index, &error))?);
+            self.sessions.pop();
+        }
+        Ok(all)
     }
 
-    fn look_with(&mut self, index: usize, account: usize) -> Result<Vec<Exchange>, String> {
-        let number = self.plan.first_account + account;
+    fn look_with(&mut self, index: usize) -> Result<Vec<Exchange>, String> {
+        let address = self.site.address(self.sessions[index].client.own);
         let mut link = Link::new(self.server.imap, None);
-        link.send(format!("t0 LOGIN u{number}@bench.test pw\r\n").as_bytes());
+        link.send(format!("t0 LOGIN {address} pw\r\n").as_bytes());
         for _ in 0..2 {
             link.read().map_err(said)?;
         }
@@ -577,77 +624,79 @@ impl<'a> Run<'a> {
             self.sessions[index] = self.fresh(index);
         }
         self.server.restart();
-        let own = index.map(|index| self.sessions[index].account);
-        for account in 0..self.accounts.len() {
-            let looked = self.look(account)?;
-            let before = [self.accounts[account].clone()];
-            let candidates = if own == Some(account) {
-                &candidates[..]
-            } else {
-                &before
-            };
-            let compared: Vec<Result<Account, String>> = candidates
-                .iter()
-                .map(|candidate| compare(&looked, candidate))
-                .collect();
-            let Some(place) = compared.iter().position(Result::is_ok) else {
-                let errors = compared.into_iter().filter_map(Result::err);
-                let errors: Vec<String> = errors.collect();
-                return Err(format!(
-                    "after a crash account {account} is nothing that it can be; after so many more of the \
-                     unanswered commands:\n{}\nseed {}, command {}\n{history}",
-                    errors.join("\n"),
-                    self.plan.seed,
-                    self.tally.commands
-                ));
-            };
-            self.tally.happened += place as u64;
-            if let Some(Ok(found)) = compared.into_iter().nth(place) {
-                self.accounts[account] = found;
-            }
+        let looked = self.look()?;
+        let compared: Vec<Result<Site, String>> = candidates
+            .iter()
+            .map(|candidate| compare(&looked, candidate))
+            .collect();
+        let Some(place) = compared.iter().position(Result::is_ok) else {
+            let errors = compared.into_iter().filter_map(Result::err);
+            let errors: Vec<String> = errors.collect();
+            return Err(format!(
+                "after a crash it is nothing that it can be; after so many more of the unanswered \
+                 commands:\n{}\nseed {}, command {}\n{history}",
+                errors.join("\n"),
+                self.plan.seed,
+                self.tally.commands
+            ));
+        };
+        self.tally.happened += place as u64;
+        if let Some(Ok(found)) = compared.into_iter().nth(place) {
+            self.site = found;
         }
         Ok(())
     }
 
-    /// What an account may be after none, one, two and so on of the unanswered commands.
+    /// What may be there after none, one, two and so on of the unanswered commands.
     fn candidates(
         &mut self,
         index: Option<usize>,
         waiting: impl Iterator<Item = Command>,
-    ) -> Vec<Account> {
+    ) -> Vec<Site> {
+        let mut site = self.site.clone();
+        let mut candidates = vec![site.clone()];
         let Some(index) = index else {
-            return Vec::new();
+            return candidates;
         };
-        let session = &mut self.sessions[index];
-        let mut account = self.accounts[session.account].clone();
-        let mut candidates = vec![account.clone()];
+        let client = &mut self.sessions[index].client;
         for command in waiting {
             self.tally.unanswered += 1;
-            if let Command::Rename(from, to) = &command
-                && from == "INBOX"
-                && !account.mailboxes.contains_key(to)
-            {
-                // Two steps: the mailbox is made, then the messages go there.
-                let mut half = account.clone();
-                half.create(to, None);
-                candidates.push(half);
-            }
-            carry_out(&command, &mut account, &mut session.client);
-            candidates.push(account.clone());
+            candidates.append(&mut halves(&command, &site, client));
+            carry_out(&command, &mut site, client);
+            candidates.push(site.clone());
         }
         candidates
     }
 }
 
-/// Compares all that was looked at; the account, with what it has learned.
-fn compare(looked: &[Exchange], account: &Account) -> Result<Account, String> {
-    let mut account = account.clone();
-    let mut client = Client::default();
-    for exchange in looked {
-        let compared = check(exchange.clone(), &mut account, &mut client);
-        compared.map_err(|error| format!("{:?}: {error}", exchange.0))?;
+impl Session {
+    fn new(account: usize) -> Session {
+        Session {
+            client: Client {
+                own: account,
+                ..Client::default()
+            },
+            link: None,
+            idles: None,
+            tags: 0,
+        }
     }
-    Ok(account)
+}
+
+/// Compares all that was looked at; what is there, with what was learned.
+fn compare(looked: &[Vec<Exchange>], site: &Site) -> Result<Site, String> {
+    let mut site = site.clone();
+    for (own, exchanges) in looked.iter().enumerate() {
+        let mut client = Client {
+            own,
+            ..Client::default()
+        };
+        for exchange in exchanges {
+            let compared = check(exchange.clone(), &mut site, &mut client);
+            compared.map_err(|error| format!("account {own}, {:?}: {error}", exchange.0))?;
+        }
+    }
+    Ok(site)
 }
 
 fn said(broken: Broken) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::client::Selected;
 use super::command::Set;
-use super::sets::{known_uids, numbered};
+use super::sets::{has_number, has_uid};
 use super::world::{FLAGS, Mailbox, Message, Since};
 
 /// One key.
@@ -97,6 +97,17 @@ impl Key {
         }
     }
 
+    /// It names messages by their numbers.
+    pub fn has_numbers(&self) -> bool {
+        match self {
+            Key::Numbers(set) => matches!(set, Set::Ranges(_)),
+            Key::Not(key) => key.has_numbers(),
+            Key::Or(one, other) => one.has_numbers() || other.has_numbers(),
+            Key::And(keys) => keys.iter().any(Key::has_numbers),
+            _ => false,
+        }
+    }
+
     fn holds(&self, uid: u32, message: &Message, selected: &Selected) -> bool {
         let marks = &message.marks;
         let bytes = message.body.len() as u64;
@@ -106,8 +117,8 @@ impl Key {
             Key::Keyword(word, is_set) => marks.keywords.contains(*word) == *is_set,
             Key::Larger(than) => bytes > *than,
             Key::Smaller(than) => bytes < *than,
-            Key::Numbers(set) => numbered(set, selected).contains(&uid),
-            Key::Uids(set) => known_uids(set, selected).contains(&uid),
+            Key::Numbers(set) => has_number(set, selected, uid),
+            Key::Uids(set) => has_uid(set, selected, uid),
             Key::Modseq(since) => message.tick > since.tick,
             Key::Not(key) => !key.holds(uid, message, selected),
             Key::Or(one, other) => {

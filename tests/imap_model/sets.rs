@@ -12,6 +12,35 @@ fn range((low, high): (u32, u32), last: u32) -> (u32, u32) {
     (low.min(high), low.max(high))
 }
 
+fn has(set: &Set, number: u32, last: u32) -> bool {
+    let Set::Ranges(ranges) = set else {
+        return false;
+    };
+    ranges.iter().any(|pair| {
+        let (low, high) = range(*pair, last);
+        low <= number && number <= high
+    })
+}
+
+/// The number of a message is in the set.
+pub fn has_number(set: &Set, selected: &Selected, uid: u32) -> bool {
+    let last = selected.view.len() as u32;
+    let number = selected.number(uid);
+    match set {
+        Set::Saved => selected.saved.contains(&uid),
+        Set::Ranges(_) => number.is_some_and(|number| has(set, number, last)),
+    }
+}
+
+/// The UID of a message that the client knows is in the set.
+pub fn has_uid(set: &Set, selected: &Selected, uid: u32) -> bool {
+    match (set, selected.view.last()) {
+        (Set::Saved, _) => selected.saved.contains(&uid),
+        (_, None) => false,
+        (_, Some(last)) => has(set, uid, *last),
+    }
+}
+
 /// UIDs of a set of message numbers; numbers that are not there are left out.
 pub fn numbered(set: &Set, selected: &Selected) -> BTreeSet<u32> {
     let Set::Ranges(ranges) = set else {
@@ -29,26 +58,18 @@ pub fn numbered(set: &Set, selected: &Selected) -> BTreeSet<u32> {
 
 /// Those UIDs of a set that the client knows.
 pub fn known_uids(set: &Set, selected: &Selected) -> BTreeSet<u32> {
-    let Set::Ranges(ranges) = set else {
+    if matches!(set, Set::Saved) {
         return selected.saved.clone();
-    };
-    let Some(last) = selected.view.last() else {
-        return BTreeSet::new();
-    };
-    let ranges: Vec<(u32, u32)> = ranges.iter().map(|pair| range(*pair, *last)).collect();
+    }
     let known = selected.view.iter().copied();
-    let is_in = |uid: &u32| ranges.iter().any(|(low, high)| low <= uid && uid <= high);
-    known.filter(is_in).collect()
+    known.filter(|uid| has_uid(set, selected, *uid)).collect()
 }
 
 /// A UID is in the set, where `*` is above all of them.
 pub fn covers(set: &Set, uid: u32) -> bool {
     match set {
         Set::Saved => false,
-        Set::Ranges(ranges) => ranges.iter().any(|pair| {
-            let (low, high) = range(*pair, LAST);
-            low <= uid && uid <= high
-        }),
+        Set::Ranges(_) => has(set, uid, LAST),
     }
 }
 

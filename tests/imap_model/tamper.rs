@@ -32,10 +32,22 @@ pub enum Fault {
     StatusChanged,
     OkForNo,
     DateChanged,
+    /// From here on those that only sessions of a wide run meet.
+    PackedBodyChanged,
+    UidFetchOfAnother,
+    MetadataChanged,
+    MetadataLost,
+    RightsChanged,
+    AccessLost,
+    OthersUnlisted,
+    FarFlagsLost,
+    ManyUidsFewer,
+    OkForUidRequired,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 24] = [
+    /// In what any session is told.
+    pub const PLAIN: [Fault; 24] = [
         Fault::ExistsOneMore,
         Fault::ExpungeOfAnother,
         Fault::ExpungeLost,
@@ -61,7 +73,25 @@ impl Fault {
         Fault::OkForNo,
         Fault::DateChanged,
     ];
+
+    /// In what only those are told who visit others, annotate, compress, have no message numbers or
+    /// thousands of messages.
+    pub const WIDE: [Fault; 10] = [
+        Fault::PackedBodyChanged,
+        Fault::UidFetchOfAnother,
+        Fault::MetadataChanged,
+        Fault::MetadataLost,
+        Fault::RightsChanged,
+        Fault::AccessLost,
+        Fault::OthersUnlisted,
+        Fault::FarFlagsLost,
+        Fault::ManyUidsFewer,
+        Fault::OkForUidRequired,
+    ];
 }
+
+/// Numbers behind what one slice of a mailbox has.
+const FAR: u32 = ringpost::limits::IMAP_SLICE_MESSAGES as u32;
 
 /// Changes one response of a run: the first that fits after so many that do.
 #[derive(Debug, Clone)]
@@ -86,8 +116,9 @@ impl Tamper {
     }
 
     /// The response as the client gets it; `None`: it gets none.
-    pub fn change(&mut self, response: Response) -> Option<Response> {
-        if self.fired.load(Relaxed) {
+    pub fn change(&mut self, response: Response, is_packed: bool) -> Option<Response> {
+        let fits = is_packed || self.fault != Fault::PackedBodyChanged;
+        if self.fired.load(Relaxed) || !fits {
             return Some(response);
         }
         let changed = match change(self.fault, response.clone()) {
@@ -202,7 +233,7 @@ fn change(fault: Fault, response: Response) -> Changed {
                 change_modseq(value, "9000000000");
             })
         }
-        (Fault::BodyChanged, Response::Fetch(number, items)) => {
+        (Fault::BodyChanged | Fault::PackedBodyChanged, Response::Fetch(number, items)) => {
             change_item((number, items), "BODY[]", |value| {
                 if let Value::Text(text) = value
                     && let Some(byte) = text.last_mut()
@@ -247,6 +278,43 @@ fn change(fault: Fault, response: Response) -> Changed {
             Changed::To(Response::Status(name, items))
         }
         (Fault::OkForNo, Response::Tagged(tag, super::response::Status::No, _)) => {
+            Changed::To(Response::Tagged(tag, super::response::Status::Ok, None))
+        }
+        (Fault::UidFetchOfAnother, Response::UidFetch(uid, items)) => {
+            Changed::To(Response::UidFetch(uid + 1, items))
+        }
+        (Fault::MetadataChanged, Response::Metadata(name, mut values)) => {
+            match values.iter_mut().find_map(|(_, value)| value.as_mut()) {
+                Some(value) => value.push(b'x'),
+                None => return Changed::Not,
+            }
+            Changed::To(Response::Metadata(name, values))
+        }
+        (Fault::MetadataLost, Response::Metadata(..))
+        | (Fault::AccessLost, Response::Access(..)) => Changed::Lost,
+        (Fault::RightsChanged, Response::Access(name, mut rights)) => {
+            match rights.values_mut().next() {
+                Some(letters) => letters.insert(0, 'p'),
+                None => return Changed::Not,
+            }
+            Changed::To(Response::Access(name, rights))
+        }
+        (Fault::OthersUnlisted, Response::List { name, .. }) if name.contains("@bench.test/") => {
+            Changed::Lost
+        }
+        (Fault::FarFlagsLost, Response::Fetch(number, items)) if number > FAR => {
+            if items.iter().any(|(name, _)| name == "FLAGS") {
+                Changed::Lost
+            } else {
+                Changed::Not
+            }
+        }
+        (Fault::ManyUidsFewer, response) => change_code(response, "APPENDUID", |argument| {
+            let (start, last) = argument.rsplit_once(':')?;
+            let last: u32 = last.parse().ok()?;
+            (last > FAR).then(|| format!("{start}:{}", last - 1))
+        }),
+        (Fault::OkForUidRequired, Response::Tagged(tag, super::response::Status::Bad, _)) => {
             Changed::To(Response::Tagged(tag, super::response::Status::Ok, None))
         }
         _ => Changed::Not,

@@ -1,4 +1,4 @@
-//! What the server must hold: mailboxes, messages, flags, in the simplest shape that can be.
+//! What an account must hold: mailboxes, messages, flags, in the simplest shape that can be.
 //!
 //! Every change has a *tick*, one above that of the change before. MODSEQs are the server's own: the
 //! world learns which tick has which, and holds that against all that it is told later. So a
@@ -11,6 +11,8 @@ use std::rc::Rc;
 pub type Tick = u64;
 /// A mailbox, whatever its name is.
 pub type BoxId = u32;
+/// Values by name.
+pub type Annotations = BTreeMap<String, Rc<[u8]>>;
 
 /// System flags, by bit.
 pub const FLAGS: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
@@ -110,6 +112,9 @@ pub struct Mailbox {
     pub top: Tick,
     /// Keywords ever used here.
     pub keywords: BTreeSet<String>,
+    /// What is granted to other accounts: letters of rights, in the order of RFC 4314.
+    pub rights: BTreeMap<usize, &'static str>,
+    pub annotations: Annotations,
     learned: BTreeMap<Tick, u64>,
 }
 
@@ -132,6 +137,8 @@ impl Mailbox {
             gone: BTreeMap::new(),
             top: tick,
             keywords: BTreeSet::new(),
+            rights: BTreeMap::new(),
+            annotations: Annotations::new(),
             learned: BTreeMap::new(),
         }
     }
@@ -215,26 +222,27 @@ impl Mailbox {
 pub struct Account {
     pub mailboxes: BTreeMap<String, Mailbox>,
     pub subscribed: BTreeSet<String>,
+    /// Of the server, as this account sees them.
+    pub annotations: Annotations,
     /// Which mailbox had which UIDVALIDITY under which name.
     validities: BTreeMap<(String, u32), BoxId>,
     /// Which mailbox has which MAILBOXID.
     object_ids: BTreeMap<String, BoxId>,
-    boxes: BoxId,
-    tick: Tick,
+    last_id: BoxId,
 }
 
 impl Account {
-    /// As the server makes it.
-    pub fn new() -> Account {
+    /// As the server makes it; its mailboxes have ids above this one.
+    pub fn new(id: BoxId) -> Account {
         let mut account = Account {
             mailboxes: BTreeMap::new(),
             subscribed: BTreeSet::new(),
+            annotations: Annotations::new(),
             validities: BTreeMap::new(),
             object_ids: BTreeMap::new(),
-            boxes: 0,
-            tick: 0,
+            last_id: id,
         };
-        account.create("INBOX", None);
+        account.create("INBOX", None, 0);
         for (name, special_use) in [
             ("Drafts", "\\Drafts"),
             ("Sent", "\\Sent"),
@@ -242,20 +250,14 @@ impl Account {
             ("Junk", "\\Junk"),
             ("Archive", "\\Archive"),
         ] {
-            account.create(name, Some(special_use));
+            account.create(name, Some(special_use), 0);
         }
         account
     }
 
-    pub fn next_tick(&mut self) -> Tick {
-        self.tick += 1;
-        self.tick
-    }
-
-    pub fn create(&mut self, name: &str, special_use: Option<&'static str>) {
-        self.boxes += 1;
-        let tick = self.next_tick();
-        let mailbox = Mailbox::new(self.boxes, special_use, tick);
+    pub fn create(&mut self, name: &str, special_use: Option<&'static str>, tick: Tick) {
+        self.last_id += 1;
+        let mailbox = Mailbox::new(self.last_id, special_use, tick);
         self.mailboxes.insert(name.to_owned(), mailbox);
     }
 
@@ -309,18 +311,17 @@ impl Account {
 
     /// Names of mailboxes, and of levels above them.
     pub fn levels(&self) -> BTreeSet<String> {
-        let mut levels = BTreeSet::new();
-        for name in self.mailboxes.keys() {
-            let ends = name.match_indices('/').map(|(end, _)| end);
-            levels.extend(ends.map(|end| name[..end].to_owned()));
-            levels.insert(name.clone());
-        }
-        levels
+        levels(self.mailboxes.keys())
     }
+}
 
-    /// There is a mailbox below this name.
-    pub fn has_children(&self, name: &str) -> bool {
-        let start = format!("{name}/");
-        self.mailboxes.keys().any(|own| own.starts_with(&start))
+/// These names, and those of the levels above them.
+pub fn levels<'n>(names: impl Iterator<Item = &'n String>) -> BTreeSet<String> {
+    let mut levels = BTreeSet::new();
+    for name in names {
+        let ends = name.match_indices('/').map(|(end, _)| end);
+        levels.extend(ends.map(|end| name[..end].to_owned()));
+        levels.insert(name.clone());
     }
+    levels
 }

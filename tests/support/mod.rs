@@ -3,12 +3,14 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub mod imap;
 pub mod runner;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to say that it listens, or a client to get a reply.
@@ -310,6 +312,23 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.success());
 }
 
+/// An address of 127.0.0.1 that nobody listens on. It is given once, and from below the range of
+/// which the kernel takes the ports of clients and of port 0: nothing else comes by it meanwhile.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: u16 = 10_000;
+    let start = std::process::id() % u32::from(PORTS);
+    let start = u16::try_from(start).expect("below the number of ports");
+    for _ in 0..PORTS {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port of 20000 to 29999 is free");
+}
+
 /// A connection that does not wait for ever.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a connection");
@@ -347,9 +366,15 @@ impl Client {
 
     /// Reads one line without its CRLF; empty: the server has closed.
     pub fn line(&mut self) -> String {
+        let line = self.raw_line();
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+
+    /// Reads one line as it is, with its end; empty: the server has closed.
+    pub fn raw_line(&mut self) -> Vec<u8> {
         let mut line = Vec::new();
         let _ = self.reader.read_until(b'\n', &mut line);
-        String::from_utf8_lossy(&line).trim_end().to_owned()
+        line
     }
 
     /// Reads so many bytes.
@@ -419,6 +444,15 @@ pub fn send_message(
     client.send(b"\r\n.\r\n");
     let count = if lmtp { recipients.len() } else { 1 };
     (0..count).map(|_| client.reply()).collect()
+}
+
+/// Delivers a short message of this subject to a user of bench.test by SMTP; the reply to its end.
+pub fn deliver(server: &Server, user: &str, subject: &str) -> String {
+    let mut smtp = Client::new(server.smtp);
+    smtp.expect("EHLO client.example", "250");
+    let body = format!("Subject: {subject}\r\n\r\nbody\r\n");
+    let to = format!("{user}@bench.test");
+    send_message(&mut smtp, &[&to], &body, false).remove(0)
 }
 
 /// Logs in by POP3.

@@ -7,6 +7,26 @@ use crate::dialogue::imap::Mix;
 use crate::message::sizes::Sizes;
 use crate::target::Target;
 
+/// Where to begin with `imap`.
+const IMAP_EXAMPLES: &str = "\
+Examples:
+  loadgen imap --target 127.0.0.1:143 --password pw
+      the mix above from 50 connections, which log in as the next user after every 20 commands
+  loadgen imap --target 127.0.0.1:143 --password pw --mix store:1 --commands-per-session 0
+      one command only, on sessions that stay
+  loadgen imap --target 127.0.0.1:143 --password pw --mix append:1 --ledger filled
+  loadgen verify --ledger filled --imap 127.0.0.1:143 --password pw
+      fills mailboxes, and reads every message back";
+
+/// Where to begin with `idle`.
+const IDLE_EXAMPLES: &str = "\
+Examples:
+  loadgen idle --target 127.0.0.1:143 --password pw --connections 1000 --deliver 127.0.0.1:25
+      1000 sessions, each in the INBOX of a user of its own, and 10 messages a second for them; the
+      line `250->visible` has the times from SMTP's 250 to the notice, 0 where the notice was first
+  loadgen idle --target 127.0.0.1:143 --password pw --connections 15000 --users 15000 --duration 5m
+      only holds them, to see what they cost the server: --sample-pid notes its memory";
+
 /// How IMAP sessions begin, beside name and password.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Users")]
@@ -30,6 +50,7 @@ pub enum Auth {
 
 /// `imap`.
 #[derive(Debug, Args)]
+#[command(after_help = IMAP_EXAMPLES)]
 pub struct Imap {
     /// ADDR:PORT
     #[arg(long)]
@@ -85,6 +106,7 @@ pub struct Imap {
 
 /// `idle`.
 #[derive(Debug, Args)]
+#[command(after_help = IDLE_EXAMPLES)]
 pub struct IdleSessions {
     /// The IMAP server: ADDR:PORT
     #[arg(long)]

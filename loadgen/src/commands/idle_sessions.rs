@@ -29,8 +29,8 @@ pub fn idle(flags: &IdleSessions) -> Result<Verdict, String> {
     let sessions = flags.connections as usize;
     if all.len() < sessions {
         return Err(format!(
-            "--connections {sessions}: there are only {} users, and each session has a mailbox of \
-             its own",
+            "--connections {sessions}: there are only {} users (--users), and each session has a \
+             mailbox of its own",
             all.len()
         ));
     }

@@ -105,7 +105,7 @@ pub struct Watched<'a> {
     pub common: &'a Common,
 }
 
-/// Sends mail that is watched already.
+/// Sends mail that is watched already, for `idle`.
 ///
 /// # Errors
 /// As for [`smtp`].
@@ -122,6 +122,11 @@ pub fn mail(
     task.run = watched.run;
     let common = watched.common;
     let (title, summary) = mail_run(flags, command, from, None, Some(watched), task)?;
+    let title = Title {
+        command: "idle",
+        settings: format!("mail by {command} to {}", title.settings),
+        ..title
+    };
     finish(&title, &summary, common)
 }
 

@@ -213,7 +213,7 @@ impl Watchers {
         let thread = std::thread::Builder::new()
             .name("watchers".to_owned())
             .spawn(move || watch(&thread_way, &plan, every, opening, tls.as_ref(), shared))
-            .map_err(|e| format!("--end-to-end: a thread cannot be started: {e}"))?;
+            .map_err(|e| format!("a thread cannot be started: {e}"))?;
         let watchers = Watchers {
             way: way.clone(),
             every: login.every,
@@ -237,7 +237,7 @@ impl Watchers {
                 let said = watchers.end().map(|summary| report::faults_text(&summary));
                 let said = said.unwrap_or_else(|why| why);
                 return Err(format!(
-                    "--end-to-end: only {armed} of {wanted} mailboxes could be watched: {said}"
+                    "only {armed} of {wanted} mailboxes could be watched: {said}"
                 ));
             }
             std::thread::sleep(LOOK_EVERY);
@@ -293,7 +293,9 @@ impl Watchers {
     pub fn finish(self, summary: &Summary) -> Result<Attachment, String> {
         let (tracker, way) = (self.tracker.clone(), self.way.clone());
         let (every, users) = (self.every, self.users);
-        let theirs = self.end().map_err(|why| format!("--end-to-end: {why}"))?;
+        let theirs = self
+            .end()
+            .map_err(|why| format!("watching mailboxes: {why}"))?;
         let unseen = tracker.unseen();
         let unmeasured = tracker.unmeasured();
         let seen = summary.total.histogram(Verb::Visible);

@@ -32,8 +32,9 @@ pub fn style() -> &'static str {
 
 /// A picture that is to stand alone: with its own colours.
 pub fn standalone(svg: &str) -> String {
+    // It has one size only, which stays where pages show the other one.
     let style = format!(
-        "<style>{} svg {{ background: var(--card); }}</style>\n",
+        "<style>{} svg {{ background: var(--card); }} svg.wide {{ display: block; }}</style>\n",
         style()
     );
     match svg.split_once('\n') {

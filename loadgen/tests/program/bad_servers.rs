@@ -69,9 +69,15 @@ fn one(case: &Case) {
     assert!((1..400).contains(&count), "{what}: {}", outcome.text);
 }
 
+/// An address that refuses connections until the test's process ends: it is bound, so that no
+/// server of another case is given its port, but nothing listens.
 fn down() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let held = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let address = getsockname(&held).expect("an address");
+    std::mem::forget(held);
+    address.try_into().expect("an Internet address")
 }
 
 fn mail_cases(command: &'static str, speaks: Speaks) -> Vec<Case> {

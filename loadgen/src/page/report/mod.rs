@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{escape, html, table};
 use crate::chart::scale::{bytes, number, percent, short, time};
+use crate::recorder::Verb;
 use crate::results::Folder;
 use crate::results::hdr::Series;
 
@@ -99,34 +100,50 @@ fn warnings(body: &mut String, folder: &Folder) {
 fn figures(body: &mut String, folder: &Folder) {
     let noun = noun(folder);
     // What is shown, the number itself for programs, what it is, whether it is bad.
-    let mut cards: Vec<(String, f64, &str, bool)> = Vec::new();
-    let mut card = |value: f64, text: String, name| cards.push((text, value, name, false));
+    let mut cards: Vec<(String, f64, String, bool)> = Vec::new();
+    let mut card = |value: f64, text: String, name: String| cards.push((text, value, name, false));
     if let Some(rate) = folder.number(&["done_per_s"]) {
-        card(rate, format!("{}<small>/s</small>", short(rate)), noun);
-    }
-    let total = folder.main_verb().and_then(|verb| folder.total(verb));
-    if let Some(total) = &total {
-        for (name, quantile) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            let ns = total.value_at_quantile(quantile) as f64;
-            card(ns, unit(&time(ns)), name);
-        }
         card(
-            total.max() as f64,
-            unit(&time(total.max() as f64)),
-            "slowest",
+            rate,
+            format!("{}<small>/s</small>", short(rate)),
+            noun.to_owned(),
         );
     }
+    let main = folder.main_verb();
+    if let Some((verb, total)) = main.and_then(|verb| Some((verb, folder.total(verb)?))) {
+        // One of several kinds of commands does not stand for all of them.
+        let whose = match verb {
+            "message" | "session" => String::new(),
+            other => format!(" of {other}"),
+        };
+        for (name, quantile) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            let ns = total.value_at_quantile(quantile) as f64;
+            card(ns, unit(&time(ns)), format!("{name}{whose}"));
+        }
+        let most = total.max() as f64;
+        card(most, unit(&time(most)), format!("slowest{whose}"));
+    }
+    if let Some(seen) = folder.total(Verb::Visible.name()) {
+        for (name, quantile) in [("median", 0.5), ("p99", 0.99)] {
+            let ns = seen.value_at_quantile(quantile) as f64;
+            card(ns, unit(&time(ns)), format!("{name} from 250 to visible"));
+        }
+    }
     if let Some(us) = folder.number(&["server", "cpu_us_each"]) {
-        card(us, unit(&time(us * 1e3)), "server CPU for each");
+        card(us, unit(&time(us * 1e3)), "server CPU for each".to_owned());
     }
     if let Some(us) = folder.number(&["cpu_us_each"]) {
-        card(us, unit(&time(us * 1e3)), "generator CPU for each");
+        card(
+            us,
+            unit(&time(us * 1e3)),
+            "generator CPU for each".to_owned(),
+        );
     }
     if let Some(most) = folder.number(&["server", "rss_bytes_max"]) {
-        card(most, unit(&bytes(most)), "server memory at most");
+        card(most, unit(&bytes(most)), "server memory at most".to_owned());
     }
     let errors = error_count(folder) as f64;
-    cards.push((number(errors, 0), errors, "errors", errors > 0.0));
+    cards.push((number(errors, 0), errors, "errors".to_owned(), errors > 0.0));
     let cards: String = cards
         .iter()
         .map(|(text, value, name, bad)| {
@@ -167,9 +184,11 @@ fn unit(text: &str) -> String {
 }
 
 fn noun(folder: &Folder) -> &'static str {
-    match folder.main_verb() {
-        Some("message") => "messages",
-        Some("session") => "sessions",
+    match (folder.main_verb(), folder.summary["command"].as_str()) {
+        (Some("message"), _) => "messages",
+        (Some("session"), _) => "sessions",
+        (_, Some("imap")) => "commands",
+        (_, Some("http")) => "requests",
         _ => "operations",
     }
 }

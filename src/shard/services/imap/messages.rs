@@ -73,7 +73,12 @@ fn listed(
 ) -> Result<Vec<Row>, Refusal> {
     let partition = desk.partition(shard)?;
     let id = desk.open_id()?;
-    let mut rows = Vec::new();
+    // Sessions ask for what they know to be there: as good as all of it will be.
+    let asked = uids
+        .iter()
+        .map(|(first, last)| last.saturating_sub(*first) as usize + 1);
+    let asked = asked.fold(0, usize::saturating_add);
+    let mut rows = Vec::with_capacity(asked.min(count_max));
     for range in uids {
         if rows.len() >= count_max {
             break;

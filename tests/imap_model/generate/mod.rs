@@ -1,5 +1,7 @@
 //! Chooses commands: mostly sensible ones, about what is there, some about what is not.
 
+mod others;
+
 use std::rc::Rc;
 
 use ringpost::store::sim::Random;
@@ -7,6 +9,7 @@ use ringpost::store::sim::Random;
 use super::client::Client;
 use super::command::{Command, LAST, New, Qresync, Set};
 use super::search::{Key, Returns};
+use super::site::Site;
 use super::world::{Account, Mailbox, Marks, Mode, Since};
 
 /// Levels of names.
@@ -27,25 +30,50 @@ const ITEMS: &[&[&str]] = &[
 const MESSAGES_MANY: usize = 40;
 /// The same of mailboxes of an account.
 const MAILBOXES_MANY: usize = 14;
+/// Messages above which a mailbox counts as large, and more of which it is not to have.
+const LARGE_FROM: usize = 500;
+const LARGE_MANY: usize = 3500;
+/// The large mailbox of a wide run.
+pub const LARGE: &str = "Archive";
 /// Levels of a name that RENAME does not go beyond.
 const DEPTH_MAX: usize = 7;
 
 /// What is chosen from.
 pub struct Chooser<'a> {
     pub random: &'a mut Random,
+    pub site: &'a Site,
+    /// One's own.
     pub account: &'a Account,
     pub client: &'a Client,
+    /// Others' mailboxes, annotations, message numbers where there are none.
+    pub wide: bool,
     /// Mailbox that other sessions have open: it is met more often.
     pub popular: &'a str,
 }
 
-impl Chooser<'_> {
+impl<'a> Chooser<'a> {
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.random.index(from.len())]
     }
 
-    fn open(&self) -> Option<&Mailbox> {
-        self.account.find(self.client.selected.as_ref()?.mailbox)
+    fn open(&self) -> Option<&'a Mailbox> {
+        self.site.open(self.client)
+    }
+
+    /// What is open was opened with other rights than there are now.
+    fn is_old(&self) -> bool {
+        let selected = self.client.selected.as_ref();
+        let rights = self
+            .open()
+            .map(|mailbox| self.site.rights(self.client.own, mailbox));
+        selected
+            .zip(rights)
+            .is_some_and(|(selected, now)| selected.rights != now)
+    }
+
+    /// Others have to do with it, too: it is neither removed nor renamed.
+    fn stays(&self, name: &str) -> bool {
+        name == self.popular || self.wide && name == LARGE
     }
 
     /// A name that may or may not be one.
@@ -207,22 +235,22 @@ impl Chooser<'_> {
         if modseq > 1 && self.random.one_in(3) {
             return Since {
                 modseq: modseq - 1,
-                tick: tick - 1,
+                tick: tick.saturating_sub(1),
             };
         }
         Since { modseq, tick }
     }
 
     fn since_in_open(&mut self) -> Option<Since> {
-        let mailbox = self.open()?.clone();
-        Some(self.since(&mailbox))
+        let mailbox = self.open()?;
+        Some(self.since(mailbox))
     }
 
     fn select(&mut self, name: String) -> Command {
-        let mailbox = self.account.mailboxes.get(&name).cloned();
-        let qresync = match mailbox {
+        let site = self.site;
+        let qresync = match site.named(self.client.own, &name) {
             Some(mailbox) if self.client.enabled.qresync && self.random.one_in(2) => {
-                let since = self.since(&mailbox);
+                let since = self.since(mailbox);
                 let validity = mailbox
                     .validity
                     .map(|validity| match self.random.below(10) {
@@ -262,11 +290,17 @@ impl Chooser<'_> {
                 Command::Create(name, special_use)
             }
             4 if !many => Command::Create(self.name(), None),
-            0..5 => Command::Delete(self.name()),
+            0..5 => {
+                let name = self.name();
+                if self.wide && name == LARGE {
+                    return Command::Noop;
+                }
+                Command::Delete(name)
+            }
             5 => {
                 let name = self.target();
                 // What every account has is the others' to work with.
-                if name == self.popular {
+                if self.stays(&name) {
                     Command::Noop
                 } else {
                     Command::Delete(name)
@@ -290,9 +324,9 @@ impl Chooser<'_> {
                 }
             }
             15..17 => Command::Lsub(self.pattern()),
-            17..20 if self.client.enabled.condstore => Command::Status(self.target()),
+            17..20 if self.client.enabled.condstore => Command::Status(self.place()),
             20..26 => {
-                let name = self.target();
+                let name = self.place();
                 self.select(name)
             }
             26 => Command::Unselect,
@@ -319,7 +353,7 @@ impl Chooser<'_> {
             .map(|name| name.split('/').count())
             .max()
             .unwrap_or(1);
-        if from == "INBOX" || from == self.popular || to.split('/').count() + deepest > DEPTH_MAX {
+        if from == "INBOX" || self.stays(&from) || to.split('/').count() + deepest > DEPTH_MAX {
             return Command::Noop;
         }
         Command::Rename(from, to)
@@ -367,8 +401,12 @@ impl Chooser<'_> {
 
     /// About the open mailbox.
     fn about_messages(&mut self, mailbox: &Mailbox) -> Command {
-        let many = mailbox.messages.len() > MESSAGES_MANY;
-        let by_uid = self.random.one_in(2);
+        let is_large = mailbox.messages.len() >= LARGE_FROM;
+        let many = mailbox.messages.len() > if is_large { LARGE_MANY } else { MESSAGES_MANY };
+        let mut by_uid = self.random.one_in(2);
+        if self.client.enabled.uid_only && !self.random.one_in(12) {
+            by_uid = true;
+        }
         let condstore = self.client.enabled.condstore;
         match self.random.below(30) {
             0..8 => {
@@ -409,8 +447,12 @@ impl Chooser<'_> {
             },
             20..23 if !many => Command::Copy {
                 by_uid,
-                set: self.set(by_uid),
-                name: self.target(),
+                set: if is_large {
+                    self.few(by_uid)
+                } else {
+                    self.set(by_uid)
+                },
+                name: self.place(),
                 moves: self.random.one_in(2),
             },
             23..26 if !many => self.append(),
@@ -435,7 +477,7 @@ impl Chooser<'_> {
                 Command::Replace {
                     by_uid,
                     number,
-                    name: self.target(),
+                    name: self.place(),
                     new: self.new_message(),
                 }
             }
@@ -471,21 +513,25 @@ impl Chooser<'_> {
             1
         };
         let messages = (0..count).map(|_| self.new_message()).collect();
-        Command::Append(self.target(), messages)
+        Command::Append(self.place(), messages)
     }
 
     /// The next command.
     pub fn choose(&mut self) -> Command {
-        let Some(mailbox) = self.open().cloned() else {
+        let is_old = self.is_old();
+        let Some(mailbox) = self.open().filter(|_| !is_old) else {
             if self.client.selected.is_some() {
                 // What it had open was deleted by somebody else.
                 let name = self.name();
                 return match self.random.below(4) {
                     0 => self.select(name),
                     1 => Command::Unselect,
-                    2 => Command::Close,
+                    2 if !is_old => Command::Close,
                     _ => Command::Noop,
                 };
+            }
+            if self.wide && self.random.one_in(4) {
+                return self.about_others();
             }
             return match self.random.below(8) {
                 0..4 => {
@@ -497,10 +543,13 @@ impl Chooser<'_> {
                 _ => self.about_mailboxes(),
             };
         };
+        if self.wide && self.random.one_in(6) {
+            return self.about_others();
+        }
         if self.random.one_in(7) {
             return self.about_mailboxes();
         }
-        self.about_messages(&mailbox)
+        self.about_messages(mailbox)
     }
 }
 

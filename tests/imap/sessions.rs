@@ -1,0 +1,181 @@
+//! Sessions that see each other and deliveries; what outlives a kill; how sessions end.
+
+use super::support::imap::Imap;
+use super::support::{self, Client};
+use super::{arrives, server};
+
+#[test]
+fn idle_tells_of_what_happens_elsewhere() {
+    let mut server = server(&[]);
+    let (mut one, mut two) = (Imap::login(&server, "u0"), Imap::login(&server, "u0"));
+    one.ok("SELECT INBOX");
+    two.ok("SELECT INBOX");
+    one.idle();
+    arrives(&server, "first");
+    assert_eq!(one.line(), "* 1 EXISTS");
+    assert_eq!(two.ok("NOOP"), ["* 1 EXISTS"]);
+    assert_eq!(
+        two.ok("STORE 1 +FLAGS (\\Flagged $New)"),
+        [
+            "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $New)",
+            "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $New \\*)] Flags that stay",
+            "* 1 FETCH (FLAGS (\\Flagged $New))"
+        ]
+    );
+    assert_eq!(
+        one.line(),
+        "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $New)"
+    );
+    assert!(one.line().contains("$New \\*)]"));
+    assert_eq!(one.line(), "* 1 FETCH (FLAGS (\\Flagged $New))");
+    // POP3 takes the message away.
+    let mut pop3 = support::log_in(server.pop3, "u0@bench.test", "pw");
+    pop3.expect("DELE 1", "+OK");
+    pop3.expect("QUIT", "+OK");
+    assert_eq!(one.line(), "* 1 EXPUNGE");
+    one.done();
+    assert_eq!(two.ok("NOOP"), ["* 1 EXPUNGE"]);
+    server.stop();
+}
+
+#[test]
+fn sessions_end_with_their_account() {
+    let server = server(&[]);
+    arrives(&server, "of the old account");
+    let mut idle = Imap::login(&server, "u0");
+    idle.ok("SELECT INBOX");
+    idle.idle();
+    let mut open = Imap::login(&server, "u0");
+    open.ok("SELECT INBOX");
+    let mut closed = Imap::login(&server, "u0");
+    let mut pop3 = support::log_in(server.pop3, "u0@bench.test", "pw");
+    pop3.expect("DELE 1", "+OK");
+    let mut reader = Client::new(server.pop3);
+    server.run(&["account", "remove", "u0@bench.test"]);
+    server.run(&["account", "add", "u0@bench.test", "--password", "new"]);
+    arrives(&server, "of the new account");
+    arrives(&server, "of the new account, too");
+
+    let bye = "* BYE The account was removed";
+    assert_eq!(idle.line(), bye);
+    let said = open.say("FETCH 1 (UID BODY.PEEK[])");
+    assert_eq!(said, [bye, ""]);
+    let said = closed.say("STATUS INBOX (MESSAGES)");
+    assert_eq!(said, [bye, ""]);
+    // The new owner need not wait until the maildrop of the old one is given back.
+    reader.expect("USER u0@bench.test", "+OK");
+    reader.expect("PASS new", "+OK");
+    reader.expect("STAT", "+OK 2 ");
+    pop3.expect("RSET", "+OK");
+    pop3.expect("RETR 1", "-ERR");
+    pop3.expect("DELE 1", "+OK");
+    pop3.expect("QUIT", "-ERR");
+    reader.expect("RETR 1", "+OK");
+    let message = String::from_utf8(reader.body()).expect("text");
+    assert!(message.contains("of the new account"), "{message}");
+    reader.expect("QUIT", "+OK");
+    let left = support::mailbox(server.pop3, "u0@bench.test", "new");
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_kill() {
+    let mut server = server(&[]);
+    let mut one = Imap::login(&server, "u0");
+    one.ok("CREATE a/b");
+    one.ok("SUBSCRIBE a/b");
+    one.send(b"t APPEND a/b (\\Seen k) {10+}\r\nSubject: x {3+}\r\ntwo\r\n");
+    assert!(one.line().contains("[APPENDUID "));
+    one.ok("SELECT a/b");
+    one.ok("STORE 2 FLAGS (\\Draft)");
+    one.ok("COPY 1:2 Archive");
+    one.ok("STORE 1 +FLAGS.SILENT (\\Deleted)");
+    one.ok("EXPUNGE");
+    one.ok("RENAME a c/d");
+    let before = one.ok("STATUS c/d/b (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ MAILBOXID)");
+    server.kill();
+    server.restart();
+    let mut one = Imap::login(&server, "u0");
+    let after = one.ok("STATUS c/d/b (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ MAILBOXID)");
+    assert_eq!(before, after);
+    assert!(before[0].contains("MESSAGES 1 UIDNEXT 3 "), "{before:?}");
+    one.ok("SELECT c/d/b");
+    assert_eq!(
+        one.ok("FETCH 1:* (UID FLAGS BODY.PEEK[])"),
+        ["* 1 FETCH (UID 2 FLAGS (\\Draft) BODY[] {3}", "two)"]
+    );
+    one.ok("EXAMINE Archive");
+    let copies = one.ok("FETCH 1:* (UID FLAGS)");
+    assert_eq!(
+        copies,
+        [
+            "* 1 FETCH (UID 1 FLAGS (\\Seen k))",
+            "* 2 FETCH (UID 2 FLAGS (\\Draft))"
+        ]
+    );
+    assert_eq!(one.ok("LSUB \"\" *"), ["* LSUB () \"/\" \"a/b\""]);
+    server.stop();
+}
+
+#[test]
+fn sessions_have_their_bounds() {
+    let mut server = server(&["--imap-sessions-max", "1"]);
+    let one = Imap::login(&server, "u0");
+    let said = Client::silent(server.imap).line();
+    assert!(said.starts_with("* BYE [UNAVAILABLE]"), "{said}");
+    drop(one);
+    server.stop();
+}
+
+#[test]
+fn a_shutdown_says_bye() {
+    let mut server = server(&[]);
+    let mut one = Imap::login(&server, "u0");
+    one.ok("SELECT INBOX");
+    one.idle();
+    server.stop();
+    assert_eq!(one.line(), "* BYE Server is shutting down");
+    assert_eq!(one.line(), "");
+}
+
+#[test]
+fn loadgen_works_against_it() {
+    let mut server = server(&[]);
+    let (imap, smtp) = (server.imap.to_string(), server.smtp.to_string());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| {
+        let path = folder.path().join(name);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let run = |words: &[&str]| {
+        let mut command = support::loadgen();
+        let output = command.args(words).output().expect("loadgen");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {said}{errors}");
+        said
+    };
+    let (sent, appended) = (path("sent"), path("appended"));
+    let users = ["--users", "4", "--connections", "4", "--quiet"];
+    let words = [
+        "smtp", "--target", &smtp, "--count", "100", "--ledger", &sent,
+    ];
+    run(&[&words[..], &users].concat());
+    let mix =
+        "fetch-flags:3,fetch-envelope:3,fetch-body:3,store:3,search:3,status:3,append:3,noop:3";
+    let words = [
+        "imap",
+        "--target",
+        &imap,
+        "--password",
+        "pw",
+        "--mix",
+        mix,
+        "--count",
+        "400",
+    ];
+    run(&[&words[..], &users, &["--ledger", &appended]].concat());
+    let words = ["verify", "--imap", &imap, "--password", "pw"];
+    run(&[&words[..], &["--ledger", &sent, "--ledger", &appended]].concat());
+    server.stop();
+}

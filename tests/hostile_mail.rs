@@ -204,6 +204,11 @@ fn an_endless_field() {
         ("HEADER REFERENCES \"<a@b> <end>\"", "* SEARCH"),
         ("HEADER REFERENCES \"<end>\"", "* SEARCH 1"),
         ("HEADER X-NONE \"\"", "* SEARCH"),
+        // Their envelope has the beginning only.
+        ("SUBJECT \"<a@b>, end\"", "* SEARCH 1"),
+        ("TO \"<a@b>, END\"", "* SEARCH 1"),
+        ("TO \"<a@b> end\"", "* SEARCH"),
+        ("CC end", "* SEARCH"),
         ("TEXT \"<a@b>, end\"", "* SEARCH 1"),
         ("BODY \"<end>\"", "* SEARCH"),
     ] {

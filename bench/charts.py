@@ -17,10 +17,12 @@ def number(value):
 
 
 class Log:
-    """A logarithmic axis over whole steps of 1, 2, 5 that holds all the values."""
+    """A logarithmic axis over whole steps of 1, 2, 5, or powers of ten if there are many, that holds all the
+    values."""
 
-    def __init__(self, values, steps=(1, 2, 5)):
+    def __init__(self, values, steps=None):
         lowest, highest = min(values), max(values)
+        steps = steps or ((1, 2, 5) if highest < 1000 * lowest else (1,))
         decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
         marks = [step * 10.0 ** decade for decade in decades for step in steps]
         self.low = max((mark for mark in marks if mark <= lowest), default=lowest)
@@ -69,8 +71,10 @@ def dots(label, axis_title, names, rows, goal=None):
     bottom = top + ROW * len(rows)
     picture = Picture(bottom + FOOT, label)
     x = picture.legend(names)
-    shown = [value for _, values, _ in rows for value in values if value] + (goal[1] if goal else [])
-    axis = Log(shown)
+    # What noise has made nothing or less has no place on this axis.
+    shown = lambda value: value is not None and value > 0
+    found = [value for _, values, _ in rows for value in values if shown(value)]
+    axis = Log([*found, *(goal[1] if goal else [])])
     at = lambda value: left + axis.place(value) * (right - left)
     for tick in axis.ticks:
         picture.line([(at(tick), top), (at(tick), bottom)], "grid")
@@ -82,12 +86,13 @@ def dots(label, axis_title, names, rows, goal=None):
     for index, (what, values, told) in enumerate(rows):
         y = top + ROW * (index + 0.5)
         picture.text((8, y + 4), what, "name")
-        there = [at(value) for value in values if value]
-        picture.line([(min(there), y), (max(there), y)], "zero")
+        there = [at(value) for value in values if shown(value)]
+        if there:
+            picture.line([(min(there), y), (max(there), y)], "zero")
         if goal:
             picture.line([(at(goal[1][index]), y - 7), (at(goal[1][index]), y + 7)], "line over0")
         for colour, value in reversed(list(enumerate(values))):
-            if value:
+            if shown(value):
                 picture.dot((at(value), y), colour, f"{what}, {names[colour]}: {number(value)}")
         picture.text((right + 16, y + 4), told, "name")
     return picture.svg()

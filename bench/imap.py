@@ -31,9 +31,9 @@ COUNTED = 1000
 def names(peers=("dovecot", "cyrus")):
     """Ringpost and those peers that are here, and notes on those that are not."""
     away = {kind: missing(kind) for kind in peers}
-    notes = [f"Without {kind}: {why}." for kind, why in away.items() if why]
-    for note in notes:
-        say(f"  {note}")
+    for why in filter(None, away.values()):
+        say(f"  without {why}")
+    notes = [f"Without {kind}, which was not there: `bench/peers/{kind} install`." for kind, why in away.items() if why]
     return ["ringpost", *(kind for kind in peers if not away[kind])], notes
 
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import charts
 from driver import generate
 from imap import names, start
 from servers import DOMAIN, Ringpost
@@ -24,6 +25,7 @@ MESSAGES_EACH = 100
 # Until all of them have been moved to the process that holds them, with --hibernate 1s.
 SETTLE_SECONDS = 5
 KINDS = ("on one mailbox", f"each on one of {MESSAGES_EACH} messages")
+BOUNDS = (2.5, 6.0)
 
 
 def sessions(server, count, user, held):
@@ -79,12 +81,12 @@ def imap_idle(args):
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     servers, notes = names()
     if "dovecot" in servers:
-        servers.insert(servers.index("dovecot") + 1, "dovecot, hibernated")
+        servers.append("dovecot, hibernated")
     table = Table("IMAP sessions in IDLE", "server", "sessions", "heap with the first MiB", "with all MiB",
                   "KiB a session", "of it counted by --memory-max, KiB")
     found = {}
     for name in servers:
-        for kind, bound in zip(KINDS, (2.5, 6.0)):
+        for kind, bound in zip(KINDS, BOUNDS):
             seen = memory_of(args, name, kind)
             (few, before, held_before), (many, after, held_after) = seen
             each, counted = (after - before) / (many - few), (held_after - held_before) / (many - few)
@@ -104,6 +106,10 @@ def imap_idle(args):
                f"{best['closed']['server_us']:.1f}; LMTP, 1,000 mailboxes, 4,000 deliveries/s).")
     for note in notes:
         table.note(note)
+    each = [[found[f"{name}, {kind}"]["each_kib"] for name in servers] for kind in KINDS]
+    table.picture = charts.dots("Memory of an IMAP session in IDLE", "server memory of a session, KiB", servers,
+                                [(kind, values, f"{values[0]:.1f} KiB") for kind, values in zip(KINDS, each)],
+                                ("the goal", BOUNDS))
     return table, found
 
 

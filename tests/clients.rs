@@ -12,11 +12,12 @@ mod sync;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use support::imap::Imap;
 use support::runner::{Test, installed, run_all};
-use support::{Client, Server, free_address, mailbox, send_message};
+use support::{Client, Server, deliver, free_address, mailbox, send_message};
 
 /// How long another program may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,6 +84,33 @@ fn run(command: &mut Command) -> String {
     out.into_owned()
 }
 
+/// A client that waits for something to come, ended when dropped.
+struct Waiting(Child);
+
+impl Waiting {
+    fn start(command: &mut Command) -> Waiting {
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Waiting(command.spawn().expect("the client starts"))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something is so.
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "it does not {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A server with u0 to u3 of bench.test, all with the password `pw`.
 fn server() -> Server {
     let server = Server::start(&[]);
@@ -105,45 +133,37 @@ fn python() {
         .arg(server.pop3.port().to_string()));
 }
 
-fn imaplib() {
+/// Runs a script with the ports of SMTP and IMAP and a folder of messages; it must say that all is
+/// well. `place`: where its package is, and which variable says so.
+fn all_well(program: &str, name: &str, place: Option<(&str, PathBuf)>) {
     let server = server();
-    let output = run(Command::new("python3")
-        .arg(script("imap.py"))
+    let mut command = Command::new(program);
+    command
+        .arg(script(name))
         .arg(server.smtp.port().to_string())
         .arg(server.imap.port().to_string())
-        .arg(script("messages")));
+        .arg(script("messages"))
+        .envs(place);
+    let output = run(&mut command);
     assert!(output.contains("all well"), "{output}");
+}
+
+fn imaplib() {
+    all_well("python3", "imap.py", None);
 }
 
 fn imapclient() {
-    let server = server();
-    let output = run(Command::new("python3")
-        .arg(script("imap_client.py"))
-        .arg(server.smtp.port().to_string())
-        .arg(server.imap.port().to_string())
-        .arg(script("messages"))
-        .env("PYTHONPATH", installed("python")));
-    assert!(output.contains("all well"), "{output}");
+    let place = ("PYTHONPATH", installed("python"));
+    all_well("python3", "imap_client.py", Some(place));
 }
 
 fn imapflow() {
-    let server = server();
-    let output = run(Command::new("node")
-        .arg(script("imapflow.cjs"))
-        .arg(server.smtp.port().to_string())
-        .arg(server.imap.port().to_string())
-        .arg(script("messages"))
-        .env("NODE_PATH", installed("node/node_modules")));
-    assert!(output.contains("all well"), "{output}");
+    let place = ("NODE_PATH", installed("node/node_modules"));
+    all_well("node", "imapflow.cjs", Some(place));
 }
 
 fn compress() {
-    let server = server();
-    let output = run(Command::new("python3")
-        .arg(script("compress.py"))
-        .arg(server.smtp.port().to_string())
-        .arg(server.imap.port().to_string()));
-    assert!(output.contains("all well"), "{output}");
+    all_well("python3", "compress.py", None);
 }
 
 fn corpus() {
@@ -251,9 +271,19 @@ fn curl_by_imap() {
     ];
     let status = format!("* STATUS \"Drafts\" (MESSAGES 1 SIZE {})\r\n", text.len());
     assert_eq!(curl("", &plain), status);
-    curl("Drafts", &["--request", "STORE 1 +FLAGS (\\Deleted)"]);
-    curl("Drafts", &["--request", "EXPUNGE"]);
-    assert_eq!(curl("Drafts", &["--request", "SEARCH ALL"]), "* SEARCH\r\n");
+    let request = |text: &str| curl("Drafts", &["--request", text]);
+    request("STORE 1 +FLAGS (\\Flagged \\Seen)");
+    let flags = "* 1 FETCH (FLAGS (\\Flagged \\Seen))\r\n";
+    assert_eq!(request("FETCH 1 FLAGS"), flags);
+    curl("Drafts", &["-T", file]);
+    request("COPY 2 Archive");
+    request("UID MOVE 2 Archive");
+    let status = ["--request", "STATUS Archive (MESSAGES)"];
+    assert_eq!(curl("", &status), "* STATUS \"Archive\" (MESSAGES 2)\r\n");
+    assert_eq!(curl("Archive;UID=2", &[]), text);
+    request("STORE 1 +FLAGS (\\Deleted)");
+    request("EXPUNGE");
+    assert_eq!(request("SEARCH ALL"), "* SEARCH\r\n");
 }
 
 /// A terminal of its own for a program that wants one.
@@ -355,7 +385,7 @@ fn mutt_by_imap() {
         "set folder=imap://u3%40bench.test@{0}/\nset spoolfile=+INBOX\nset imap_pass=pw\n\
          set ssl_starttls=no\nset ssl_force_tls=no\nset delete=yes\nset quit=yes\n\
          set header_cache={1}/cache\nset mail_check=60\nset record=+Sent\nset confirmappend=no\n\
-         set imap_idle=yes\n",
+         set imap_idle=yes\nset timeout=1\n",
         server.imap,
         folder.path().display()
     );
@@ -370,6 +400,22 @@ fn mutt_by_imap() {
     mutt.expect("(end)");
     mutt.press(&["q"]);
     mutt.expect("Msgs:3 New:2");
+    // It lists the mailboxes.
+    mutt.press(&["c", "?"]);
+    mutt.expect("Archive");
+    mutt.expect("Trash");
+    mutt.press(&["q"]);
+    mutt.expect("Msgs:3 New:2");
+    // The server looks into bodies.
+    mutt.press(&["l", "=b line", "Enter"]);
+    mutt.expect("Msgs:2/3");
+    mutt.press(&["l", "all", "Enter"]);
+    mutt.expect("Msgs:3 New:2");
+    mutt.press(&["2", "Enter", "F"]);
+    mutt.expect("Flag:1");
+    // In IDLE it is told of what comes.
+    deliver(&server, "u3", "fresh");
+    mutt.expect("Msgs:4");
     // The third is put into Sent, which deletes it here; the first is deleted.
     mutt.press(&["3", "Enter", "s", "C-u", "=Sent", "Enter"]);
     mutt.expect("Del:1");
@@ -378,13 +424,60 @@ fn mutt_by_imap() {
     mutt.press(&["q"]);
     mutt.expect_end();
     let left = mailbox(server.pop3, "u3@bench.test", "pw");
-    assert_eq!(left.len(), 1);
+    assert_eq!(left.len(), 2);
     assert!(left[0].starts_with("Subject: 1\r\n"), "{}", left[0]);
+    let mut imap = Imap::login(&server, "u3");
+    imap.ok("EXAMINE INBOX");
+    assert_eq!(
+        imap.ok("FETCH 1 FLAGS"),
+        ["* 1 FETCH (FLAGS (\\Flagged \\Seen))"]
+    );
+    mutt_uploads(folder.path(), &command, &mut imap);
     // Opened again, from the header cache, in the other mailbox.
     let again = Terminal::start(folder.path(), &format!("{command} -f =Sent"));
     again.expect("Msgs:1");
     again.press(&["q"]);
     again.expect_end();
+}
+
+/// What it copies from a Maildir to the server comes back as it was, but for line ends, which are LF in a
+/// Maildir.
+fn mutt_uploads(home: &Path, command: &str, imap: &mut Imap) {
+    let maildir = home.join("local");
+    for name in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(maildir.join(name)).expect("a folder");
+    }
+    let texts: Vec<String> = (0..3)
+        .map(|number| {
+            let lines = format!("line {number}\n.\n\tFrom here\n").repeat(number * 400);
+            format!(
+                "Subject: upload {number}\nFrom: a@example.org\nX-Long: {}\n\n{lines}end\n",
+                "x".repeat(500)
+            )
+        })
+        .collect();
+    for (number, text) in texts.iter().enumerate() {
+        let name = format!("170000000{number}.n{number}.client");
+        std::fs::write(maildir.join("new").join(name), text).expect("written");
+    }
+    let mutt = Terminal::start(home, &format!("{command} -f {}", maildir.display()));
+    mutt.expect("Msgs:3");
+    mutt.press(&["T", ".", "Enter", "\\;", "C", "C-u", "=Archive", "Enter"]);
+    let copied = ["* STATUS \"Archive\" (MESSAGES 3)"];
+    wait_for("copy", || imap.ok("STATUS Archive (MESSAGES)") == copied);
+    mutt.press(&["q"]);
+    mutt.expect_end();
+    imap.ok("EXAMINE Archive");
+    for (number, text) in texts.iter().enumerate() {
+        let text = text.replace('\n', "\r\n");
+        let found = imap.responses(&format!("FETCH {} BODY.PEEK[]", number + 1));
+        let found = String::from_utf8(found.concat()).expect("text");
+        let (_, found) = found.split_once("\r\n").expect("a literal");
+        // mutt says how long it is in a field of its own.
+        let lines = found.split_inclusive('\n');
+        let lines = lines.filter(|line| !line.starts_with("Content-Length: "));
+        assert_eq!(lines.collect::<String>(), format!("{text})\r\n"));
+    }
 }
 
 fn not_root() -> Option<String> {
@@ -535,49 +628,72 @@ fn three(server: &Server) {
     }
 }
 
+/// A fetchmail that puts what it gets from u3 into an mbox.
+struct Fetchmail {
+    folder: tempfile::TempDir,
+    mbox: PathBuf,
+}
+
+impl Fetchmail {
+    fn new() -> Fetchmail {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mbox = folder.path().join("mbox");
+        Fetchmail { folder, mbox }
+    }
+
+    fn command(&self, protocol: &str, address: SocketAddr, options: &str) -> Command {
+        let rc = self.folder.path().join("rc");
+        let text = format!(
+            "poll 127.0.0.1 protocol {protocol} port {} username \"u3@bench.test\" password \"pw\" \
+             mda \"cat >> {}\" sslproto '' {options}\n",
+            address.port(),
+            self.mbox.display()
+        );
+        std::fs::write(&rc, text).expect("written");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&rc, private).expect("private");
+        let mut command = Command::new("fetchmail");
+        command.env("FETCHMAILHOME", self.folder.path());
+        command.args(["--nosyslog", "-f"]).arg(&rc);
+        command
+    }
+
+    /// Messages that it has fetched so far.
+    fn fetched(&self) -> usize {
+        let fetched = std::fs::read_to_string(&self.mbox).unwrap_or_default();
+        fetched.matches("Subject: ").count()
+    }
+}
+
 fn fetchmail() {
     let server = server();
     three(&server);
-    let folder = tempfile::tempdir().expect("a folder");
-    let (rc, mbox) = (folder.path().join("rc"), folder.path().join("mbox"));
-    let text = format!(
-        "poll 127.0.0.1 protocol pop3 port {} username \"u3@bench.test\" password \"pw\" \
-         mda \"cat >> {}\" sslproto '' fetchall\n",
-        server.pop3.port(),
-        mbox.display()
-    );
-    std::fs::write(&rc, text).expect("written");
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&rc, private).expect("private");
-    run(Command::new("fetchmail")
-        .env("FETCHMAILHOME", folder.path())
-        .args(["--nosyslog", "-f"])
-        .arg(&rc));
-    let fetched = std::fs::read_to_string(&mbox).expect("mail");
-    assert_eq!(fetched.matches("Subject: ").count(), 3, "{fetched}");
+    let fetchmail = Fetchmail::new();
+    run(&mut fetchmail.command("pop3", server.pop3, "fetchall"));
+    assert_eq!(fetchmail.fetched(), 3);
     assert!(mailbox(server.pop3, "u3@bench.test", "pw").is_empty());
 }
 
 fn fetchmail_by_imap() {
     let server = server();
     three(&server);
-    let folder = tempfile::tempdir().expect("a folder");
-    let (rc, mbox) = (folder.path().join("rc"), folder.path().join("mbox"));
-    let text = format!(
-        "poll 127.0.0.1 protocol imap port {} username \"u3@bench.test\" password \"pw\" \
-         mda \"cat >> {}\" sslproto '' fetchall\n",
-        server.imap.port(),
-        mbox.display()
-    );
-    std::fs::write(&rc, text).expect("written");
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&rc, private).expect("private");
-    run(Command::new("fetchmail")
-        .env("FETCHMAILHOME", folder.path())
-        .args(["--nosyslog", "-f"])
-        .arg(&rc));
-    let fetched = std::fs::read_to_string(&mbox).expect("mail");
-    assert_eq!(fetched.matches("Subject: ").count(), 3, "{fetched}");
+    let fetchmail = Fetchmail::new();
+    // What it leaves there it marks as seen, and looks for what is not.
+    run(&mut fetchmail.command("imap", server.imap, "keep"));
+    assert_eq!(fetchmail.fetched(), 3);
+    let mut imap = Imap::login(&server, "u3");
+    imap.ok("EXAMINE INBOX");
+    assert_eq!(imap.ok("SEARCH SEEN"), ["* SEARCH 1 2 3"]);
+    let idle = Waiting::start(&mut fetchmail.command("imap", server.imap, "keep idle"));
+    // It begins with what came before, then waits in IDLE.
+    for number in 4..7 {
+        deliver(&server, "u3", "fresh");
+        wait_for("fetch what comes", || fetchmail.fetched() >= number);
+    }
+    drop(idle);
+    assert_eq!(fetchmail.fetched(), 6);
+    run(&mut fetchmail.command("imap", server.imap, "fetchall"));
+    assert_eq!(fetchmail.fetched(), 12);
     assert!(mailbox(server.pop3, "u3@bench.test", "pw").is_empty());
 }
 

@@ -38,13 +38,22 @@ fn noise(bytes: usize) -> Vec<u8> {
 
 /// Sends all of it as far as the server takes it, and returns what it says until it closes.
 fn blurt(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = connect(address);
-    let mut sender = stream.try_clone().expect("a second handle");
+    let stream = connect(address);
+    let sender = stream.try_clone().expect("a second handle");
+    blurt_on(stream, (sender, TcpStream::shutdown), bytes)
+}
+
+/// The same on a stream, of which there are two handles.
+fn blurt_on<S: Read + Write + Send + 'static>(
+    mut stream: S,
+    (mut sender, end): (S, fn(&S, Shutdown) -> std::io::Result<()>),
+    bytes: &[u8],
+) -> String {
     let bytes = bytes.to_vec();
     let writer = std::thread::spawn(move || {
         // The server may close long before it has all.
         let _ = sender.write_all(&bytes);
-        let _ = sender.shutdown(Shutdown::Write);
+        let _ = end(&sender, Shutdown::Write);
     });
     let mut said = Vec::new();
     if let Err(error) = stream.read_to_end(&mut said) {
@@ -118,21 +127,10 @@ fn noise_on_the_control_socket() {
     let server = Server::start(&[]);
     server.generate(1);
     let ask = |bytes: &[u8]| {
-        let mut stream = UnixStream::connect(server.data.join("control")).expect("a connection");
+        let stream = UnixStream::connect(server.data.join("control")).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        let mut sender = stream.try_clone().expect("a second handle");
-        let bytes = bytes.to_vec();
-        let writer = std::thread::spawn(move || {
-            let _ = sender.write_all(&bytes);
-            let _ = sender.shutdown(Shutdown::Write);
-        });
-        let mut said = Vec::new();
-        if let Err(error) = stream.read_to_end(&mut said) {
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
-        }
-        let said = String::from_utf8_lossy(&said).into_owned();
-        writer.join().expect("it ends");
-        said
+        let sender = stream.try_clone().expect("a second handle");
+        blurt_on(stream, (sender, UnixStream::shutdown), bytes)
     };
     for bad in [&noise(100_000)[..], b"{}\n", &b"[".repeat(100_000), b"\n\n"] {
         let said = ask(&[bad, b"\n"].concat());

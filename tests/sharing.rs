@@ -276,7 +276,11 @@ fn a_mailbox_is_shared_and_no_longer() {
         guest.ok("FETCH 1:2 FLAGS");
         owner.ok(&format!("SETACL {name} -{bob}@bench.test w"));
         guest.no("STORE 2 +FLAGS ($Three)", "NOPERM");
+        let mut idle = Imap::login(&server, bob);
+        idle.ok(&format!("SELECT {shared}"));
+        idle.idle();
         owner.ok(&format!("DELETEACL {name} {bob}@bench.test"));
+        assert_eq!(idle.line(), "* BYE The mailbox was deleted");
         assert_eq!(guest.say("NOOP")[0], "* BYE The mailbox was deleted");
         let mut guest = Imap::login(&server, bob);
         guest.no(&format!("SELECT {shared}"), "NONEXISTENT");
@@ -342,10 +346,16 @@ fn rights_and_identifiers_are_one_account_s() {
 
         // Who is called so afterwards is somebody else.
         let address = format!("{bob}@bench.test");
+        let entries = format!("GETACL {name}");
+        assert!(owner.ok(&entries)[0].contains(&address));
         server.run(&["account", "remove", &address]);
+        let listed = owner.ok(&entries);
+        assert!(!listed[0].contains(&address), "{listed:?}");
         server.run(&["account", "add", &address, "--password", "pw"]);
-        let said = guest.say("FETCH 1 BODY.PEEK[]");
-        assert_eq!(said, ["* BYE The account was removed", ""]);
+        let listed = owner.ok(&entries);
+        assert!(!listed[0].contains(&address), "{listed:?}");
+        assert_eq!(guest.line(), "* BYE The account was removed");
+        assert_eq!(guest.line(), "");
         let mut guest = Imap::login(&server, bob);
         guest.no(&format!("SELECT {shared}"), "NONEXISTENT");
         assert!(guest.ok("LIST \"Other Users/\" *").is_empty());
@@ -368,6 +378,35 @@ fn rights_and_identifiers_are_one_account_s() {
             assert_eq!(said, ["* BYE The mailbox was deleted", ""]);
         }
     }
+}
+
+/// Whether an account shares with anyone follows from all its lists, be they changed at once.
+#[test]
+fn what_is_opened_to_anyone_while_another_is_closed_is_found() {
+    let (mut server, [ann, far, ..]) = server(&[]);
+    let (mut one, mut two) = (Imap::login(&server, &ann), Imap::login(&server, &ann));
+    let mut guest = Imap::login(&server, &far);
+    one.ok("CREATE a");
+    one.ok("CREATE b");
+    one.ok("SETACL a anyone lr");
+    let mut names = ["a", "b"];
+    for round in 0..30 {
+        let [open, closed] = names;
+        let sent = format!("t DELETEACL {open} anyone\r\n");
+        one.send(sent.as_bytes());
+        let sent = format!("t SETACL {closed} anyone lr\r\n");
+        two.send(sent.as_bytes());
+        for owner in [&mut one, &mut two] {
+            let line = owner.line();
+            assert!(line.starts_with("t OK "), "{line}");
+        }
+        let listed = guest.ok("LIST \"Other Users/\" *");
+        let shared = others(&ann, closed);
+        let is_found = listed.iter().any(|line| line.ends_with(&shared));
+        assert!(is_found, "round {round}: {listed:?}");
+        names = [closed, open];
+    }
+    server.stop();
 }
 
 #[test]

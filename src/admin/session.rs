@@ -130,7 +130,7 @@ impl crate::proto::Session for Session {
         match event {
             // What is asked or half sent is finished first.
             Event::Shutdown | Event::Timeout => self.closing = true,
-            Event::Changed => return Step::NeedInput,
+            Event::Changed | Event::Removed => return Step::NeedInput,
         }
         if self.asking || (event == Event::Shutdown && !self.reply.is_empty()) {
             Step::NeedInput

@@ -177,6 +177,7 @@ pub(super) fn play<S: Session, F: FnMut(S::Ask) -> S::Answer>(
                 driver.notify(match event {
                     "shutdown" => Event::Shutdown,
                     "timeout" => Event::Timeout,
+                    "removed" => Event::Removed,
                     _ => panic!("unknown event {event:?}"),
                 });
             } else {

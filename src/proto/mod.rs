@@ -41,6 +41,9 @@ pub enum Event {
     /// Something has changed in what the session has open, or in its account. Only sessions that have
     /// asked to be told of it are.
     Changed,
+    /// The account that the session has logged in to was removed: say so if the protocol can, and
+    /// close.
+    Removed,
 }
 
 /// One conversation of a protocol.
@@ -59,7 +62,7 @@ pub trait Session {
     fn feed(&mut self, input: &[u8], now: Instant, out: &mut Vec<u8>) -> (usize, Step<Self::Ask>);
     /// Takes the answer to the ask that is out.
     fn answer(&mut self, answer: Self::Answer, now: Instant, out: &mut Vec<u8>) -> Step<Self::Ask>;
-    /// Something happened outside: shutdown, time-out. May be called while an ask is out, then it
+    /// Something happened outside: shutdown, time-out and the like. May be called while an ask is out, then it
     /// must return [`Step::NeedInput`] and act when the answer comes.
     fn notify(&mut self, event: Event, now: Instant, out: &mut Vec<u8>) -> Step<Self::Ask>;
     /// An ask is out, has been for a while perhaps, and nothing waits to be sent: the session may say

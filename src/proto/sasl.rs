@@ -4,11 +4,34 @@
 //! Does not know: accounts, lines, or which protocol carries the exchange.
 //! On failure: says what is wrong with the response; nothing of it is kept.
 
+use std::net::SocketAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::mail::Address;
+
+/// Names and a password. `Debug` shows no secret.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Whose password it is: canonical `user@domain` (`Address::account_key`), the default domain filled
+    /// in.
+    pub user: String,
+    /// Whose mailboxes are wanted, where it is somebody else: canonical as well (RFC 4616 §2,
+    /// authorization identity) [N34].
+    pub act_as: Option<String>,
+    /// As the client gave it. Wiped when dropped, wherever it was moved to.
+    pub password: Zeroizing<Vec<u8>>,
+    /// Where the client is, for the log.
+    pub peer: SocketAddr,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({}, secret)", self.user)
+    }
+}
 
 /// A decoded PLAIN response. It has no `Debug`: it is a secret.
 pub struct Plain {
@@ -91,6 +114,22 @@ pub fn decode_plain(response: &[u8]) -> Result<Plain, SaslError> {
         authentication_id: text(authentication_id)?,
         password: Zeroizing::new(password.to_vec()),
     })
+}
+
+/// Bytes first reserved for a command that comes in pieces.
+const HELD_BYTES_MIN: usize = 64;
+
+/// Appends to what may hold a password, without leaving copies behind in memory given back.
+pub(super) fn push_secret(held: &mut Vec<u8>, bytes: &[u8]) {
+    let needed = held.len() + bytes.len();
+    if needed > held.capacity() {
+        let room = (held.len() * 2).max(needed).max(HELD_BYTES_MIN);
+        let mut larger = Vec::with_capacity(room);
+        larger.extend_from_slice(held);
+        held.zeroize();
+        *held = larger;
+    }
+    held.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

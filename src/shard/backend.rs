@@ -207,11 +207,20 @@ impl Backend for Shards {
 
     async fn remove_account(&self, address: &Address) -> Result<(), BackendError> {
         let gone = address.clone();
+        let number = self.0.partition_of(address);
         self.0
-            .on_partition(self.0.partition_of(address), async move |partition| {
+            .on_partition(number, async move |partition| {
                 partition.remove_account(&gone).await
             })
             .await?;
+        let gone = address.clone();
+        let owner = self.0.owner_of(number);
+        self.0
+            .mesh
+            .call(&self.0, owner, async move |there| {
+                there.connections.end_removed(&there, &gone);
+            })
+            .await;
         if let Ok(Some(change)) = self.0.site().share(address, false) {
             self.change_site(vec![change]).await?;
         }

@@ -146,6 +146,13 @@ impl Connections {
         }
     }
 
+    /// Ends the connections of an account that was removed.
+    pub(crate) fn end_removed(&self, shard: &Rc<Shard>, address: &Address) {
+        for key in super::services::connections_of_removed(shard, address) {
+            self.with(shard, key, |conn| conn.notify(Event::Removed, key, shard));
+        }
+    }
+
     fn notify_all(
         &self,
         shard: &Rc<Shard>,

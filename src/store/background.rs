@@ -21,6 +21,7 @@ use super::wait::{Done, Lock, Notify};
 use super::{MailboxId, Reclaimed, StoreError, Uid};
 use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
+use crate::mail::Address;
 
 /// A segment that filled more slowly than this is worth zero-filling its successor for: a sync
 /// into written blocks takes half as long, but each byte is written twice.
@@ -51,6 +52,8 @@ pub(super) struct BackgroundState {
     pub has_gone: Cell<bool>,
     /// Messages below this UID have been taken out of this mailbox.
     pub buried: Cell<(MailboxId, Uid)>,
+    /// The same of an account, and of its mailboxes before that one.
+    pub buried_of: RefCell<Option<(Address, MailboxId, Uid)>>,
     /// Segments that cannot be reclaimed.
     pub damaged: RefCell<FxHashSet<u64>>,
     /// One chore at a time: the right to write indexes and to compact.
@@ -92,6 +95,7 @@ impl BackgroundState {
             expire_due: Cell::new(false),
             has_gone: Cell::new(true),
             buried: Cell::new((MailboxId::INBOX, 0)),
+            buried_of: RefCell::new(None),
             damaged: RefCell::default(),
             turn: Lock::default(),
             not_reclaimed: Trouble::default(),

@@ -24,6 +24,13 @@ use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES};
 /// Bytes that the records of one batch may take.
 pub(super) const RECORDS_BYTES_MAX: usize = BATCH_BYTES_MAX - BLOCK_BYTES;
 
+/// Numbers of records that a batch may span when one more change comes to it. What makes mailboxes
+/// skips some.
+pub(super) const BATCH_NUMBERS_MAX: u64 = 1 << 26;
+/// Numbers that are given without a sync, whatever the level: a loss of power takes no more of what
+/// was told.
+pub(super) const UNSYNCED_NUMBERS_MAX: u64 = 1 << 27;
+
 /// A record of the waiting batch.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -79,6 +86,12 @@ impl Pending {
         let in_segment = segment_bytes.saturating_sub(BLOCK_BYTES as u64);
         let most = (RECORDS_BYTES_MAX as u64).min(in_segment / 4);
         (self.bytes.len() + bytes) as u64 <= most || self.records == 0
+    }
+
+    /// The batch may take in records from this number on: it skips no more numbers than a start that
+    /// finds nothing of it.
+    pub fn has_numbers(&self, seq_next: Sequence) -> bool {
+        self.records == 0 || seq_next - self.first_seq < BATCH_NUMBERS_MAX
     }
 
     /// What comes next was decided on the word of this record, which is in this batch or the one in
@@ -194,6 +207,10 @@ impl<D: Disk> Partition<D> {
             let reason = format!("a batch of {bytes} bytes: at most {BATCH_BYTES_MAX} are read");
             return Err(self.turn_read_only(&reason));
         }
+        let last_seq = taken.changes.last().map_or(0, |last| last.seq);
+        if last_seq.saturating_sub(self.synced_seq.get()) > UNSYNCED_NUMBERS_MAX {
+            taken.level = taken.level.max(SyncLevel::Fdatasync);
+        }
         let started = Instant::now();
         let mut must_switch = false;
         loop {
@@ -218,6 +235,9 @@ impl<D: Disk> Partition<D> {
             drop(held);
             match written {
                 Ok(position) => {
+                    if taken.level > SyncLevel::None {
+                        self.synced_seq.set(last_seq.max(self.synced_seq.get()));
+                    }
                     let bytes = disk_bytes;
                     let records = u64::from(taken.records);
                     self.probe.batch_written(records, bytes, started.elapsed());

@@ -20,7 +20,7 @@ use super::index::CONDEMNED;
 use super::mutate::{SMALL_BYTES, Space};
 use super::partition::Partition;
 use super::record::encode;
-use super::removal;
+use super::removal::{self, Condemned};
 use super::{
     INBOX_NAME, MailboxId, MailboxInfo, MessageInfo, NameError, SEPARATOR, Sequence, SpecialUse,
     StoreError, Uid, UidRun, UidValidity, View, canonical_name,
@@ -219,8 +219,8 @@ impl<D: Disk> Partition<D> {
         special_use: Option<SpecialUse>,
     ) -> MailboxId {
         // The number of the record that comes next: numbers of records never repeat.
+        let validity = self.begin_validity();
         let mailbox = MailboxId(self.seq_next.get());
-        let validity = (mailbox.0 as UidValidity).max(1);
         let special_use = special_use.map_or(0, |special_use| special_use as u8);
         self.put_mailbox(pending, address, mailbox, (validity, special_use, name));
         mailbox
@@ -377,7 +377,7 @@ impl<D: Disk> Partition<D> {
                     encode::remove_mailbox(out, seq, address.as_str(), mailbox);
                 })
             };
-            let condemned = is_condemned.then_some((mailbox, address));
+            let condemned = is_condemned.then(|| Condemned::Mailbox(mailbox, address.clone()));
             this.add_gone(pending, &keys, condemned);
             let mut accounts = this.accounts.borrow_mut();
             let account = accounts.entry(address.clone()).or_default();
@@ -420,6 +420,16 @@ impl<D: Disk> Partition<D> {
         key: Vec<u8>,
         value: Option<Vec<u8>>,
     ) -> Result<(), StoreError> {
+        self.put_all_own(address, mailbox, vec![(key, value)]).await
+    }
+
+    /// The same of several, in one batch.
+    pub(super) async fn put_all_own(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
         let validity = self.index.borrow().account_validity(address);
         let may = |this: &Self| {
             let is_same = this.index.borrow().account_validity(address) == validity;
@@ -428,7 +438,7 @@ impl<D: Disk> Partition<D> {
                 false => Err(StoreError::Missing),
             }
         };
-        self.put_if(vec![(key, value)], may).await
+        self.put_if(entries, may).await
     }
 
     /// Notes that an account's owner wants to see a name, or does not any more (RFC 9051 §6.3.7).

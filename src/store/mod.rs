@@ -103,6 +103,31 @@ pub type UidValidity = u32;
 /// Number of a record in its partition's log; also its MODSEQ.
 pub type Sequence = u64;
 
+/// Messages keep numbers of records in 48 bits: at a million a second they last for nine years.
+pub(crate) const SEQUENCE_END: Sequence = 1 << 48;
+/// A UIDVALIDITY has 32 bits. What gets one of its own begins at the next multiple of this number, so
+/// that all numbers there are fall on different ones, and later ones on higher ones.
+const SEQUENCES_PER_VALIDITY: Sequence = 1 << 17;
+/// The first UIDVALIDITY. Stores of format 1 gave the number of a record, cut to 32 bits: what they have
+/// given is below, unless they held a thousand million records.
+const VALIDITY_FIRST: UidValidity = 1 << 30;
+const _: () = assert!(
+    SEQUENCE_END / SEQUENCES_PER_VALIDITY + (VALIDITY_FIRST as Sequence)
+        <= UidValidity::MAX as Sequence
+);
+
+/// UIDVALIDITY of what the record of this number makes.
+pub(crate) fn validity_at(seq: Sequence) -> UidValidity {
+    let number = seq.min(SEQUENCE_END - 1) / SEQUENCES_PER_VALIDITY;
+    // It fits, see above.
+    VALIDITY_FIRST + number as UidValidity
+}
+
+/// The next number, this one included, whose UIDVALIDITY no other one has.
+pub(crate) fn with_own_validity(seq: Sequence) -> Sequence {
+    seq.next_multiple_of(SEQUENCES_PER_VALIDITY)
+}
+
 /// Partition numbers from here on are queue logs.
 pub const QUEUE_PARTITION: u16 = 0x8000;
 /// The partition number of the site log.

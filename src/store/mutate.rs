@@ -5,18 +5,32 @@ use std::rc::Rc;
 use super::change::Pended;
 use super::commit::{Pending, RECORDS_BYTES_MAX};
 use super::disk::Disk;
+use super::index::CONDEMNED_QUOTA;
 use super::partition::Partition;
 use super::record::{self, encode};
+use super::removal::{self, Condemned};
 use super::wait::Done;
 use super::{
     Account, AccountChange, Delivery, Flags, MailboxId, QUEUE_PARTITION, RecipientResult,
-    SITE_PARTITION, Sequence, SpecialUse, StoreError, StreamId, UID_END, Uid, UidValidity,
+    SEQUENCE_END, SITE_PARTITION, Sequence, SpecialUse, StoreError, StreamId, UID_END, Uid,
+    UidValidity, validity_at, with_own_validity,
 };
 use crate::config::SyncLevel;
 use crate::mail::Address;
 
 /// Bytes of a small record besides the texts in it, generously.
 pub(super) const SMALL_BYTES: usize = 96;
+
+/// So many of the last numbers of records are given to none: what a start needs for itself.
+const SEQUENCES_KEPT: Sequence = 1 << 40;
+
+/// The highest quota says something else in the log.
+fn with_quota(account: Account) -> Account {
+    Account {
+        quota_bytes: account.quota_bytes.min(CONDEMNED_QUOTA - 1),
+        ..account
+    }
+}
 
 /// A body that streams in.
 #[derive(Debug)]
@@ -45,7 +59,16 @@ impl<D: Disk> Partition<D> {
         seq
     }
 
+    /// What the next record makes has a UIDVALIDITY of its own: this one, above all before.
+    pub(super) fn begin_validity(&self) -> UidValidity {
+        self.seq_next.set(with_own_validity(self.seq_next.get()));
+        validity_at(self.seq_next.get())
+    }
+
     fn check_open(&self, space: Space) -> Result<(), StoreError> {
+        if self.seq_next.get() >= SEQUENCE_END - SEQUENCES_KEPT {
+            return Err(self.turn_read_only("all numbers of records were given"));
+        }
         if let Some(reason) = &*self.read_only.borrow() {
             return Err(StoreError::ReadOnly(reason.clone()));
         }
@@ -84,7 +107,9 @@ impl<D: Disk> Partition<D> {
                 return Some(Err(error));
             }
             let mut pending = self.pending.borrow_mut();
-            if !pending.has_room(bytes, self.settings.segment_bytes) {
+            if !pending.has_room(bytes, self.settings.segment_bytes)
+                || !pending.has_numbers(self.seq_next.get())
+            {
                 return None;
             }
             let encode = encode.take()?;
@@ -170,6 +195,13 @@ impl<D: Disk> Partition<D> {
         }
     }
 
+    /// An account of this address was removed, or will be, of which something is left.
+    fn is_condemned(&self, address: &Address) -> bool {
+        let accounts = self.accounts.borrow();
+        let waiting = accounts.get(address).and_then(|a| a.exists());
+        waiting.is_some_and(|end| end.is_condemned) || self.index.borrow().is_condemned(address)
+    }
+
     fn set_exists(&self, address: &Address, seq: Sequence, exists: bool) {
         if let Some(entry) = self.accounts.borrow_mut().get_mut(address) {
             entry.set_exists(seq, exists);
@@ -177,10 +209,22 @@ impl<D: Disk> Partition<D> {
     }
 
     /// Makes an account with an empty INBOX and, but for the queue's, the mailboxes of special use.
+    /// What is left of an account that had the address before goes first, which takes a while where
+    /// that is much.
     ///
     /// # Errors
     /// `Exists`, or what the disk says.
     pub async fn create_account(&self, account: Account) -> Result<(), StoreError> {
+        loop {
+            self.bury_account(&account.address).await?;
+            if self.add_account(&account).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// False: an account of this address was removed, of which something is left.
+    async fn add_account(&self, account: &Account) -> Result<bool, StoreError> {
         let special_uses: &[SpecialUse] = match self.identity.partition {
             QUEUE_PARTITION.. => &[],
             _ => &SpecialUse::ALL,
@@ -192,10 +236,14 @@ impl<D: Disk> Partition<D> {
             if this.will_exist(pending, &account.address) {
                 return Err(StoreError::Exists);
             }
+            if this.is_condemned(&account.address) {
+                return Ok(false);
+            }
             // Numbers of records never repeat, so an account that was removed and made again
             // gets another validity without asking a clock.
-            let validity = (this.seq_next.get() as UidValidity).max(1);
+            let validity = this.begin_validity();
             let address = account.address.clone();
+            let account = with_quota(account.clone());
             let change = Pended::PutAccount {
                 account: account.clone(),
                 validity,
@@ -212,7 +260,7 @@ impl<D: Disk> Partition<D> {
                     this.add_mailbox(pending, &address, name.to_owned(), Some(*special_use));
                 }
             }
-            Ok(())
+            Ok(true)
         })
         .await
     }
@@ -253,6 +301,7 @@ impl<D: Disk> Partition<D> {
                 return Err(StoreError::Missing);
             }
             wanted.apply_to(&mut account);
+            let account = with_quota(account);
             let change = Pended::PutAccount {
                 account: account.clone(),
                 validity,
@@ -265,32 +314,46 @@ impl<D: Disk> Partition<D> {
         .await
     }
 
-    /// Removes an account and its mail.
+    /// Removes an account and its mail. Of much mail the space comes back in steps, see
+    /// [`super::removal`].
     ///
     /// # Errors
     /// `Missing`, or what the disk says.
     pub async fn remove_account(&self, address: &Address) -> Result<(), StoreError> {
-        let bytes = 3 * (SMALL_BYTES + address.as_str().len());
+        let bytes = 4 * (SMALL_BYTES + address.as_str().len());
         let level = self.settings.sync.database;
         let removed = self.mutate(bytes, level, Space::Gives, |this, pending| {
             if !this.will_exist(pending, address) || !this.has_account(address) {
                 return Err(StoreError::Missing);
             }
             let keys = this.key_prefix(address, None).ok_or(StoreError::Missing)?;
-            let change = Pended::RemoveAccount {
-                address: address.clone(),
-            };
-            let seq = this.add(pending, change, |out, seq| {
-                encode::remove_account(out, seq, address.as_str());
-            });
-            this.set_exists(address, seq, false);
+            // More would hold everybody up at once.
+            let count = this.index.borrow().count_messages(address);
+            let condemned = count > removal::MESSAGES_MAX as u64;
+            if condemned {
+                this.condemn_account(pending, address)?;
+            } else {
+                let seq = this.add_account_end(pending, address);
+                this.set_exists(address, seq, false);
+            }
             // Nobody finds them any more: they name this account, and not one that comes after it.
-            this.add_gone(pending, &keys, None);
+            let condemned = condemned.then(|| Condemned::Account(address.clone()));
+            this.add_gone(pending, &keys, condemned);
             Ok(())
         });
         removed.await?;
         self.clear_gone();
         Ok(())
+    }
+
+    /// Adds the record that ends an account, and all that is left of it.
+    pub(super) fn add_account_end(&self, pending: &mut Pending, address: &Address) -> Sequence {
+        let change = Pended::RemoveAccount {
+            address: address.clone(),
+        };
+        self.add(pending, change, |out, seq| {
+            encode::remove_account(out, seq, address.as_str());
+        })
     }
 
     /// Sets a key of the partition's small table (the site log and the queue live on these);

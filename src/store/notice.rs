@@ -165,6 +165,20 @@ impl Watches {
         }
     }
 
+    /// Who watches this mailbox has to look again, though nothing in it has changed.
+    pub fn look_again(&self, address: &Address, mailbox: MailboxId) {
+        let by_address = self.0.by_address.borrow();
+        let mut queued = self.0.queued.borrow_mut();
+        for watched in by_address.get(address).into_iter().flatten() {
+            if watched.mailbox == Some(mailbox) && !watched.is_queued.replace(true) {
+                queued.push(watched.clone());
+            }
+        }
+        if !queued.is_empty() {
+            self.0.notify.notify();
+        }
+    }
+
     /// Nothing comes any more.
     pub fn end(&self) {
         self.0.ended.set(true);

@@ -111,6 +111,8 @@ pub struct Partition<D: Disk> {
     pub(super) reads: Reads,
     pub(super) stream_next: Cell<u64>,
     pub(super) seq_next: Cell<u64>,
+    /// Records up to this number are synced.
+    pub(super) synced_seq: Cell<u64>,
     pub(super) read_only: RefCell<Option<Arc<str>>>,
     pub(super) full: Cell<bool>,
     pub(super) closing: Cell<bool>,
@@ -179,6 +181,7 @@ impl<D: Disk> Partition<D> {
             reads: Reads::default(),
             stream_next: Cell::new(1),
             seq_next: Cell::new(found.seq_next),
+            synced_seq: Cell::new(found.seq_next),
             read_only: RefCell::new(None),
             full: Cell::new(false),
             closing: Cell::new(false),

@@ -1,9 +1,10 @@
 //! What stays of mailboxes and accounts that were removed, and how it goes: in steps.
 //!
 //! The batch that removes something has a key beside it that says what is to go with it: small values
-//! by the beginning of their keys, and the messages of a mailbox that has too many to go at once.
-//! Such a mailbox is *condemned*: no more than its record says that it is, nobody finds it any more,
-//! and the background takes its messages out, some at a time. The key goes last.
+//! by the beginning of their keys, and the messages of a mailbox or account that has too many to go at
+//! once. Such a one is *condemned*: no more than its record says that it is, nobody finds it any more,
+//! and the background takes its messages out, some at a time. The key goes last. An account is not made
+//! again before the one that had its address has gone to its end.
 //!
 //! Guarantees: whoever removed something does not see it again, whatever crash comes: the key is
 //! found by the next start, which goes on.
@@ -15,10 +16,12 @@ use std::ops::ControlFlow;
 use super::change::Pended;
 use super::commit::Pending;
 use super::disk::Disk;
+use super::index::CONDEMNED_QUOTA;
+use super::mailboxes::NO_MAILBOX;
 use super::mutate::{SMALL_BYTES, Space};
 use super::partition::Partition;
 use super::record::encode;
-use super::{MailboxId, StoreError, Uid};
+use super::{Account, MailboxId, StoreError, Uid};
 use crate::config::SyncLevel;
 use crate::mail::Address;
 
@@ -26,37 +29,56 @@ use crate::mail::Address;
 const GONE_KEYS: &[u8] = b"\xffgone\0";
 /// Bytes of keys removed in one batch.
 const KEYS_BYTES_MAX: usize = 256 * 1024;
-/// Messages that go with a mailbox at once, and in one step of those that do not.
+/// Messages that go with a mailbox or account at once, and in one step of those that do not.
 pub(super) const MESSAGES_MAX: usize = 1024;
 /// Steps between other chores of the background.
 const STEPS: usize = 4;
 /// Removals that one step goes on with.
 const GONE_AT_ONCE: usize = 64;
 
-/// The key of a removal, and the mailbox whose messages are to go.
-type Gone = (Vec<u8>, Option<(MailboxId, Address)>);
+/// The key of a removal, and that of which messages are to go.
+type Gone = (Vec<u8>, Option<Condemned>);
 
-/// A mailbox whose messages go in steps; `None`: there is nothing but keys.
-fn decode_condemned(value: &[u8]) -> Option<(MailboxId, Address)> {
-    let (id, address) = value.split_first_chunk::<8>()?;
-    let address = Address::parse(std::str::from_utf8(address).ok()?).ok()?;
-    Some((MailboxId(u64::from_be_bytes(*id)), address))
+/// Whose messages go in steps.
+pub(super) enum Condemned {
+    /// This mailbox of an account.
+    Mailbox(MailboxId, Address),
+    /// All of them.
+    Account(Address),
+}
+
+impl Condemned {
+    fn encode(&self) -> Vec<u8> {
+        let (mailbox, address) = match self {
+            Condemned::Mailbox(mailbox, address) => (mailbox.0, address),
+            Condemned::Account(address) => (NO_MAILBOX, address),
+        };
+        let mut value = mailbox.to_be_bytes().to_vec();
+        value.extend_from_slice(address.as_str().as_bytes());
+        value
+    }
+
+    /// `None`: there is nothing but keys.
+    fn decode(value: &[u8]) -> Option<Condemned> {
+        let (id, address) = value.split_first_chunk::<8>()?;
+        let address = Address::parse(std::str::from_utf8(address).ok()?).ok()?;
+        Some(match u64::from_be_bytes(*id) {
+            NO_MAILBOX => Condemned::Account(address),
+            id => Condemned::Mailbox(MailboxId(id), address),
+        })
+    }
 }
 
 impl<D: Disk> Partition<D> {
-    /// Adds the key to the batch that removes something: keys with this prefix go, and what is in
-    /// the mailbox.
+    /// Adds the key to the batch that removes something: keys with this prefix go, and what is
+    /// condemned.
     pub(super) fn add_gone(
         &self,
         pending: &mut Pending,
         prefix: &[u8],
-        condemned: Option<(MailboxId, &Address)>,
+        condemned: Option<Condemned>,
     ) {
-        let mut value = Vec::new();
-        if let Some((mailbox, address)) = condemned {
-            value.extend_from_slice(&mailbox.0.to_be_bytes());
-            value.extend_from_slice(address.as_str().as_bytes());
-        }
+        let value = condemned.map_or_else(Vec::new, |condemned| condemned.encode());
         self.add_key(pending, [GONE_KEYS, prefix].concat(), Some(value));
     }
 
@@ -94,7 +116,7 @@ impl<D: Disk> Partition<D> {
             self.index
                 .borrow()
                 .visit_keys(GONE_KEYS, &mut |key, value| {
-                    some.push((key.to_vec(), decode_condemned(value)));
+                    some.push((key.to_vec(), Condemned::decode(value)));
                     match some.len() < GONE_AT_ONCE {
                         true => ControlFlow::Continue(()),
                         false => ControlFlow::Break(()),
@@ -121,7 +143,10 @@ impl<D: Disk> Partition<D> {
         let mut done = Vec::new();
         for (key, condemned) in some {
             let has_messages = match condemned {
-                Some((mailbox, address)) => self.bury_some(&address, mailbox).await?,
+                Some(Condemned::Mailbox(mailbox, address)) => {
+                    self.bury_some(&address, mailbox).await?
+                }
+                Some(Condemned::Account(address)) => self.bury_some_of(&address).await?,
                 None => false,
             };
             if !has_messages && !self.drop_some(&key[GONE_KEYS.len()..]).await? {
@@ -164,6 +189,73 @@ impl<D: Disk> Partition<D> {
                     this.add(pending, change, |out, seq| {
                         encode::remove_mailbox(out, seq, address.as_str(), mailbox);
                     });
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Adds the record that condemns an account.
+    pub(super) fn condemn_account(
+        &self,
+        pending: &mut Pending,
+        address: &Address,
+    ) -> Result<(), StoreError> {
+        let validity = self.index.borrow().account_validity(address);
+        let validity = validity.ok_or(StoreError::Missing)?;
+        let account = Account {
+            address: address.clone(),
+            password_hash: String::new(),
+            quota_bytes: CONDEMNED_QUOTA,
+        };
+        let change = Pended::PutAccount {
+            account: account.clone(),
+            validity,
+        };
+        let seq = self.add(pending, change, |out, seq| {
+            encode::put_account(out, seq, validity, &account);
+        });
+        if let Some(waiting) = self.accounts.borrow_mut().get_mut(address) {
+            waiting.condemn(seq);
+        }
+        Ok(())
+    }
+
+    /// Goes on until nothing is left of a condemned account of this address.
+    pub(super) async fn bury_account(&self, address: &Address) -> Result<(), StoreError> {
+        while self.index.borrow().is_condemned(address) {
+            self.bury_some_of(address).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes some messages out of a condemned account, or at last itself; false: it is gone.
+    async fn bury_some_of(&self, address: &Address) -> Result<bool, StoreError> {
+        let bytes = SMALL_BYTES + address.as_str().len() + MESSAGES_MAX * size_of::<Uid>();
+        let level = SyncLevel::None;
+        self.mutate(bytes, level, Space::Gives, |this, pending| {
+            let index = this.index.borrow();
+            if !index.is_condemned(address) {
+                return Ok(false);
+            }
+            let mut buried = this.background.buried_of.borrow_mut();
+            let first = match &*buried {
+                Some((of, mailbox, uid)) if of == address => (*mailbox, *uid),
+                _ => (MailboxId::INBOX, 0),
+            };
+            let some = index.condemned_in_account(address, first, MESSAGES_MAX);
+            drop(index);
+            match some {
+                Some((mailbox, uids)) => {
+                    let after = uids.last().map_or(0, |last| last.saturating_add(1));
+                    *buried = Some((address.clone(), mailbox, after));
+                    this.add_expunge(pending, address, mailbox, uids, 0);
+                }
+                None => {
+                    // Another account of this address begins anew.
+                    *buried = None;
+                    this.add_account_end(pending, address);
                 }
             }
             Ok(true)

@@ -72,6 +72,9 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// `Missing`: no such account; or what the disk says.
     pub async fn set_administrator(&self, address: &Address, on: bool) -> Result<(), StoreError> {
+        let _turn = self.account_changes.hold().await;
+        // What it is said to be already must be so: another's change may be on its way.
+        let _ = self.settle().await;
         if !self.keeps(address, MailboxId::INBOX) {
             return Err(StoreError::Missing);
         }
@@ -82,7 +85,8 @@ impl<D: Disk> Partition<D> {
         if self.get(&key).is_some() == on {
             return Ok(());
         }
-        self.put(key, on.then(Vec::new)).await
+        let value = on.then(Vec::new);
+        self.put_own(address, MailboxId::INBOX, key, value).await
     }
 
     /// The access list of a mailbox.
@@ -144,7 +148,35 @@ impl<D: Disk> Partition<D> {
         };
         let value = (rights != 0).then(|| entry.encode());
         self.put_own(address, mailbox, key, value).await?;
+        // Who may not read it any more has it open no longer, and need not wait until something comes.
+        self.watches.look_again(address, mailbox);
         Ok(rights)
+    }
+
+    /// Takes entries out of a mailbox's access list, as far as they are still about the same holders.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn forget_access(
+        &self,
+        address: &Address,
+        mailbox: MailboxId,
+        entries: Vec<AccessEntry>,
+    ) -> Result<(), StoreError> {
+        let _turn = self.account_changes.hold().await;
+        let _ = self.settle().await;
+        let list = self.access_list(address, mailbox);
+        let is_same = |entry: &AccessEntry| {
+            let mut known = list.iter();
+            known.any(|known| known.whom == entry.whom && known.holder == entry.holder)
+        };
+        let Some(mut prefix) = self.key_prefix(address, Some(mailbox.0)) else {
+            return Ok(());
+        };
+        prefix.extend_from_slice(ACCESS);
+        let gone = entries.into_iter().filter(is_same);
+        let keys = gone.map(|entry| ([&prefix, entry.whom.as_bytes()].concat(), None));
+        self.put_all(keys.collect()).await
     }
 
     /// Gives a mailbox the access list of another one of the account, in one batch.
@@ -158,6 +190,7 @@ impl<D: Disk> Partition<D> {
         to: MailboxId,
     ) -> Result<(), StoreError> {
         let _turn = self.account_changes.hold().await;
+        let _ = self.settle().await;
         let list = self.access_list(address, from);
         if list.is_empty() {
             return Ok(());
@@ -172,7 +205,7 @@ impl<D: Disk> Partition<D> {
             let key = [&prefix, entry.whom.as_bytes()].concat();
             (key, Some(entry.encode()))
         });
-        self.put_all(entries.collect()).await
+        self.put_all_own(address, to, entries.collect()).await
     }
 
     /// The accounts that have let this one in, and perhaps do no longer.
@@ -200,6 +233,8 @@ impl<D: Disk> Partition<D> {
         owner: &Address,
         on: bool,
     ) -> Result<(), StoreError> {
+        let _turn = self.account_changes.hold().await;
+        let _ = self.settle().await;
         if !self.keeps(address, MailboxId::INBOX) {
             return Err(StoreError::Missing);
         }
@@ -215,6 +250,7 @@ impl<D: Disk> Partition<D> {
                 "accounts that share mailboxes with one",
             ));
         }
-        self.put(key, on.then(Vec::new)).await
+        let value = on.then(Vec::new);
+        self.put_own(address, MailboxId::INBOX, key, value).await
     }
 }

@@ -50,6 +50,8 @@ impl<D: Disk> Partition<D> {
         }
         // One call after the other: each counts what those before it have set.
         let _turn = self.account_changes.hold().await;
+        // One that nobody waits for any more may still be on its way.
+        let _ = self.settle().await;
         if !self.keeps(address, mailbox.unwrap_or(MailboxId::INBOX)) {
             return Err(StoreError::Missing);
         }
@@ -97,14 +99,7 @@ impl<D: Disk> Partition<D> {
             whole.extend_from_slice(&key);
             (whole, value)
         });
-        let validity = self.index.borrow().account_validity(address);
-        let may = |this: &Self| {
-            let is_same = this.index.borrow().account_validity(address) == validity;
-            match is_same && this.keeps(address, mailbox.unwrap_or(MailboxId::INBOX)) {
-                true => Ok(()),
-                false => Err(StoreError::Missing),
-            }
-        };
-        self.put_if(entries.collect(), may).await
+        let of = mailbox.unwrap_or(MailboxId::INBOX);
+        self.put_all_own(address, of, entries.collect()).await
     }
 }

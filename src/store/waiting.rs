@@ -33,6 +33,8 @@ pub(super) struct WaitingEnd {
     /// Number of the record.
     pub seq: Sequence,
     pub exists: bool,
+    /// It is removed, and its messages go later.
+    pub is_condemned: bool,
 }
 
 /// What waiting changes will have made of a mailbox.
@@ -64,8 +66,20 @@ pub(super) struct WaitingMark {
 impl WaitingAccount {
     /// The record of this number makes or ends the account.
     pub fn set_exists(&mut self, seq: Sequence, exists: bool) {
-        self.exists = Some(WaitingEnd { seq, exists });
+        self.exists = Some(WaitingEnd {
+            seq,
+            exists,
+            is_condemned: false,
+        });
         self.uid_next = u32::from(exists);
+    }
+
+    /// The record of this number condemns the account.
+    pub fn condemn(&mut self, seq: Sequence) {
+        self.set_exists(seq, false);
+        if let Some(end) = &mut self.exists {
+            end.is_condemned = true;
+        }
     }
 
     /// Whether it will be there; `None`: as the index says.

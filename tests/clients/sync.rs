@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::support::Server;
 use super::support::imap::Imap;
-use super::{PATIENCE, run, server};
+use super::support::{Server, deliver};
+use super::{PATIENCE, Waiting, run, server, wait_for};
 
 /// Messages that mbsync has to do with.
 const MESSAGES: usize = 10_000;
@@ -81,6 +81,13 @@ fn mark(path: &Path, letters: &str) {
         .expect("a Maildir")
         .join("cur");
     std::fs::rename(path, cur.join(format!("{name}:2,{letters}"))).expect("renamed");
+}
+
+/// Takes a message to another Maildir as a mail program would.
+fn carry(path: &Path, to: &Path, name: &str) {
+    let text = std::fs::read_to_string(path).expect("a message in ASCII");
+    put(to, name, &without_tuid(&text));
+    std::fs::remove_file(path).expect("removed");
 }
 
 /// Puts a message into a Maildir as a mail program would.
@@ -156,14 +163,24 @@ pub fn mbsync() {
             .and_then(|digits| digits.parse().ok())
             .expect("a number")
     };
+    let mut moved = Vec::new();
     for path in &here {
         match number(path) {
             1000..1500 => mark(path, "FS"),
             1500..1700 => mark(path, "R"),
             2000..2400 => mark(path, "T"),
             2400..2500 => std::fs::remove_file(path).expect("removed"),
+            number @ 2500..2510 => moved.push((number, path)),
             _ => {}
         }
+    }
+    // A client moves some from one mailbox to the other.
+    let work = mail.join("Work");
+    for name in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(work.join(name)).expect("a folder");
+    }
+    for (number, path) in moved {
+        carry(path, &work, &format!("m{number}"));
     }
     for new in 0..1000 {
         put(&inbox, &format!("n{new}"), &text(MESSAGES + new));
@@ -181,9 +198,10 @@ pub fn mbsync() {
     sync();
     assert_eq!(
         same(&mut imap, "INBOX", &inbox),
-        MESSAGES - 500 - 500 + 1000
+        MESSAGES - 500 - 500 - 10 + 1000
     );
-    assert_eq!(same(&mut imap, "Work", &mail.join("Work")), 20);
+    assert_eq!(same(&mut imap, "Work", &work), 20 + 10);
+    assert!(messages(&mut imap, "Work").contains_key(&text(2505)));
     let there = messages(&mut imap, "INBOX");
     assert_eq!(there[&text(450)], "FRS");
     assert_eq!(there[&text(1200)], "FS");
@@ -283,16 +301,46 @@ pub fn offlineimap() {
     };
     mark(&of(200), "FS");
     std::fs::remove_file(of(201)).expect("removed");
+    carry(&of(202), &work, "m");
     for new in 0..20 {
         put(&inbox, &format!("n{new}"), &text(1000 + new));
     }
     put(&work, "w", &text(2000));
     sync();
     sync();
-    assert_eq!(same(&mut imap, "INBOX", &inbox), 300 - 10 - 1 + 20);
-    assert_eq!(same(&mut imap, "Work/2026", &work), 11);
+    assert_eq!(same(&mut imap, "INBOX", &inbox), 300 - 10 - 2 + 20);
+    assert_eq!(same(&mut imap, "Work/2026", &work), 12);
+    assert!(messages(&mut imap, "Work/2026").contains_key(&text(202)));
     let there = messages(&mut imap, "INBOX");
     assert_eq!(there[&text(200)], "FS");
     assert_eq!(there[&text(15)], "FS");
     assert!(!there.contains_key(&text(201)));
+
+    // In IDLE it is told of what comes.
+    let config = std::fs::read_to_string(&rc).expect("its configuration");
+    let config = config.replace(
+        "remoterepository = far\n",
+        "remoterepository = far\nautorefresh = 30\n",
+    );
+    std::fs::write(
+        &rc,
+        format!("{config}idlefolders = ['INBOX']\nholdconnectionopen = yes\nkeepalive = 60\n"),
+    )
+    .expect("written");
+    let before = files(&inbox).len();
+    deliver(&server, "u0", "fresh");
+    let waits = Waiting::start(
+        Command::new("offlineimap")
+            .arg("-c")
+            .arg(&rc)
+            .env("HOME", folder.path())
+            .env("LC_ALL", "C.UTF-8"),
+    );
+    wait_for("fetch what came before", || files(&inbox).len() > before);
+    // Then it waits in IDLE, or is about to.
+    wait_for("fetch what comes", || {
+        deliver(&server, "u0", "fresh");
+        files(&inbox).len() > before + 1
+    });
+    drop(waits);
 }

@@ -47,7 +47,9 @@ fn sessions_end_with_their_account() {
     idle.idle();
     let mut open = Imap::login(&server, "u0");
     open.ok("SELECT INBOX");
-    let mut closed = Imap::login(&server, "u0");
+    let closed = Imap::login(&server, "u0");
+    let mut begun = Imap::login(&server, "u0");
+    begun.send(b"t APPEND INBOX {100+}\r\nhalf of");
     let mut pop3 = support::log_in(server.pop3, "u0@bench.test", "pw");
     pop3.expect("DELE 1", "+OK");
     let mut reader = Client::new(server.pop3);
@@ -56,20 +58,17 @@ fn sessions_end_with_their_account() {
     arrives(&server, "of the new account");
     arrives(&server, "of the new account, too");
 
-    let bye = "* BYE The account was removed";
-    assert_eq!(idle.line(), bye);
-    let said = open.say("FETCH 1 (UID BODY.PEEK[])");
-    assert_eq!(said, [bye, ""]);
-    let said = closed.say("STATUS INBOX (MESSAGES)");
-    assert_eq!(said, [bye, ""]);
+    // Each is told at once, whatever it was about to do.
+    for mut session in [idle, open, closed, begun] {
+        assert_eq!(session.line(), "* BYE The account was removed");
+        assert_eq!(session.line(), "");
+    }
+    assert_eq!(pop3.line(), "-ERR [SYS/PERM] the account was removed");
+    assert_eq!(pop3.line(), "");
     // The new owner need not wait until the maildrop of the old one is given back.
     reader.expect("USER u0@bench.test", "+OK");
     reader.expect("PASS new", "+OK");
     reader.expect("STAT", "+OK 2 ");
-    pop3.expect("RSET", "+OK");
-    pop3.expect("RETR 1", "-ERR");
-    pop3.expect("DELE 1", "+OK");
-    pop3.expect("QUIT", "-ERR");
     reader.expect("RETR 1", "+OK");
     let message = String::from_utf8(reader.body()).expect("text");
     assert!(message.contains("of the new account"), "{message}");
@@ -177,5 +176,40 @@ fn loadgen_works_against_it() {
     run(&[&words[..], &users, &["--ledger", &appended]].concat());
     let words = ["verify", "--imap", &imap, "--password", "pw"];
     run(&[&words[..], &["--ledger", &sent, "--ledger", &appended]].concat());
+    server.stop();
+}
+
+/// RFC 9051 §6.3.6: after a NO nothing has changed.
+#[test]
+fn an_inbox_that_cannot_be_renamed_leaves_nothing_behind() {
+    let mut server = server(&[]);
+    arrives(&server, "stays");
+    let mut one = Imap::login(&server, "u0");
+    let value = "x".repeat(16_000);
+    // As many annotations as one account may have: those of INBOX cannot be copied.
+    let own = ["INBOX", "Drafts", "Sent", "Trash", "Junk", "Archive"];
+    for mailbox in own.into_iter().chain(["a", "b"]) {
+        if mailbox.len() == 1 {
+            one.ok(&format!("CREATE {mailbox}"));
+        }
+        for number in 0..15 {
+            let length = value.len();
+            one.ok(&format!(
+                "SETMETADATA {mailbox} (/private/n{number} {{{length}+}}\r\n{value})"
+            ));
+        }
+    }
+    let before = one.ok("LIST \"\" *");
+    let said = one.say("RENAME INBOX old");
+    assert!(said[0].starts_with("t NO"), "{said:?}");
+    assert_eq!(one.ok("LIST \"\" *"), before);
+    for number in 0..15 {
+        one.ok(&format!("SETMETADATA Archive (/private/n{number} NIL)"));
+    }
+    one.ok("RENAME INBOX old");
+    assert_eq!(
+        one.ok("STATUS old (MESSAGES)"),
+        ["* STATUS \"old\" (MESSAGES 1)"]
+    );
     server.stop();
 }

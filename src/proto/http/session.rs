@@ -216,7 +216,7 @@ impl crate::proto::Session for Session {
         match event {
             Event::Shutdown => self.shutdown = true,
             Event::Timeout => self.timed_out = true,
-            Event::Changed => return Step::NeedInput,
+            Event::Changed | Event::Removed => return Step::NeedInput,
         }
         match (&self.state, event) {
             (State::Asking { .. }, _) => Step::NeedInput,

@@ -192,6 +192,8 @@ pub struct Stored {
 /// What was copied or moved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Copied {
+    /// Of the target, as [`Opened::id_space`]: within one, mailboxes differ in UIDVALIDITY.
+    pub id_space: u16,
     /// UIDVALIDITY of the target.
     pub validity: u32,
     /// UID here and UID there, ascending.
@@ -285,8 +287,8 @@ pub enum Answer {
     Stored(Result<Stored, Refusal>),
     /// Done and durable.
     Copied(Result<Copied, Refusal>),
-    /// UIDVALIDITY and the UIDs, in order.
-    Appended(Result<(u32, Vec<u32>), Refusal>),
+    /// The space as in [`Copied::id_space`], UIDVALIDITY, and the UIDs in order.
+    Appended(Result<(u16, u32, Vec<u32>), Refusal>),
     /// Done; where something was changed, durable.
     Done(Result<(), Refusal>),
 }

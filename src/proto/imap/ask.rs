@@ -7,15 +7,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::command::{self, FlagList, StoreHow, ThreadBy};
 use super::metadata::{Entry, Wanted};
 use super::rights::Access;
 #[cfg(doc)]
 use super::{Answer, Place, Refusal};
 use crate::mail::mime::{ThreadList, thread_by_references, thread_by_subject};
-use crate::proto::sasl::Pass;
+use crate::proto::sasl::{Credentials, Pass};
 
 /// What an IMAP session asks of the shard. All but the login are about the account that logged in;
 /// messages are those of the mailbox that is open.
@@ -220,26 +218,6 @@ pub enum Ask {
         /// already is [`Refusal::Gone`].
         replaces: Option<u32>,
     },
-}
-
-/// Names and a password. `Debug` shows no secret.
-#[derive(Clone)]
-pub struct Credentials {
-    /// Whose password it is: canonical `user@domain` (`Address::account_key`).
-    pub user: String,
-    /// Whose mailboxes are wanted, where it is somebody else: canonical as well (RFC 4616 §2,
-    /// authorization identity) [N34].
-    pub act_as: Option<String>,
-    /// As the client gave it. Wiped when dropped, wherever it was moved to.
-    pub password: Zeroizing<Vec<u8>>,
-    /// Where the client is, for the log.
-    pub peer: SocketAddr,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Credentials({}, secret)", self.user)
-    }
 }
 
 /// Whose quota.

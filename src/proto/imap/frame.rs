@@ -16,10 +16,9 @@ use std::ops::Deref;
 use memchr::memchr;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::super::sasl::push_secret;
 use crate::limits::ENDLESS_LINE_BYTES;
 
-/// Bytes first reserved for a command that comes in pieces.
-const PARTIAL_BYTES_MIN: usize = 64;
 /// Bytes kept of a command that is too long: its tag is among them.
 const HEAD_BYTES: usize = 32;
 /// Digits of a literal's length: number64 has at most nineteen.
@@ -137,7 +136,7 @@ impl Frames {
                 State::Keep(left) => {
                     let piece =
                         &rest[..rest.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-                    self.push(piece);
+                    push_secret(&mut self.partial, piece);
                     used += piece.len();
                     let left = left - piece.len() as u64;
                     if left > 0 {
@@ -233,7 +232,7 @@ impl Frames {
             return (0, None);
         }
         if end.is_none() {
-            self.push(rest);
+            push_secret(&mut self.partial, rest);
             return (taken, Some(Frame::Incomplete));
         }
         if self.partial.is_empty() {
@@ -241,11 +240,11 @@ impl Frames {
             let Some(literal) = parse_announcement(line) else {
                 return (taken, Some(Frame::Command(Text::Borrowed(line))));
             };
-            self.push(&rest[..taken]);
+            push_secret(&mut self.partial, &rest[..taken]);
             self.state = State::Announced(literal);
             return (taken, None);
         }
-        self.push(&rest[..taken]);
+        push_secret(&mut self.partial, &rest[..taken]);
         let line = trim_end(&self.partial[self.line_start..]);
         if let Some(literal) = parse_announcement(line) {
             self.state = State::Announced(literal);
@@ -305,7 +304,7 @@ impl Frames {
     fn keep_tail(&mut self, piece: &[u8], why: Why) {
         let start = self.tail_start(why);
         let piece = &piece[piece.len().saturating_sub(TAIL_BYTES)..];
-        self.push(piece);
+        push_secret(&mut self.partial, piece);
         let excess = (self.partial.len() - start).saturating_sub(TAIL_BYTES);
         self.partial.drain(start..start + excess);
     }
@@ -314,19 +313,6 @@ impl Frames {
         self.partial.zeroize();
         self.partial = Vec::new();
         self.line_start = 0;
-    }
-
-    /// Appends without leaving copies behind in memory given back.
-    fn push(&mut self, bytes: &[u8]) {
-        let needed = self.partial.len() + bytes.len();
-        if needed > self.partial.capacity() {
-            let room = (self.partial.len() * 2).max(needed).max(PARTIAL_BYTES_MIN);
-            let mut larger = Vec::with_capacity(room);
-            larger.extend_from_slice(&self.partial);
-            self.partial.zeroize();
-            self.partial = larger;
-        }
-        self.partial.extend_from_slice(bytes);
     }
 }
 

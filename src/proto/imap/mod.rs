@@ -55,12 +55,12 @@ mod imap_world;
 
 use std::time::Duration;
 
-pub use super::sasl::Pass;
+pub use super::sasl::{Credentials, Pass};
 pub use answer::{
     Answer, Copied, Happening, LoginError, Mailbox, Mailboxes, News, Opened, Place, Quota, Refusal,
     Row, Source, Stored,
 };
-pub use ask::{Ask, Credentials, Incoming, Manage, QuotaOf, StoreFlags, TextKey, Threading};
+pub use ask::{Ask, Incoming, Manage, QuotaOf, StoreFlags, TextKey, Threading};
 pub use command::{FlagList, Flags, StoreHow, ThreadBy};
 pub use metadata::{Annotation, Entry, Wanted};
 pub use program::compare;

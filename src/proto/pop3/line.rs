@@ -13,10 +13,8 @@
 use memchr::memchr;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::super::sasl::push_secret;
 use crate::limits::{ENDLESS_LINE_BYTES, POP3_LINE_BYTES_MAX};
-
-/// Bytes first reserved for a line that comes in pieces.
-const PARTIAL_BYTES_MIN: usize = 64;
 
 /// The line that has begun to arrive.
 #[derive(Default)]
@@ -63,7 +61,7 @@ impl LineBuffer {
                 None => (taken, Line::Incomplete),
             };
         }
-        self.push(&input[..taken]);
+        push_secret(&mut self.partial, &input[..taken]);
         if end.is_none() {
             return (taken, Line::Incomplete);
         }
@@ -73,19 +71,6 @@ impl LineBuffer {
             line.pop();
         }
         (taken, Line::Complete(line))
-    }
-
-    /// Appends without leaving copies behind in memory given back.
-    fn push(&mut self, bytes: &[u8]) {
-        let needed = self.partial.len() + bytes.len();
-        if needed > self.partial.capacity() {
-            let room = (self.partial.len() * 2).max(needed).max(PARTIAL_BYTES_MIN);
-            let mut larger = Vec::with_capacity(room);
-            larger.extend_from_slice(&self.partial);
-            self.partial.zeroize();
-            self.partial = larger;
-        }
-        self.partial.extend_from_slice(bytes);
     }
 }
 

@@ -21,16 +21,13 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::time::Duration;
-
-use zeroize::Zeroizing;
 
 pub use command::{Command, parse_command};
 pub use dots::{DotStuffer, TopScanner};
 pub use session::Session;
 
-pub use super::sasl::Pass;
+pub use super::sasl::{Credentials, Pass};
 
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
@@ -67,26 +64,6 @@ pub enum Ask {
         /// Indexes into the list of [`Answer::Login`].
         indexes: Vec<u32>,
     },
-}
-
-/// A name and a password. `Debug` shows no secret.
-#[derive(Clone)]
-pub struct Credentials {
-    /// Canonical `user@domain` (`Address::account_key`), the default domain filled in.
-    pub user: String,
-    /// Whose maildrop is wanted, where it is somebody else's: canonical as well (RFC 4616 §2,
-    /// authorization identity) [N34].
-    pub act_as: Option<String>,
-    /// As the client gave it. Wiped when dropped, wherever it was moved to.
-    pub password: Zeroizing<Vec<u8>>,
-    /// Where the client is, for the log.
-    pub peer: SocketAddr,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Credentials({}, secret)", self.user)
-    }
 }
 
 /// One message of the maildrop, as it was when the session logged in.

@@ -37,6 +37,8 @@ pub struct Session {
     shutdown: bool,
     /// Time is up while an ask is out: close without another word when the answer comes.
     timed_out: bool,
+    /// The account is gone: close as soon as no answer and no response is under way.
+    removed: bool,
     bad_commands: u8,
     login_failures: u8,
     /// What is said, while somebody wants it [N35].
@@ -74,6 +76,7 @@ impl Session {
             deadline: None,
             shutdown: false,
             timed_out: false,
+            removed: false,
             bad_commands: 0,
             login_failures: 0,
             transcript: None,
@@ -397,6 +400,10 @@ impl Session {
         if self.timed_out {
             return Some(self.close());
         }
+        if self.removed {
+            reply(out, "-ERR [SYS/PERM] the account was removed");
+            return Some(self.close());
+        }
         if self.shutdown {
             reply(out, "-ERR [SYS/TEMP] server is shutting down");
             return Some(self.close());
@@ -533,6 +540,7 @@ impl Session {
         match event {
             Event::Shutdown => self.shutdown = true,
             Event::Timeout => self.timed_out = true,
+            Event::Removed => self.removed = true,
             Event::Changed => return Step::NeedInput,
         }
         if self.is_asking() {
@@ -544,6 +552,10 @@ impl Session {
         let responding = self.transaction().is_some_and(Transaction::is_responding);
         if responding && event == Event::Shutdown {
             return Step::Drain;
+        }
+        if responding && event == Event::Removed {
+            // There is no more of the message, and no way to say so.
+            return self.close();
         }
         // A client that stopped taking its response gets no more of it. RFC 1939 §3: at a time-out
         // nothing is said; a line could be taken for the answer to a command on its way.

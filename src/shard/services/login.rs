@@ -12,18 +12,20 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
+use super::super::conn::ConnKey;
 use super::super::{LocalPartition, Shard};
+use super::Asked;
 use crate::directory::password::{NOBODY, PasswordError};
 use crate::mail::Address;
-use crate::proto::sasl::Pass;
+use crate::proto::sasl::{Credentials, Pass};
 
 /// Who wants to come in.
-pub(super) struct Claim {
+struct Claim {
     /// Canonical; this shard owns its partition.
-    pub(super) address: Address,
-    pub(super) password: Zeroizing<Vec<u8>>,
+    address: Address,
+    password: Zeroizing<Vec<u8>>,
     /// For the log.
-    pub(super) peer: SocketAddr,
+    peer: SocketAddr,
 }
 
 /// Why somebody does not.
@@ -38,8 +40,39 @@ pub(super) enum Denial {
     Permanent(String),
 }
 
+/// What lets somebody in, whose password is right or not: as whom they want to act, and from where.
+pub(super) type Enter =
+    fn(&Rc<Shard>, ConnKey, &Address, (Option<String>, SocketAddr), Result<(), Denial>) -> Asked;
+
+/// Checks the password of a login, and enters with what comes of it: at once, or when it is known.
+pub(super) fn begin(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    (address, credentials): (Address, Credentials),
+    enter: Enter,
+) -> Asked {
+    let (act_as, peer) = (credentials.act_as, credentials.peer);
+    let claim = Claim {
+        address,
+        password: credentials.password,
+        peer,
+    };
+    let address = claim.address.clone();
+    let for_later = act_as.clone();
+    let result = check(shard, claim, move |shard, address, result| {
+        let entered = enter(shard, key, address, (for_later, peer), result);
+        if let Asked::Answer(answer) = entered {
+            shard.answer(key, answer);
+        }
+    });
+    match result {
+        Some(result) => enter(shard, key, &address, (act_as, peer), result),
+        None => Asked::Later,
+    }
+}
+
 /// Checks a password. Returns what is known at once; else `later` is called, in a task.
-pub(super) fn check(
+fn check(
     shard: &Rc<Shard>,
     claim: Claim,
     later: impl FnOnce(&Rc<Shard>, &Address, Result<(), Denial>) + 'static,

@@ -14,7 +14,7 @@ use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
 use super::super::{LocalPartition, Shard};
 use super::Asked;
-use super::login::{self, Claim, Denial};
+use super::login::{self, Denial};
 use crate::mail::Address;
 use crate::proto::pop3::{Answer, Ask, Credentials, Entry, LoginError, Maildrop, Pass};
 use crate::store::{Uid, UidValidity};
@@ -66,6 +66,15 @@ impl Maildrops {
         own.map(|(key, _)| *key).collect()
     }
 
+    /// Those of them whose account is not there any more.
+    pub(crate) fn keys_of_removed(&self, shard: &Shard, address: &Address) -> Vec<ConnKey> {
+        let held = self.held.borrow();
+        let own = held
+            .iter()
+            .filter(|(_, held)| held.address == *address && held.partition(shard).is_err());
+        own.map(|(key, _)| *key).collect()
+    }
+
     /// Gives the lock back, if this connection has one.
     pub(crate) fn release(&self, key: ConnKey) {
         if let Some(held) = self.held.borrow_mut().remove(&key) {
@@ -105,24 +114,7 @@ pub(super) fn login(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Pop3(Ask::Login(credentials)));
     }
-    let (act_as, peer) = (credentials.act_as, credentials.peer);
-    let claim = Claim {
-        address,
-        password: credentials.password,
-        peer,
-    };
-    let address = claim.address.clone();
-    let for_later = act_as.clone();
-    let result = login::check(shard, claim, move |shard, address, result| {
-        let entered = enter(shard, key, address, (for_later, peer), result);
-        if let Asked::Answer(answer) = entered {
-            shard.answer(key, answer);
-        }
-    });
-    match result {
-        Some(result) => enter(shard, key, &address, (act_as, peer), result),
-        None => Asked::Later,
-    }
+    login::begin(shard, key, (address, credentials), enter)
 }
 
 /// What a checked password comes to.

@@ -86,6 +86,14 @@ pub(crate) fn connections_of(shard: &Shard, address: &Address) -> Vec<ConnKey> {
     keys
 }
 
+/// The connections of an account that is not there any more, whether or not another one has its
+/// address.
+pub(crate) fn connections_of_removed(shard: &Shard, address: &Address) -> Vec<ConnKey> {
+    let mut keys = shard.desks.keys_of_removed(shard, address);
+    keys.extend(shard.maildrops.keys_of_removed(shard, address));
+    keys
+}
+
 /// A session for a fresh connection; `None` when the peer is gone already.
 pub(crate) fn new_session(
     shard: &Rc<Shard>,

@@ -17,6 +17,9 @@ use super::usage::NO_SEGMENT;
 use crate::mail::Address;
 use crate::store::{MailboxId, Sequence};
 
+/// In place of a quota: the account is gone for all who ask, see `store::removal`.
+pub const CONDEMNED_QUOTA: u64 = u64::MAX;
+
 /// Fields of an account that are small and always known as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fields {
@@ -28,7 +31,7 @@ pub(super) struct Fields {
     pub(super) bytes: u64,
     /// What they may be at most; 0: unlimited.
     pub(super) quota_bytes: u64,
-    /// Segment of the account record; `NO_SEGMENT`: there is no account.
+    /// Segment of the account record; `NO_SEGMENT`: there is none.
     pub(super) put_segment: u32,
 }
 
@@ -42,9 +45,19 @@ impl Fields {
         put_segment: NO_SEGMENT,
     };
 
+    /// There is a record of an account.
+    pub(super) fn has_record(&self) -> bool {
+        self.put_segment != NO_SEGMENT
+    }
+
     /// There is an account.
     pub(super) fn exists(&self) -> bool {
-        self.put_segment != NO_SEGMENT
+        self.has_record() && !self.is_condemned()
+    }
+
+    /// It was removed, and its messages have yet to go.
+    pub(super) fn is_condemned(&self) -> bool {
+        self.has_record() && self.quota_bytes == CONDEMNED_QUOTA
     }
 }
 

@@ -3,16 +3,15 @@
 //! Does not know: accounts, where the body is.
 
 use super::marks::Mark;
-use crate::store::{Flags, MessageInfo, Sequence, Uid};
+use crate::store::{Flags, MessageInfo, SEQUENCE_END, Sequence, Uid};
 
 /// Dates are kept in 48 bits: up to the year 10889.
 const DATE_MAX: u64 = (1 << 48) - 1;
 /// Sizes are kept in 40 bits.
 const BYTES_MAX: u64 = (1 << 40) - 1;
 const _: () = assert!(crate::limits::MESSAGE_BYTES_MAX < BYTES_MAX / 2);
-/// Numbers of records are kept in 48 bits: at a million a second they last for nine years, and a
-/// store's first records are far from that.
-const SEQ_MAX: u64 = (1 << 48) - 1;
+/// Numbers of records are kept in 48 bits.
+const SEQ_MAX: u64 = SEQUENCE_END - 1;
 
 /// A live message, 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

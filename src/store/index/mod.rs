@@ -40,6 +40,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+pub use self::layer::CONDEMNED_QUOTA;
 pub use self::mailbox::CONDEMNED;
 pub use self::seal::SealWriter;
 

@@ -45,9 +45,11 @@ impl Index {
                 own.is_some_and(|own| own.put_seq == seq && is_here(own.put_segment))
             }
             Change::Cache { body_seq } => self.cache(body_seq) == Some(at),
-            Change::PutAccount { account, .. } => self
-                .fields(&account.address)
-                .is_some_and(|own| own.exists() && own.put_seq == seq && is_here(own.put_segment)),
+            Change::PutAccount { account, .. } => {
+                self.fields(&account.address).is_some_and(|own| {
+                    own.has_record() && own.put_seq == seq && is_here(own.put_segment)
+                })
+            }
             Change::Reserve {
                 address, mailbox, ..
             } => {

@@ -14,16 +14,13 @@ use crate::mail::Address;
 use crate::store::record::Reserved;
 use crate::store::{
     MailboxId, MailboxInfo, MessageInfo, Sequence, SpecialUse, Uid, UidRun, UidValidity,
+    validity_at,
 };
 
 /// UIDVALIDITY: of a mailbox whose own record was lost, what its number makes it, as that did.
 fn validity_of(id: MailboxId, fields: &BoxFields) -> UidValidity {
-    let first = if id.is_inbox() {
-        1
-    } else {
-        id.0 as UidValidity
-    };
-    fields.validity().max(first).max(1)
+    let first = if id.is_inbox() { 1 } else { validity_at(id.0) };
+    fields.validity().max(first)
 }
 
 impl Stack<'_> {
@@ -155,7 +152,7 @@ impl Index {
         let fields = self.shown(address, id)?.fields()?;
         let validity = match id {
             MailboxId::INBOX => fields.put_validity,
-            MailboxId(made_seq) => (made_seq as UidValidity).max(1),
+            MailboxId(made_seq) => validity_at(made_seq),
         };
         Some((validity, fields.special_use))
     }
@@ -350,6 +347,47 @@ impl Index {
             }
         });
         Some(uids)
+    }
+
+    /// The account was removed, and its messages have yet to go.
+    pub fn is_condemned(&self, address: &Address) -> bool {
+        self.fields(address)
+            .is_some_and(|fields| fields.is_condemned())
+    }
+
+    /// Messages in all mailboxes of an account, whether it is there or not.
+    pub fn count_messages(&self, address: &Address) -> u64 {
+        let counts = self.box_ids(address).into_iter().map(|id| {
+            let fields = self.stack(address, id).fields();
+            fields.map_or(0, |fields| u64::from(fields.count))
+        });
+        counts.sum()
+    }
+
+    /// Messages of one mailbox of a condemned account, the first that has some from a UID of a mailbox
+    /// on, at most so many; `None`: there are no more.
+    pub fn condemned_in_account(
+        &self,
+        address: &Address,
+        (first_box, first_uid): (MailboxId, Uid),
+        most: usize,
+    ) -> Option<(MailboxId, Vec<Uid>)> {
+        let ids = self.box_ids(address).into_iter();
+        ids.skip_while(|id| *id < first_box).find_map(|id| {
+            let first = if id == first_box { first_uid } else { 0 };
+            let mut uids = Vec::new();
+            let stack = self.stack(address, id);
+            // One that is empty may have had a million.
+            stack.fields().filter(|fields| fields.count > 0)?;
+            stack.visit(first, Uid::MAX, &mut |message, _| {
+                uids.push(message.uid);
+                match uids.len() < most {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            });
+            (!uids.is_empty()).then_some((id, uids))
+        })
     }
 
     /// Those of these messages that are there, with their bytes.

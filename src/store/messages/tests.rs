@@ -1,5 +1,6 @@
 //! What sessions do, each thing once, on the simulated disk.
 
+mod sharing;
 mod waiting;
 
 use std::path::{Path, PathBuf};

@@ -27,6 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::commit::{BATCH_NUMBERS_MAX, UNSYNCED_NUMBERS_MAX};
 use super::disk::{Disk, OpenMode};
 use super::index::Index;
 use super::manifest::{self, Manifest};
@@ -50,8 +51,12 @@ const FIRST_BYTES: u64 = 1024 * 1024;
 /// With less space than this, beside what it writes itself, a start takes the reserve: expunges that
 /// come after it need some.
 const FIRST_BYTES_MIN: u64 = 64 * 1024;
-/// Sequence numbers skipped after an unclean stop, more than one life can lose.
-const SEQUENCE_JUMP: u64 = 1 << 20;
+/// Sequence numbers skipped after an unclean stop, more than one life can lose: what it gave without a
+/// sync, and a batch behind that.
+const SEQUENCE_JUMP: u64 = 1 << 28;
+const _: () = assert!(UNSYNCED_NUMBERS_MAX + 2 * BATCH_NUMBERS_MAX <= SEQUENCE_JUMP);
+/// And when what is lost was known to be there.
+const SEQUENCE_JUMP_ROTTEN: u64 = 1 << 36;
 
 /// What recovery hands over.
 pub(super) struct Recovered<F> {

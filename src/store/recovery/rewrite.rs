@@ -11,7 +11,7 @@ use crate::store::partition::Prepared;
 use crate::store::record::{Reserved, encode};
 use crate::store::segment::Segment;
 use crate::store::spare::Spare;
-use crate::store::{Uid, UidValidity};
+use crate::store::{Uid, validity_at, with_own_validity};
 
 /// UIDs skipped when messages that clients may have seen are lost.
 const UID_JUMP: Uid = 1 << 16;
@@ -70,6 +70,9 @@ impl<D: Disk> Recovery<'_, D> {
             // Lives of which no record is left have skipped numbers, too, and used some behind.
             let lives = epoch.saturating_sub(replay.seq_epoch).max(1);
             seq_next = seq_next.saturating_add(SEQUENCE_JUMP.saturating_mul(lives));
+            if replay.rotten {
+                seq_next = seq_next.saturating_add(SEQUENCE_JUMP_ROTTEN);
+            }
         }
         // What was shown without being synced may be gone: UIDs where messages are not synced, else
         // changes of flags and mailboxes only, whose MODSEQs clients have seen.
@@ -406,9 +409,11 @@ impl Reserves {
                 let Some(known) = index.reserved(&address, mailbox) else {
                     continue;
                 };
-                let seq = *seq_next;
-                *seq_next += 1;
-                let reserved = moved_on(known, self.jump, seq);
+                let (seq, reserved) = moved_on(known, self.jump, *seq_next);
+                *seq_next = seq + 1;
+                if head.records == 0 {
+                    head.first_seq = seq;
+                }
                 encode::reserve(&mut bytes, seq, address.as_str(), mailbox, &reserved);
                 head.records += 1;
             }
@@ -417,22 +422,28 @@ impl Reserves {
     }
 }
 
-/// The numbers of a mailbox, as the record `seq` moves them on.
-pub(super) fn moved_on(known: Reserved, jump: Option<Uid>, seq: Sequence) -> Reserved {
+/// The number of a record, `seq_next` or a later one, that moves the numbers of a mailbox on, and those
+/// numbers.
+pub(super) fn moved_on(
+    known: Reserved,
+    jump: Option<Uid>,
+    seq_next: Sequence,
+) -> (Sequence, Reserved) {
     let next = jump.and_then(|jump| known.uid_next.checked_add(jump));
-    let (uid_next, validity) = match next {
-        Some(uid_next) => (uid_next, known.validity),
+    let (seq, uid_next, validity) = match next {
+        Some(uid_next) => (seq_next, uid_next, known.validity),
         // Also where so many UIDs are not left: what is lost had them under another UIDVALIDITY.
         None => {
-            let new = (seq as UidValidity).max(known.validity.wrapping_add(1));
-            (known.uid_next, new.max(1))
+            let seq = with_own_validity(seq_next);
+            (seq, known.uid_next, validity_at(seq))
         }
     };
     // Whoever saw a change that is lost asks for what came after it: that is this one.
-    Reserved {
+    let reserved = Reserved {
         uid_next,
         validity,
         modseq: seq,
         changed_floor: seq,
-    }
+    };
+    (seq, reserved)
 }

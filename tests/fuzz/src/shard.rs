@@ -33,10 +33,11 @@ pub fn in_any_pieces(
     let Some((&[pieces, faults, event_at, kind], input)) = data.split_first_chunk::<4>() else {
         return;
     };
-    let event = match kind % 4 {
-        0 => Some((usize::from(event_at), Event::Shutdown)),
-        1 => Some((usize::from(event_at), Event::Timeout)),
-        2 => Some((usize::from(event_at), Event::Changed)),
+    let event = match kind % 8 {
+        0 | 4 => Some((usize::from(event_at), Event::Shutdown)),
+        1 | 5 => Some((usize::from(event_at), Event::Timeout)),
+        2 | 6 => Some((usize::from(event_at), Event::Changed)),
+        7 => Some((usize::from(event_at), Event::Removed)),
         _ => None,
     };
     let divided = converse(input, &[pieces, faults], faults, event);

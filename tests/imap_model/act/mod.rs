@@ -236,3 +236,92 @@ fn enable(what: &str, client: &mut Client) -> Expected {
     }
     Expected::new(End::Ok, Told::Nothing)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::super::client::Selected;
+    use super::super::command::{New, Set};
+    use super::super::world::Marks;
+    use super::*;
+
+    /// Two accounts, the first with messages in a mailbox to which the second has all rights; the second
+    /// has it open.
+    fn visited() -> (Site, Client) {
+        let mut site = Site::new(0, 2);
+        let new = |number: u32| New {
+            marks: Marks::default(),
+            date: None,
+            body: Rc::from(format!("{number}").as_bytes()),
+        };
+        let mut owner = Client::default();
+        let messages = (0..4).map(new).collect();
+        let append = Command::Append("Sent".to_owned(), messages);
+        carry_out(&append, &mut site, &mut owner);
+        let grant = Command::Grant("Sent".to_owned(), 1, "lrswite");
+        carry_out(&grant, &mut site, &mut owner);
+        let name = site.name_for(1, 0, "Sent");
+        let mut guest = Client {
+            own: 1,
+            ..Client::default()
+        };
+        let mailbox = site.named(1, &name).expect("it is there");
+        guest.selected = Some(Selected::new(mailbox, false, false));
+        (site, guest)
+    }
+
+    /// How many messages of a text each side has.
+    fn count(site: &Site, (account, name): (usize, &str), text: &[u8]) -> usize {
+        let mailbox = &site.accounts[account].mailboxes[name];
+        let bodies = mailbox.messages.values();
+        bodies.filter(|message| &*message.body == text).count()
+    }
+
+    #[test]
+    fn a_move_that_was_broken_off_is_never_on_neither_side() {
+        let (site, mut guest) = visited();
+        let moves = Command::Copy {
+            by_uid: true,
+            set: Set::Ranges(vec![(2, 4)]),
+            name: "Archive".to_owned(),
+            moves: true,
+        };
+        let mut states = halves(&moves, &site, &guest);
+        let mut after = site.clone();
+        let expected = carry_out(&moves, &mut after, &mut guest);
+        assert_eq!(expected.end, End::Ok);
+        states.push(after);
+        // One, two, three copies; and then they go from where they were.
+        assert_eq!(states.len(), 4);
+        let mut on_both = 0;
+        for state in &states {
+            for text in [b"0", b"1", b"2", b"3"] {
+                let (from, to) = (
+                    count(state, (0, "Sent"), text),
+                    count(state, (1, "Archive"), text),
+                );
+                assert!(from + to >= 1 && from <= 1 && to <= 1);
+                on_both += usize::from(from + to == 2);
+            }
+        }
+        assert_eq!(on_both, 1 + 2 + 3);
+        assert_eq!(count(&states[3], (0, "Sent"), b"1"), 0);
+    }
+
+    #[test]
+    fn rights_hold() {
+        let (mut site, guest) = visited();
+        let name = site.name_for(1, 0, "Sent");
+        let mut take = Client::default();
+        let command = Command::Grant("Sent".to_owned(), 1, "");
+        carry_out(&command, &mut site, &mut take);
+        assert!(site.open(&guest).is_none());
+        assert_eq!(site.reach(1, &name, 'l').err(), Some(Lack::Missing));
+        assert!(!site.visible(1).contains_key(&name));
+        let command = Command::Grant("Sent".to_owned(), 1, "lr");
+        carry_out(&command, &mut site, &mut take);
+        assert!(site.open(&guest).is_some());
+        assert_eq!(site.reach(1, &name, 'i').err(), Some(Lack::Right));
+    }
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::super::command::{Command, New, Set};
-use super::super::site::OTHER_USERS;
-use super::super::world::Marks;
+use super::super::site::{OTHER_USERS, Site};
+use super::super::world::{Mailbox, Marks};
 use super::Chooser;
 
 /// Annotations that are set.
@@ -69,6 +69,34 @@ impl Chooser<'_> {
             false => index as u32 + 1,
         };
         Set::Ranges(vec![(number(first), number(last))])
+    }
+
+    /// A COPY or MOVE from one account to another, if that can be.
+    pub fn crossing(&mut self) -> Option<Command> {
+        let own = self.client.own;
+        let open = self.open().filter(|_| !self.is_old())?;
+        let selected = self.client.selected.as_ref()?;
+        let is_elsewhere = |mailbox: &Mailbox| {
+            let rights = self.site.rights(own, mailbox);
+            Site::owner(mailbox.id) != Site::owner(open.id) && rights.contains('i')
+        };
+        let visible = self.site.visible(own).into_iter();
+        let targets = visible.filter(|(_, mailbox)| is_elsewhere(mailbox));
+        let targets: Vec<String> = targets.map(|(name, _)| name).collect();
+        if targets.is_empty() || selected.view.is_empty() {
+            return None;
+        }
+        let moves = !selected.read_only && !self.random.one_in(4);
+        let first = self.random.index(selected.view.len());
+        // More than go together.
+        let end = selected.view.len().min(first + 150);
+        let set = Set::Ranges(vec![(selected.view[first], selected.view[end - 1])]);
+        Some(Command::Copy {
+            by_uid: true,
+            set,
+            name: targets[self.random.index(targets.len())].clone(),
+            moves,
+        })
     }
 
     /// Access lists and annotations, and what others have.

@@ -30,6 +30,10 @@ pub struct Folder {
     /// `None`: not known yet.
     pub number: Option<MailboxId>,
     pub mail: Vec<Mail>,
+    /// Its access list.
+    pub access: BTreeMap<String, u16>,
+    /// Small values kept with it.
+    pub values: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// All that an account shows.
@@ -37,6 +41,8 @@ pub struct Folder {
 pub struct State {
     pub folders: BTreeMap<String, Folder>,
     pub subscribed: BTreeSet<String>,
+    /// Small values of the account itself.
+    pub values: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What is asked for.
@@ -51,6 +57,20 @@ pub enum Wish {
     Rename(String, String),
     Delete(String),
     Subscribe(String, bool),
+    Access(String, &'static str, FlagMode, u16),
+    /// The second gets the access list of the first.
+    Inherit(String, String),
+    /// Of this folder, or of the account; all or none.
+    Values(Option<String>, Vec<(Vec<u8>, Option<Vec<u8>>)>),
+}
+
+/// Rights of an entry after a change.
+pub fn rights_after(before: u16, mode: FlagMode, rights: u16) -> u16 {
+    match mode {
+        FlagMode::Replace => rights,
+        FlagMode::Add => before | rights,
+        FlagMode::Remove => before & !rights,
+    }
 }
 
 impl State {
@@ -61,7 +81,7 @@ impl State {
                 .chain(["INBOX"])
                 .map(|name| (name.to_owned(), Folder::default()))
                 .collect(),
-            subscribed: BTreeSet::new(),
+            ..State::default()
         }
     }
 
@@ -133,6 +153,33 @@ impl State {
                     next.subscribed.remove(name);
                 }
             }
+            Wish::Access(name, whom, mode, rights) => {
+                if let Some(folder) = next.folders.get_mut(name) {
+                    let before = folder.access.remove(*whom).unwrap_or(0);
+                    let after = rights_after(before, *mode, *rights);
+                    if after != 0 {
+                        folder.access.insert((*whom).to_owned(), after);
+                    }
+                }
+            }
+            Wish::Inherit(from, to) => {
+                let source = next.folders.get(from).map(|folder| folder.access.clone());
+                if let (Some(list), Some(folder)) = (source, next.folders.get_mut(to)) {
+                    folder.access.extend(list);
+                }
+            }
+            Wish::Values(name, entries) => {
+                let values = match name {
+                    None => Some(&mut next.values),
+                    Some(name) => next.folders.get_mut(name).map(|folder| &mut folder.values),
+                };
+                if let Some(values) = values {
+                    for (key, value) in entries {
+                        values.remove(key);
+                        values.extend(value.clone().map(|value| (key.clone(), value)));
+                    }
+                }
+            }
         }
         next
     }
@@ -175,10 +222,13 @@ impl State {
             all.filter(|(name, folder)| !is_gone(name, folder))
         };
         self.subscribed == shown.subscribed
+            && self.values == shown.values
             && own().count() == shown.folders.len()
             && own().zip(&shown.folders).all(|(own, other)| {
                 let (own_mail, mail) = (&own.1.mail, &other.1.mail);
                 own.0 == other.0
+                    && own.1.access == other.1.access
+                    && own.1.values == other.1.values
                     && own
                         .1
                         .number

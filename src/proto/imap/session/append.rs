@@ -365,7 +365,7 @@ impl Append {
                 self.fail(refuse(refusal));
                 self.resume
             }
-            (Stage::Finishing, Answer::Appended(Ok((validity, uids)))) => {
+            (Stage::Finishing, Answer::Appended(Ok((_, validity, uids)))) => {
                 self.done = appended(validity, &uids);
                 Stage::End
             }

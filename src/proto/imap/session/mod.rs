@@ -79,6 +79,8 @@ pub struct Session {
     compressed: bool,
     /// What is said, while somebody wants it [N35].
     transcript: Option<Box<Transcript>>,
+    /// The account is gone: close when the answer comes that is under way.
+    removed: bool,
     /// Time is up while an ask is out: close when the answer comes.
     timed_out: bool,
     bad_commands: u8,
@@ -102,6 +104,7 @@ impl Session {
             deadline: None,
             told_at: None,
             shutdown: false,
+            removed: false,
             compressed: false,
             transcript: None,
             timed_out: false,
@@ -213,6 +216,14 @@ impl Session {
         self.close()
     }
 
+    fn end_of_account(&mut self, out: &mut Vec<u8>) -> Step<Ask> {
+        // In the middle of a response nothing can be said.
+        match &self.task {
+            Some(task) if task.job.is_within_response() => self.close(),
+            _ => self.bye("The account was removed", out),
+        }
+    }
+
     fn close(&mut self) -> Step<Ask> {
         self.phase = Phase::Closed;
         self.task = None;
@@ -268,16 +279,14 @@ impl Session {
         let Phase::Selected(selected) = &mut self.phase else {
             return;
         };
+        let own = (selected.id_space, selected.validity);
         match answer {
-            Answer::Appended(Ok((validity, uids))) if *validity == selected.validity => {
-                for uid in uids {
-                    selected.note_new(*uid);
-                }
+            Answer::Appended(Ok((space, validity, uids))) if (*space, *validity) == own => {
+                uids.iter().for_each(|uid| selected.note_new(*uid));
             }
-            Answer::Copied(Ok(copied)) if copied.validity == selected.validity => {
-                for (_, uid) in &copied.pairs {
-                    selected.note_new(*uid);
-                }
+            Answer::Copied(Ok(copied)) if (copied.id_space, copied.validity) == own => {
+                let uids = copied.pairs.iter().map(|(_, uid)| *uid);
+                uids.for_each(|uid| selected.note_new(uid));
             }
             _ => {}
         }
@@ -436,12 +445,8 @@ impl crate::proto::Session for Session {
         if self.notify.is_some() {
             self.note_own(&answer);
         }
-        if matches!(answer, Answer::AccountGone) {
-            // In the middle of a response nothing can be said.
-            return match &self.task {
-                Some(task) if task.job.is_within_response() => self.close(),
-                _ => self.bye("The account was removed", out),
-            };
+        if self.removed || matches!(answer, Answer::AccountGone) {
+            return self.end_of_account(out);
         }
         let Some(task) = &mut self.task else {
             // Nothing was asked: the caller erred, and this session cannot go on.
@@ -467,6 +472,7 @@ impl crate::proto::Session for Session {
         match event {
             Event::Shutdown => self.shutdown = true,
             Event::Timeout => self.timed_out = true,
+            Event::Removed => self.removed = true,
             Event::Changed => {
                 self.changed = true;
                 self.keywords_may_be_old = true;
@@ -484,6 +490,7 @@ impl crate::proto::Session for Session {
                 None if self.wants_report() => self.advance(&[], now, out).1,
                 _ => Step::NeedInput,
             },
+            Event::Removed => self.end_of_account(out),
             Event::Timeout => {
                 // A client that stopped taking its response gets no more of it.
                 self.leave(out).unwrap_or(Step::NeedInput)

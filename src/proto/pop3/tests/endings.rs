@@ -86,6 +86,52 @@ fn shutdown_lets_a_long_response_finish() {
 }
 
 #[test]
+fn a_session_ends_with_its_account() {
+    let dialog = "
+        C: DELE 1
+        S: +OK
+        ! removed
+        S: -ERR [SYS/PERM] the account was removed
+        S: <close>
+    ";
+    let world = world(&[SHORT]);
+    play_logged_in(&world, dialog);
+    assert_eq!(world.borrow().expunged, None);
+
+    // In the middle of a message there is no way to say so.
+    let long = super::world(&[&[b'x'; 300_000]]);
+    let mut session = session();
+    let now = Instant::now();
+    let mut out = Vec::new();
+    let (_, mut step) = session.feed(b"USER alice\r\nPASS se cret\r\nRETR 1\r\n", now, &mut out);
+    let mut notified = false;
+    loop {
+        step = match step {
+            Step::Ask(ask) => session.answer(respond(&long, ask), now, &mut out),
+            Step::NeedInput => session.feed(b"RETR 1\r\n", now, &mut out).1,
+            Step::Drain if notified => panic!("it goes on"),
+            Step::Drain => {
+                notified = true;
+                out.clear();
+                session.notify(Event::Removed, now, &mut out)
+            }
+            Step::Close => break,
+        };
+    }
+    assert!(notified);
+    assert_eq!(String::from_utf8_lossy(&out), "");
+
+    // While the server works nothing is said before it is done.
+    let mut session = super::session();
+    let (_, step) = session.feed(b"USER a\r\nPASS b\r\n", now, &mut out);
+    assert!(matches!(step, Step::Ask(Ask::Login(_))));
+    let step = session.notify(Event::Removed, now, &mut out);
+    assert!(matches!(step, Step::NeedInput));
+    let answer = Answer::Login(Err(LoginError::Credentials));
+    assert!(matches!(session.answer(answer, now, &mut out), Step::Close));
+}
+
+#[test]
 fn time_out_says_and_removes_nothing() {
     let world = world(&[SHORT]);
     let dialog = "

@@ -7,15 +7,28 @@
 //! Who was let in learns of it by a note beside their account, which is written first: without it
 //! nobody would find the mailbox, while a note without an entry does no harm.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::super::super::conn::ConnKey;
-use super::super::super::{Shard, Shards};
+use super::super::super::wait::Permits;
+use super::super::super::{LocalPartition, Shard, Shards};
 use super::super::Asked;
 use super::{Desk, at_once, later, mailboxes, refusal};
 use crate::mail::Address;
 use crate::proto::imap::{ANYONE, Access, AccessChange, Answer, Mailbox, Refusal, Rights};
 use crate::store::{AccessEntry, MailboxId, SEPARATOR, StoreError, UidValidity};
+
+/// The turn of those who open mailboxes to anyone, or close them: whether an account is among those that
+/// share with anyone follows from the lists of all its mailboxes, and another one's change must not come
+/// between the look and the note.
+pub(super) struct Openings(Permits);
+
+impl Default for Openings {
+    fn default() -> Openings {
+        Openings(Permits::new(1))
+    }
+}
 
 /// What the list of a mailbox says of a user: what is granted to them and to anyone, without what is
 /// taken from them or from anyone (RFC 4314 §2).
@@ -187,10 +200,15 @@ pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Ac
     let owner = desk.address.as_str();
     let list = match access {
         Access::Get { .. } => {
-            let list = partition.access_list(&desk.address, id).into_iter();
-            let own = (owner.to_owned(), Rights::ALL);
-            let others = list.map(|entry| (entry.whom, Rights(entry.rights)));
-            std::iter::once(own).chain(others).collect()
+            let home = Rc::clone(shard);
+            return later(shard, key, async move {
+                let list = partition.access_list(&desk.address, id);
+                let (list, _) = divide(&home, list).await;
+                let own = (desk.address.as_str().to_owned(), Rights::ALL);
+                let others = list.into_iter();
+                let others = others.map(|entry| (entry.whom, Rights(entry.rights)));
+                Answer::Access(Ok(std::iter::once(own).chain(others).collect()))
+            });
         }
         Access::Mine { .. } => match rights_by_id(shard, &desk, id) {
             Ok(rights) => vec![(String::new(), rights)],
@@ -238,6 +256,10 @@ async fn set(
     let partition = desk.partition(shard)?;
     let account = &desk.address;
     let failed = |error| refusal(error, account);
+    let _turn = match whom == ANYONE {
+        true => Some(shard.desks.openings.0.acquire().await),
+        false => None,
+    };
     let holder = holder_of(shard, account, whom).await?;
     let changed = |before: u16| match how {
         AccessChange::Replace(rights) => rights.0,
@@ -248,21 +270,71 @@ async fn set(
     let list = partition.access_list(account, id);
     let before = list.iter().find(|known| known.whom == whom);
     if gives(changed(before.map_or(0, |known| known.rights))) {
+        if whom != ANYONE && holder.is_none() {
+            // Rights are an account's, and not those of one that comes to be called so.
+            return Err(no_account(whom));
+        }
         let_in(shard, account, whom).await?;
     }
     // Others may have changed it meanwhile: what counts is what it says when its turn comes.
-    let rights = partition
-        .change_access(account, id, (whom, holder), changed)
-        .await;
+    let change = || partition.change_access(account, id, (whom, holder), changed);
+    let rights = match change().await {
+        Err(StoreError::TooMany(_)) => {
+            let (_, gone) = divide(shard, partition.access_list(account, id)).await;
+            let done = partition.forget_access(account, id, gone).await;
+            done.map_err(failed)?;
+            change().await
+        }
+        rights => rights,
+    };
     let rights = rights.map_err(failed)?;
     if gives(rights) {
         // Whoever looked in between has found nothing, and may have dropped the note.
         return let_in(shard, account, whom).await;
     }
     if whom == ANYONE {
-        close_to_anyone(shard, account).await?;
+        close_in_turn(shard, account).await?;
     }
     Ok(())
+}
+
+fn no_account(whom: &str) -> Refusal {
+    Refusal::Cannot(format!("there is no account {whom}"))
+}
+
+/// The entries of a list that are about somebody, and those that are about accounts which were removed.
+/// Where that cannot be told they count as the former.
+async fn divide(shard: &Rc<Shard>, list: Vec<AccessEntry>) -> (Vec<AccessEntry>, Vec<AccessEntry>) {
+    let mut by_partition: BTreeMap<u16, Vec<(usize, Address, UidValidity)>> = BTreeMap::new();
+    for (place, entry) in list.iter().enumerate() {
+        if let Some(holder) = entry.holder
+            && let Ok(address) = Address::parse(&entry.whom)
+        {
+            let own = by_partition
+                .entry(shard.partition_of(&address))
+                .or_default();
+            own.push((place, address, holder));
+        }
+    }
+    let mut gone = BTreeSet::new();
+    for (number, holders) in by_partition {
+        let work = async move |partition: Rc<LocalPartition>| {
+            let is_gone = |address: &Address, holder: UidValidity| {
+                partition.account_validity(address) != Some(holder)
+            };
+            let of = holders.into_iter();
+            let gone = of.filter(|(_, address, holder)| is_gone(address, *holder));
+            Ok(gone.map(|(place, ..)| place).collect::<Vec<usize>>())
+        };
+        gone.extend(shard.on_partition(number, work).await.unwrap_or_default());
+    }
+    let (gone, here): (Vec<_>, Vec<_>) = list
+        .into_iter()
+        .enumerate()
+        .partition(|(place, _)| gone.contains(place));
+    let entries =
+        |list: Vec<(usize, AccessEntry)>| list.into_iter().map(|(_, entry)| entry).collect();
+    (entries(here), entries(gone))
 }
 
 /// Which account of this name an entry is to be about; `None`: whoever is called so.
@@ -299,8 +371,7 @@ async fn let_in(shard: &Rc<Shard>, account: &Address, whom: &str) -> Result<(), 
         let done = Shards(Rc::clone(shard)).change_sharing(change).await;
         return done.map_err(|error| Refusal::Unavailable(error.to_string()));
     }
-    let no_account = || Refusal::Cannot(format!("there is no account {whom}"));
-    let grantee = Address::parse(whom).map_err(|_| no_account())?;
+    let grantee = Address::parse(whom).map_err(|_| no_account(whom))?;
     let (of, by) = (grantee.clone(), account.clone());
     let noted = shard
         .on_partition(shard.partition_of(&grantee), async move |partition| {
@@ -308,13 +379,18 @@ async fn let_in(shard: &Rc<Shard>, account: &Address, whom: &str) -> Result<(), 
         })
         .await;
     match noted {
-        Err(StoreError::Missing) => Err(no_account()),
+        Err(StoreError::Missing) => Err(no_account(whom)),
         noted => noted.map_err(|error| refusal(error, account)),
     }
 }
 
 /// Takes the account off the list of those who share with anyone, if none of its mailboxes does.
 pub(super) async fn close_to_anyone(shard: &Rc<Shard>, account: &Address) -> Result<(), Refusal> {
+    let _turn = shard.desks.openings.0.acquire().await;
+    close_in_turn(shard, account).await
+}
+
+async fn close_in_turn(shard: &Rc<Shard>, account: &Address) -> Result<(), Refusal> {
     let Ok(Some(change)) = shard.site().share(account, false) else {
         return Ok(());
     };

@@ -135,7 +135,7 @@ pub(super) fn append(
         Answer::Appended(match appended {
             Ok(appended) => {
                 desk.did_add(mailbox, appended.uids.iter().copied());
-                Ok((appended.validity, appended.uids))
+                Ok((desk.partition, appended.validity, appended.uids))
             }
             // The mailbox was there a moment ago.
             Err(StoreError::Missing) if replaces.is_some() => Err(Refusal::Gone),

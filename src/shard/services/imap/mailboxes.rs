@@ -156,13 +156,16 @@ async fn rename_inbox(
 ) -> Result<(), crate::store::StoreError> {
     let inbox = crate::store::MailboxId::INBOX;
     let target = partition.create_mailbox(address, to, None).await?;
-    super::annotations::copy(partition, address, inbox, target.id).await?;
-    let runs = partition.view(address, inbox)?.runs;
-    let uids: Vec<u32> = runs.iter().flat_map(|run| run.first..=run.last).collect();
-    let now_ms = super::super::super::now_ms();
-    let moved = partition
-        .move_to(address, (inbox, target.id), &uids, now_ms)
-        .await;
+    let fill = async {
+        super::annotations::copy(partition, address, inbox, target.id).await?;
+        let runs = partition.view(address, inbox)?.runs;
+        let uids: Vec<u32> = runs.iter().flat_map(|run| run.first..=run.last).collect();
+        let now_ms = super::super::super::now_ms();
+        partition
+            .move_to(address, (inbox, target.id), &uids, now_ms)
+            .await
+    };
+    let moved = fill.await;
     if moved.is_err()
         && partition
             .mailbox_info(address, target.id)

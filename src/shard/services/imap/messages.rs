@@ -260,6 +260,7 @@ pub(super) fn copy(
             Ok(copied) => {
                 desk.did_add(to, copied.pairs.iter().map(|(_, there)| *there));
                 Ok(Copied {
+                    id_space: desk.partition,
                     validity: copied.validity,
                     pairs: copied.pairs,
                 })

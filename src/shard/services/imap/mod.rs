@@ -44,7 +44,7 @@ use super::super::conn::ConnKey;
 use super::super::session::{AnyAnswer, AnyAsk};
 use super::super::{LocalPartition, Shard};
 use super::Asked;
-use super::login::{self, Claim, Denial};
+use super::login::{self, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
@@ -57,6 +57,7 @@ pub(crate) struct Desks {
     views: RefCell<Views>,
     guests: guests::GuestKeys,
     grants: guests::Grants,
+    openings: acl::Openings,
 }
 
 /// What one logged-in connection has.
@@ -119,6 +120,15 @@ impl Desks {
     pub(crate) fn keys_of(&self, address: &Address) -> Vec<ConnKey> {
         let desks = self.by_conn.borrow();
         let own = desks.iter().filter(|(_, desk)| desk.address == *address);
+        own.map(|(key, _)| *key).collect()
+    }
+
+    /// Those of them whose account is not there any more.
+    pub(crate) fn keys_of_removed(&self, shard: &Shard, address: &Address) -> Vec<ConnKey> {
+        let desks = self.by_conn.borrow();
+        let own = desks
+            .iter()
+            .filter(|(_, desk)| desk.address == *address && desk.is_orphan(shard));
         own.map(|(key, _)| *key).collect()
     }
 
@@ -430,24 +440,7 @@ fn log_in(shard: &Rc<Shard>, key: ConnKey, credentials: Credentials) -> Asked {
     if owner != shard.id {
         return Asked::Elsewhere(owner, AnyAsk::Imap(Ask::Login(credentials)));
     }
-    let (act_as, peer) = (credentials.act_as, credentials.peer);
-    let claim = Claim {
-        address,
-        password: credentials.password,
-        peer,
-    };
-    let address = claim.address.clone();
-    let for_later = act_as.clone();
-    let result = login::check(shard, claim, move |shard, address, result| {
-        let entered = enter(shard, key, address, (for_later, peer), result);
-        if let Asked::Answer(answer) = entered {
-            shard.answer(key, answer);
-        }
-    });
-    match result {
-        Some(result) => enter(shard, key, &address, (act_as, peer), result),
-        None => Asked::Later,
-    }
+    login::begin(shard, key, (address, credentials), enter)
 }
 
 /// What a checked password comes to.

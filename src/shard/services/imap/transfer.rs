@@ -96,11 +96,13 @@ pub(super) async fn carry_out(
     if moves && let Err(refusal) = may_remove(&from).await {
         return Answer::Copied(Err(refusal));
     }
+    let id_space = home.partition_of(to.account.unwrap_or(&desk.address));
     let mut work = Work {
         from,
         to,
         name,
         copied: Copied {
+            id_space,
             validity: target.validity,
             pairs: Vec::new(),
         },
@@ -262,7 +264,7 @@ impl Work<'_> {
             messages: std::mem::take(&mut self.batch),
             replaces: None,
         };
-        let (validity, there) = match self.to.ask(ask).await {
+        let (_, validity, there) = match self.to.ask(ask).await {
             Answer::Appended(appended) => appended?,
             _ => return Err(confused()),
         };

@@ -467,14 +467,23 @@ fn shared(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>) -> Asked {
     later(shard, key, async move {
         let mut list = Vec::new();
         for owner in owners {
-            let (account, user, validity) = (owner.clone(), desk.address.clone(), desk.validity);
             let there = home.owner_of(home.partition_of(&owner));
-            let work =
-                async move |there: Rc<Shard>| acl::visible(&there, &account, (&user, validity));
-            let visible = home.mesh.call(&home, there, work).await;
+            let look = || {
+                let (account, user) = (owner.clone(), desk.address.clone());
+                let validity = desk.validity;
+                let work =
+                    async move |there: Rc<Shard>| acl::visible(&there, &account, (&user, validity));
+                home.mesh.call(&home, there, work)
+            };
+            let mut visible = look().await;
             if visible.is_empty() && partition.let_in_by(&desk.address).contains(&owner) {
                 // It was let in once. That it is looked for again does no harm if this fails.
                 let _ = partition.set_let_in_by(&desk.address, &owner, false).await;
+                // Whoever has let it in meanwhile may have found the note, and taken it for theirs.
+                visible = look().await;
+                if !visible.is_empty() {
+                    let _ = partition.set_let_in_by(&desk.address, &owner, true).await;
+                }
             }
             list.extend(visible.into_iter().map(|mailbox| as_other(mailbox, &owner)));
         }

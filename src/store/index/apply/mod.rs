@@ -163,10 +163,10 @@ impl Index {
         self.names.get_mut().forget(&account.address);
         let segment = self.segments.number(at.segment);
         let fields = self.active.entries[number].fields;
-        if seq < fields.removed_seq || (fields.exists() && seq < fields.put_seq) {
+        if seq < fields.removed_seq || (fields.has_record() && seq < fields.put_seq) {
             return;
         }
-        if fields.exists() && seq == fields.put_seq {
+        if fields.has_record() && seq == fields.put_seq {
             if self.moves(fields.put_segment, segment) {
                 self.segments.sub(fields.put_segment, ACCOUNT_BYTES);
                 self.segments.add(segment, ACCOUNT_BYTES);
@@ -223,7 +223,7 @@ impl Index {
         entry.hides_below = true;
         entry.fields.removed_seq = seq;
         let mut fields = entry.fields;
-        if fields.exists() && fields.put_seq < seq {
+        if fields.has_record() && fields.put_seq < seq {
             self.segments.sub(fields.put_segment, ACCOUNT_BYTES);
             fields.put_segment = NO_SEGMENT;
             fields.quota_bytes = 0;
@@ -251,7 +251,12 @@ impl Index {
         last = last.max(tombstones.last_uid(seq));
         let mut modseq = tombstones.last_seq(seq).unwrap_or(0);
         let mut live = Vec::new();
-        for message in self.messages_of(target.address, target.id) {
+        // As in `clear_all`.
+        let all = match fields.count {
+            0 => Vec::new(),
+            _ => self.messages_of(target.address, target.id),
+        };
+        for message in all {
             if message.seq() < seq {
                 self.release(target, &message);
                 continue;

@@ -107,7 +107,7 @@ impl SealWriter {
             let has_mail = boxes
                 .iter()
                 .any(|of| of.fields.count > 0 || of.fields.has_record());
-            if fields.exists() || has_mail {
+            if fields.has_record() || has_mail {
                 return Some(Owner {
                     entry,
                     base: base_row,
@@ -352,7 +352,7 @@ impl SealWriter {
         let entry = owner.entry.map(|entry| &self.frozen.entries[entry]);
         let own = entry.and_then(|entry| entry.password_hash.as_deref());
         let hash = match (own, &self.base, owner.base) {
-            _ if !owner.fields.exists() => Cow::Borrowed(""),
+            _ if !owner.fields.has_record() => Cow::Borrowed(""),
             (Some(own), ..) => Cow::Borrowed(own),
             (None, Some(base), Some(row)) => base.password_hash(row),
             (None, ..) => Cow::Borrowed(""),

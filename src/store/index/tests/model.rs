@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::store::sim::Random;
+use crate::store::validity_at;
 use crate::store::{MailboxInfo, SpecialUse};
 
 const ACCOUNTS: u64 = 5;
@@ -87,7 +88,7 @@ fn with_change<T>(
         Record::PutBox(_, mailbox, name) => Change::PutMailbox {
             address,
             mailbox: *mailbox,
-            validity: mailbox.0 as UidValidity,
+            validity: validity_at(mailbox.0),
             special_use: 3,
             name,
         },
@@ -344,7 +345,7 @@ impl World {
                 let (id, at) = (MailboxId(self.seq), self.place(random));
                 let record = Record::PutBox(number, id, format!("box{}", id.0));
                 self.log.push((self.seq, at, record));
-                let own = ModelBox::new(Some(self.log.len() - 1), id.0 as UidValidity);
+                let own = ModelBox::new(Some(self.log.len() - 1), validity_at(id.0));
                 let account = self.accounts.get_mut(&number).unwrap();
                 account.boxes.insert(id, own);
             }

@@ -7,7 +7,7 @@ use ringpost::proto::imap::{
 };
 
 use super::folder::Message;
-use super::{Desk, NOW_MS, World};
+use super::{Desk, ID_SPACE, NOW_MS, World};
 
 /// Annotations of a mailbox here.
 const ANNOTATIONS_MAX: usize = 10;
@@ -53,7 +53,7 @@ impl World {
         name: &str,
         messages: Vec<Incoming>,
         desk: &mut Desk,
-    ) -> Result<(u32, Vec<u32>), Refusal> {
+    ) -> Result<(u16, u32, Vec<u32>), Refusal> {
         let folder = self.folders.get_mut(name).ok_or(Refusal::Missing)?;
         let mut uids = Vec::new();
         for (index, message) in (0u32..).zip(messages) {
@@ -87,7 +87,7 @@ impl World {
             folder.messages.push(added);
         }
         desk.chunks.clear();
-        Ok((folder.validity, uids))
+        Ok((ID_SPACE, folder.validity, uids))
     }
 
     pub(super) fn access(&mut self, access: Access, user: &str) -> Answer {
@@ -188,7 +188,10 @@ impl World {
             .cloned()
             .collect();
         let gone: Vec<u32> = chosen.iter().map(|message| message.row.uid).collect();
-        let mut copied = Copied::default();
+        let mut copied = Copied {
+            id_space: ID_SPACE,
+            ..Copied::default()
+        };
         for mut message in chosen {
             self.modseq += 1;
             let Some(target) = self.folders.get_mut(name) else {

@@ -40,13 +40,14 @@ fn noise(bytes: usize) -> Vec<u8> {
 fn blurt(address: SocketAddr, bytes: &[u8]) -> String {
     let stream = connect(address);
     let sender = stream.try_clone().expect("a second handle");
-    blurt_on(stream, (sender, TcpStream::shutdown), bytes)
+    blurt_on(stream, sender, TcpStream::shutdown, bytes)
 }
 
 /// The same on a stream, of which there are two handles.
 fn blurt_on<S: Read + Write + Send + 'static>(
     mut stream: S,
-    (mut sender, end): (S, fn(&S, Shutdown) -> std::io::Result<()>),
+    mut sender: S,
+    end: fn(&S, Shutdown) -> std::io::Result<()>,
     bytes: &[u8],
 ) -> String {
     let bytes = bytes.to_vec();
@@ -130,7 +131,7 @@ fn noise_on_the_control_socket() {
         let stream = UnixStream::connect(server.data.join("control")).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let sender = stream.try_clone().expect("a second handle");
-        blurt_on(stream, (sender, UnixStream::shutdown), bytes)
+        blurt_on(stream, sender, UnixStream::shutdown, bytes)
     };
     for bad in [&noise(100_000)[..], b"{}\n", &b"[".repeat(100_000), b"\n\n"] {
         let said = ask(&[bad, b"\n"].concat());

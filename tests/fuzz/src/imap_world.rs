@@ -36,6 +36,8 @@ pub const NOW_MS: u64 = 1_000_000_000_000;
 /// Of MAILBOXID and EMAILID.
 const ID_SPACE: u16 = 7;
 const DAY_MS: u64 = 86_400_000;
+/// Names of others' mailboxes that can be watched, and one more.
+const OTHERS_MAX: usize = 20;
 
 /// All mailboxes of one account.
 #[derive(Debug, Default)]
@@ -248,6 +250,10 @@ impl World {
                 desk.user = pass.user().to_string();
                 Answer::Login(Ok(()))
             }
+            Ask::Leave => {
+                *desk = Desk::default();
+                Answer::Done(Ok(()))
+            }
             Ask::Mailboxes => {
                 let names: Vec<String> = self.folders.keys().cloned().collect();
                 Answer::Mailboxes(Ok(Mailboxes {
@@ -421,6 +427,11 @@ impl World {
                 desk.known = on.then_some(self.events.len());
                 Answer::Done(Ok(()))
             }
+            // Nothing happens at others; but a name may have another case there.
+            Ask::WatchOthers { names, .. } => match names.len() {
+                OTHERS_MAX.. => Answer::Watched(Err(Refusal::Limit("too many".to_owned()))),
+                _ => Answer::Watched(Ok(names)),
+            },
             Ask::Happened { .. } => Answer::Happened(Ok(self.happened(desk))),
             Ask::Time => Answer::Time(NOW_MS),
             Ask::Pause => Answer::Done(Ok(())),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::super::expected::Expected;
+use super::super::expected::{Expected, ToldValues};
 use super::super::site::{ALL_RIGHTS, Site};
 use super::super::world::Annotations;
 use super::{lacks, no, ok};
@@ -53,7 +53,7 @@ pub(super) fn look_up(
         })
     };
     let found = annotations.iter().filter(|(entry, _)| is_wanted(entry));
-    let mut told: BTreeMap<String, Option<Rc<[u8]>>> = found
+    let mut told: ToldValues = found
         .map(|(entry, value)| (entry.clone(), Some(value.clone())))
         .collect();
     // What was named and is not there is said to be NIL.

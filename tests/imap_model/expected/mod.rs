@@ -5,6 +5,8 @@ mod checks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use ringpost::limits::IMAP_UNSEEN_LOOKS_MAX;
+
 use super::client::{Client, Told};
 use super::command::name_of;
 use super::response::{Code, Response, Status, numbers_of};
@@ -12,9 +14,6 @@ use super::search::Returns;
 use super::site::Site;
 use super::world::{BoxId, Tick};
 use checks::{check_copied, check_extended, check_modseq, check_status, number};
-
-/// Values of annotations by name; `None`: NIL.
-pub type Values = BTreeMap<String, Option<Rc<[u8]>>>;
 
 /// How the command ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +80,9 @@ pub struct Opened {
     pub first_unseen: Option<u32>,
 }
 
+/// Annotations by name; `None`: NIL.
+pub type ToldValues = BTreeMap<String, Option<Rc<[u8]>>>;
+
 /// All that is due.
 #[derive(Debug, Clone)]
 pub struct Expected {
@@ -104,7 +106,7 @@ pub struct Expected {
     /// A client with QRESYNC is told HIGHESTMODSEQ of this mailbox.
     pub highest: Option<BoxId>,
     /// GETMETADATA: of which mailbox, values by name.
-    pub annotations: Option<(String, Values)>,
+    pub annotations: Option<(String, ToldValues)>,
     /// GETACL: of which mailbox, rights by address; MYRIGHTS: by an empty one.
     pub access: Option<(String, BTreeMap<String, String>)>,
 }
@@ -469,7 +471,10 @@ impl Seen {
                 "READ-WRITE"
             });
             due.extend(["PERMANENTFLAGS"]);
-            if opened.first_unseen.is_some() && !client.enabled.rev2 && !client.enabled.uid_only {
+            // RFC 3501 §6.3.1: it may be left out, and is where a long look would be needed.
+            let is_near = |number: u32| number as usize <= IMAP_UNSEEN_LOOKS_MAX;
+            let has_numbers = !client.enabled.rev2 && !client.enabled.uid_only;
+            if has_numbers && opened.first_unseen.is_some_and(is_near) {
                 due.push("UNSEEN");
             }
             if !self.exists || !self.flags {

@@ -8,15 +8,11 @@ use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::Asked;
 use super::{Desk, Open, acl, at_once, changes, later, refusal, soon};
-use crate::limits::IMAP_SLICE_MESSAGES;
+use crate::limits::{IMAP_SLICE_MESSAGES, IMAP_UNSEEN_LOOKS_MAX};
 use crate::proto::imap::{Answer, Mailbox, Mailboxes, Manage, News, Opened, Refusal, Rights, View};
 use crate::store::{
     Flags, Happening, INBOX_NAME, MailboxInfo, SpecialUse, View as StoreView, canonical_name,
 };
-
-/// Messages that are looked through for the first one without `\Seen`: opening a mailbox must not
-/// depend on its size.
-const UNSEEN_LOOKS_MAX: usize = 2000;
 
 pub(super) fn attribute(special_use: SpecialUse) -> &'static str {
     match special_use {
@@ -215,7 +211,7 @@ pub(super) fn open(
             if !info.flags.has(Flags::SEEN) {
                 first_unseen = Some(number);
             }
-            if first_unseen.is_some() || number as usize >= UNSEEN_LOOKS_MAX {
+            if first_unseen.is_some() || number as usize >= IMAP_UNSEEN_LOOKS_MAX {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())

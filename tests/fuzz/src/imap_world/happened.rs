@@ -182,6 +182,7 @@ impl World {
         Place {
             name: name.to_owned(),
             exists: folder.is_some(),
+            is_denied: false,
             special_use: folder.and_then(|folder| folder.special_use),
             has_children: self.folders.keys().any(|name| name.starts_with(&below)),
             subscribed: self.subscribed.iter().any(|known| known == name),

@@ -35,9 +35,9 @@ pub const SHARED: &str = "Other Users/bob@example.org/Lists";
 pub const NOW_MS: u64 = 1_000_000_000_000;
 /// Of MAILBOXID and EMAILID.
 const ID_SPACE: u16 = 7;
+const DAY_MS: u64 = 86_400_000;
 /// Names of others' mailboxes that can be watched, and one more.
 const OTHERS_MAX: usize = 20;
-const DAY_MS: u64 = 86_400_000;
 
 /// All mailboxes of one account.
 #[derive(Debug, Default)]

@@ -96,6 +96,8 @@ pub const INFLATE_PIECE_BLOCKS: usize = 64;
 pub const INFLATE_WINDOW_BYTES: usize = 32 * 1024;
 /// Bytes of a conversation that a session notes for telemetry between two turns.
 pub const TRANSCRIPT_BYTES_MAX: usize = 512 * 1024;
+/// The same before anybody has logged in: whose conversation it is, is not known yet.
+pub const TRANSCRIPT_LOGIN_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of the telemetry of one connection: behind them nothing more is written of it.
 pub const TELEMETRY_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Files of telemetry of one account: for one more, the oldest goes.
@@ -221,6 +223,10 @@ pub const SHARING_MAX: usize = 1000;
 pub const SHARING_WAITING_MAX: usize = 16;
 /// Other accounts whose mailboxes one IMAP connection has to do with at a time.
 pub const IMAP_VISITS_MAX: usize = 8;
+/// Other accounts that one IMAP connection watches (RFC 5465): more is too much for NOTIFY.
+pub const IMAP_WATCHED_ACCOUNTS_MAX: usize = 32;
+/// Mailboxes of others that are listed to one IMAP client; those behind them are left out.
+pub const IMAP_SHARED_MAILBOXES_MAX: usize = 10_000;
 /// Things that happened in an account and that its watcher has not taken yet; messages count once a
 /// mailbox. Beyond them the watcher learns only that it was too much (RFC 5465 §5.8).
 pub const JOURNAL_EVENTS_MAX: usize = 256;
@@ -271,6 +277,7 @@ const _: () = assert!(IMAP_LOGIN_BYTES_MAX <= IMAP_COMMAND_BYTES_MAX);
 const _: () = assert!(IMAP_COMMAND_BYTES_MAX < ENDLESS_LINE_BYTES);
 const _: () = assert!(ADDRESS_BYTES_MAX < IMAP_LOGIN_BYTES_MAX);
 const _: () = assert!(IMAP_READ_BYTES as usize <= OUTPUT_BYTES_MAX);
+const _: () = assert!(TRANSCRIPT_LOGIN_BYTES_MAX <= TRANSCRIPT_BYTES_MAX);
 const _: () = assert!(TRANSCRIPT_BYTES_MAX < TELEMETRY_QUEUED_BYTES_MAX);
 const _: () = assert!(INFLATE_PIECE_BYTES <= INFLATE_TURN_BYTES);
 const _: () = assert!(INFLATE_PIECE_BLOCKS * INFLATE_BLOCK_BYTES <= INFLATE_TURN_BYTES);

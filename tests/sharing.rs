@@ -1,6 +1,8 @@
 //! Accounts of others through the whole program: administrators who act for them, quotas, mailboxes
 //! that are shared between accounts of one shard and of two.
 
+#[path = "sharing/guests.rs"]
+mod guests;
 mod support;
 
 use base64::Engine;

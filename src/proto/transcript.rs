@@ -6,13 +6,13 @@
 //!
 //! Guarantees: no byte behind a word that announces credentials is kept, nor the line that follows one
 //! where it may be the answer to a challenge, nor what a reply repeats of either; memory is bounded by
-//! `limits::TRANSCRIPT_BYTES_MAX` between two calls of [`Transcript::take`].
+//! `limits::TRANSCRIPT_BYTES_MAX` between two calls of [`Transcript::take`], before login by much less.
 //! Does not know: files, the time of day.
 //! On failure: what does not fit is left out, and counted.
 
 use zeroize::Zeroizing;
 
-use crate::limits::TRANSCRIPT_BYTES_MAX;
+use crate::limits::{TRANSCRIPT_BYTES_MAX, TRANSCRIPT_LOGIN_BYTES_MAX};
 
 /// In place of a secret.
 const BLANKED: &[u8] = b" <blanked>";
@@ -34,11 +34,23 @@ pub enum Side {
     Server,
 }
 
+/// What of its conversation a session is to note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noting {
+    /// Nothing: who has logged in has no telemetry.
+    Nothing,
+    /// A little, until somebody logs in: then it is known whether anybody wants it.
+    Login,
+    /// Everything, with what there is of the login.
+    Everything,
+}
+
 /// The conversation since it was last taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Transcript {
     said: Vec<(Side, Vec<u8>)>,
     bytes: usize,
+    bytes_max: usize,
     left_out: u64,
     /// `out` up to here is said, or another turn's.
     seen: usize,
@@ -61,6 +73,38 @@ pub struct Said {
 }
 
 impl Transcript {
+    fn new(bytes_max: usize) -> Transcript {
+        Transcript {
+            said: Vec::new(),
+            bytes: 0,
+            bytes_max,
+            left_out: 0,
+            seen: 0,
+            challenged: false,
+            echoes: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Of a session in which nobody has logged in yet.
+    pub fn before_login() -> Option<Box<Transcript>> {
+        Transcript::go_on(None, Noting::Login)
+    }
+
+    /// The transcript with which a session that has this one goes on.
+    pub fn go_on(known: Option<Box<Transcript>>, noting: Noting) -> Option<Box<Transcript>> {
+        let known = known.filter(|known| !known.ended);
+        let bytes_max = match noting {
+            Noting::Nothing => return None,
+            Noting::Login => TRANSCRIPT_LOGIN_BYTES_MAX,
+            Noting::Everything => TRANSCRIPT_BYTES_MAX,
+        };
+        let mut transcript = known.unwrap_or_else(|| Box::new(Transcript::new(bytes_max)));
+        // What is there already stays within either.
+        transcript.bytes_max = transcript.bytes_max.max(bytes_max);
+        Some(transcript)
+    }
+
     /// A call of the session begins: what is in `out` already is not its doing.
     pub fn begin_turn(&mut self, out: &[u8]) {
         self.seen = out.len();
@@ -144,7 +188,7 @@ impl Transcript {
         if self.ended || bytes.is_empty() {
             return;
         }
-        let kept = bytes.len().min(TRANSCRIPT_BYTES_MAX - self.bytes);
+        let kept = bytes.len().min(self.bytes_max - self.bytes);
         // Behind a gap nothing more is taken: it would look as if it followed.
         let kept = if self.left_out > 0 { 0 } else { kept };
         self.left_out += (bytes.len() - kept) as u64;
@@ -203,7 +247,7 @@ mod tests {
     use super::*;
 
     fn heard(lines: &[&[u8]]) -> String {
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::new(TRANSCRIPT_BYTES_MAX);
         for line in lines {
             transcript.hear_line(line, b"");
         }
@@ -241,7 +285,7 @@ mod tests {
 
     #[test]
     fn replies_repeat_no_secret() {
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::new(TRANSCRIPT_BYTES_MAX);
         let mut out = Vec::new();
         transcript.begin_turn(&out);
         for (line, reply) in [
@@ -267,7 +311,7 @@ mod tests {
 
     #[test]
     fn both_sides_in_their_order() {
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::new(TRANSCRIPT_BYTES_MAX);
         let mut out = b"before".to_vec();
         transcript.begin_turn(&out);
         transcript.hear_line(b"a NOOP", &out);
@@ -299,7 +343,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::new(TRANSCRIPT_BYTES_MAX);
         transcript.hear_data(&vec![b'x'; TRANSCRIPT_BYTES_MAX + 5], b"");
         transcript.hear_line(b"a NOOP", b"");
         let said = transcript.take();
@@ -307,5 +351,26 @@ mod tests {
         assert_eq!(said.left_out, 5 + 8);
         transcript.hear_line(b"a NOOP", b"");
         assert_eq!(transcript.take().pieces.len(), 1);
+    }
+
+    #[test]
+    fn of_a_login_a_little_is_kept() {
+        let mut early = Transcript::before_login().expect("it notes");
+        early.hear_line(b"a LOGIN u pw", b"");
+        early.hear_data(&vec![b'x'; TRANSCRIPT_BYTES_MAX], b"");
+        // Nobody was let in.
+        let mut early = Transcript::go_on(Some(early), Noting::Login).expect("it notes");
+        assert!(early.held_bytes() <= TRANSCRIPT_LOGIN_BYTES_MAX + size_of::<Transcript>());
+        assert!(
+            early.take().pieces[0]
+                .1
+                .starts_with(b"a LOGIN <blanked>\r\n")
+        );
+        early.hear_line(b"b LOGIN u pw", b"");
+        let mut all = Transcript::go_on(Some(early), Noting::Everything).expect("it notes");
+        all.hear_data(&vec![b'x'; TRANSCRIPT_LOGIN_BYTES_MAX], b"");
+        let said = all.take();
+        assert!(said.pieces[0].1.starts_with(b"b LOGIN <blanked>\r\nxx") && said.left_out == 0);
+        assert!(Transcript::go_on(Some(all), Noting::Nothing).is_none());
     }
 }

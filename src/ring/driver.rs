@@ -31,6 +31,9 @@ const BELL: u8 = 3;
 /// How long closing waits for the kernel to let go of buffers before it leaks them.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
+/// Bytes of memory that an armed receive takes, with its place in a table that may be half full.
+pub(super) const RECV_BYTES: usize = size_of::<Operation>() + 2 * size_of::<(Token, u64)>();
+
 pub(super) struct Driver {
     uring: Uring,
     operations: Slab<Operation>,

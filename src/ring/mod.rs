@@ -87,6 +87,9 @@ pub use probe::Probe;
 /// Io workers of a shard for files, at most: what writes and syncs at the same time.
 const FILE_WORKERS_MAX: u32 = 16;
 
+/// Bytes of memory that a receive takes as long as it is armed.
+pub const ARMED_RECV_BYTES: usize = driver::RECV_BYTES;
+
 /// Names a socket operation's owner: given with the operation, returned with its completions. The
 /// owner puts a generation in it, because a completion can arrive after its connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

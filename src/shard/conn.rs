@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::probe::AskKind;
+use super::pump::CONNECTION_BYTES;
 use super::services;
 use super::session::{AnyAnswer, AnyAsk, AnySession, Service};
 use super::telemetry::Recording;
 use crate::limits;
+use crate::proto::transcript::Noting;
 use crate::proto::{Event, Session, Step};
 use crate::ring::Token;
 
@@ -253,14 +255,20 @@ impl Conn {
     /// Begins or ends the telemetry of this connection, as its account wants it [N35].
     pub(crate) fn record_if_wanted(&mut self, key: ConnKey, shard: &Rc<Shard>) {
         self.hand_over_said();
-        let user = services::user_of(shard, key).filter(|user| shard.wants_telemetry(user));
-        if self.recording.as_ref().map(|recording| recording.address()) == user.as_ref() {
+        let user = services::user_of(shard, key);
+        let wanted = user.as_ref().filter(|user| shard.wants_telemetry(user));
+        let known = self.recording.as_ref().map(|recording| recording.address());
+        if wanted.is_some() && wanted == known {
             return;
         }
-        self.session.record(user.is_some());
-        self.recording = user.map(|user| {
+        self.session.record(match (&user, wanted) {
+            (None, _) => Noting::Login,
+            (Some(_), None) => Noting::Nothing,
+            (Some(_), Some(_)) => Noting::Everything,
+        });
+        self.recording = wanted.map(|user| {
             let data = &shard.config.data;
-            Box::new(Recording::new(data, &user, self.service, shard.id))
+            Box::new(Recording::new(data, user, self.service, shard.id))
         });
     }
 
@@ -280,7 +288,7 @@ impl Conn {
             None => false,
         };
         if !goes_on {
-            self.session.record(false);
+            self.session.record(Noting::Nothing);
             self.recording = None;
         }
     }
@@ -432,7 +440,7 @@ impl Conn {
     /// gives up the message that is coming in.
     fn count_memory(&mut self, shard: &Rc<Shard>) {
         let buffers = self.input.capacity() + self.out.capacity() + self.sending_bytes as usize;
-        let held = (buffers + self.session.held_bytes()) as u32;
+        let held = (CONNECTION_BYTES + buffers + self.session.held_bytes()) as u32;
         let grown = i64::from(held) - i64::from(self.held_bytes);
         if grown == 0 {
             return;

@@ -90,7 +90,7 @@ struct SessionSettings {
 struct Published {
     /// Connections per shard.
     connections: Vec<AtomicUsize>,
-    /// Sessions per service, all shards together [N18].
+    /// Sessions per service, all shards together, from their admission to their end [N18].
     sessions: [AtomicU32; Service::ALL.len()],
     descriptors: DescriptorBudget,
 }
@@ -363,7 +363,8 @@ impl Shard {
 
     // Connections and admission.
 
-    /// May a fresh connection of this service be taken?
+    /// Takes a fresh connection of this service in, if that may be: it counts as a session until
+    /// [`Shard::give_place_back`], wherever it goes.
     fn admit(&self, service: Service, socket: &OwnedFd) -> Result<(), &'static str> {
         if !self.published.descriptors.allows(socket.as_fd()) {
             return Err("close to the descriptor limit [C6]");
@@ -379,11 +380,20 @@ impl Shard {
             self.probe.memory_refusals.add(1);
             return Err("as much memory in use as --memory-max allows");
         }
-        let open = self.published.sessions[service.index()].load(Ordering::Relaxed);
-        if open >= max || self.connections.len() >= limits::CONNECTIONS_MAX {
+        // Counted here and not where it is served: many are on their way between shards at once.
+        let sessions = &self.published.sessions[service.index()];
+        let take = |open: u32| (open < max).then_some(open + 1);
+        let is_full = self.connections.len() >= limits::CONNECTIONS_MAX;
+        let order = Ordering::Relaxed;
+        if is_full || sessions.fetch_update(order, order, take).is_err() {
             return Err("as many sessions as allowed [N18]");
         }
         Ok(())
+    }
+
+    /// A session that was admitted is over.
+    fn give_place_back(&self, service: Service) {
+        self.published.sessions[service.index()].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Logs and counts a refused connection.
@@ -397,16 +407,15 @@ impl Shard {
     fn connection_began(&self, service: Service) {
         self.probe.connections[service.index()].add(1);
         self.probe.connections_open[service.index()].add(1);
-        self.published.sessions[service.index()].fetch_add(1, Ordering::Relaxed);
         self.published.connections[self.id].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection is gone, for good or to another shard.
     fn connection_ended(self: &Rc<Self>, key: ConnKey, service: Service, for_good: bool) {
         self.probe.connections_open[service.index()].add(-1);
-        self.published.sessions[service.index()].fetch_sub(1, Ordering::Relaxed);
         self.published.connections[self.id].fetch_sub(1, Ordering::Relaxed);
         if for_good {
+            self.give_place_back(service);
             services::release(self, key);
         }
     }

@@ -19,7 +19,7 @@ use super::wait::breathe;
 use crate::limits;
 use crate::mail::Address;
 use crate::proto::Event;
-use crate::ring::{Completion, Token};
+use crate::ring::{ARMED_RECV_BYTES, Completion, Token};
 
 /// Completions taken in one turn, so that tasks get their share.
 const COMPLETIONS_PER_TURN: usize = 256;
@@ -55,6 +55,11 @@ struct Place {
     generation: u32,
     conn: Conn,
 }
+
+/// Bytes of memory that a connection takes in the table and in the ring, without what is in its session
+/// and buffers.
+pub(crate) const CONNECTION_BYTES: usize =
+    size_of::<Place>() + size_of::<Option<Box<Place>>>() + ARMED_RECV_BYTES;
 
 /// The connections of a shard.
 #[derive(Default)]
@@ -188,7 +193,7 @@ fn adopt(shard: &Rc<Shard>, luggage: Luggage) {
 /// A fresh connection, accepted here or passed on by a shard that has more than its share.
 pub(crate) fn adopt_fresh(shard: &Rc<Shard>, service: Service, socket: OwnedFd) {
     let Some(session) = super::services::new_session(shard, service, &socket) else {
-        return;
+        return shard.give_place_back(service);
     };
     shard.connection_began(service);
     let (key, ()) = shard

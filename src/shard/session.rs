@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::probe::AskKind;
 use crate::admin;
-use crate::proto::transcript::Said;
+use crate::proto::transcript::{Noting, Said};
 use crate::proto::{Event, Session, Step, http, imap, pop3, smtp};
 
 /// What a listener speaks.
@@ -130,7 +130,7 @@ pub(crate) enum AnyAnswer {
 fn imap_kind(ask: &imap::Ask) -> AskKind {
     use imap::Ask;
     match ask {
-        Ask::Login(_) | Ask::ActAs { .. } | Ask::Enter(_) => AskKind::ImapLogin,
+        Ask::Login(_) | Ask::ActAs { .. } | Ask::Enter(_) | Ask::Leave => AskKind::ImapLogin,
         Ask::Mailboxes
         | Ask::Shared
         | Ask::Mailbox { .. }
@@ -143,7 +143,9 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
             AskKind::ImapNews
         }
         Ask::Annotations { .. } => AskKind::ImapList,
-        Ask::Annotate { .. } | Ask::WatchAccount { .. } => AskKind::ImapManage,
+        Ask::Annotate { .. } | Ask::WatchAccount { .. } | Ask::WatchOthers { .. } => {
+            AskKind::ImapManage
+        }
         Ask::Rows { .. } => AskKind::ImapRows,
         Ask::Summaries { .. } => AskKind::ImapSummary,
         Ask::Pause | Ask::Thread(_) => AskKind::ImapOrder,
@@ -157,22 +159,22 @@ fn imap_kind(ask: &imap::Ask) -> AskKind {
 }
 
 impl AnySession {
-    /// Bytes of memory that the session holds beside itself.
+    /// Bytes of memory that the session holds.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
-            AnySession::Smtp(session) => session.held_bytes(),
-            AnySession::Pop3(session) => session.held_bytes(),
-            AnySession::Imap(session) => session.held_bytes(),
+            AnySession::Smtp(session) => size_of::<smtp::Session>() + session.held_bytes(),
+            AnySession::Pop3(session) => size_of::<pop3::Session>() + session.held_bytes(),
+            AnySession::Imap(session) => size_of::<imap::Wire>() + session.held_bytes(),
             // A request at most, of an operator.
             AnySession::Http(_) | AnySession::Control(_) => 0,
         }
     }
 
-    /// From now on what is said is noted, or is not [N35].
-    pub(crate) fn record(&mut self, on: bool) {
+    /// From now on so much of what is said is noted [N35].
+    pub(crate) fn record(&mut self, noting: Noting) {
         match self {
-            AnySession::Pop3(session) => session.record(on),
-            AnySession::Imap(session) => session.record(on),
+            AnySession::Pop3(session) => session.record(noting),
+            AnySession::Imap(session) => session.record(noting),
             // Nobody logs in there.
             AnySession::Smtp(_) | AnySession::Http(_) | AnySession::Control(_) => {}
         }

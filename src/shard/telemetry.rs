@@ -7,6 +7,9 @@
 //! 2026-11-23T01:30:00.457Z S: * 3 EXISTS
 //! ```
 //!
+//! The login is in it: until somebody has logged in, each session keeps a little of what is said, and
+//! drops it when the account wants no telemetry.
+//!
 //! A shard hands over what was said at the end of a turn; one thread writes it. Files are opened for
 //! each piece: there are few, and none stays open.
 //!

@@ -13,6 +13,7 @@ use super::change::Pended;
 use super::commit::Entry;
 use super::index::{CONDEMNED, Index};
 use super::mailboxes::{AccountKey, read_account_key};
+use super::sharing::Kind;
 use super::{MailboxId, SEPARATOR, Uid};
 use crate::limits::JOURNAL_EVENTS_MAX;
 use crate::mail::Address;
@@ -51,6 +52,14 @@ pub enum Happening {
         /// Its key.
         key: Vec<u8>,
     },
+    /// The access list of a mailbox has changed.
+    Access {
+        /// Which mailbox.
+        mailbox: MailboxId,
+    },
+    /// Another account has let this one in, or notes that it does no longer, see
+    /// [`super::Partition::let_in_by`].
+    LetIn,
 }
 
 /// What happened to messages of a mailbox.
@@ -93,6 +102,10 @@ impl Journal {
                 };
                 return;
             }
+        }
+        let is_state = matches!(happening, Happening::Access { .. } | Happening::LetIn);
+        if is_state && self.list.last() == Some(&happening) {
+            return;
         }
         if self.list.len() >= JOURNAL_EVENTS_MAX {
             self.list = Vec::new();
@@ -238,6 +251,7 @@ pub(super) fn happening_of_key(key: &[u8]) -> Option<(Address, Happening)> {
         mailbox,
         subscribed,
         value,
+        sharing,
     } = read_account_key(key)?;
     let happening = match (subscribed, value) {
         (Some(name), _) => Happening::Subscribed {
@@ -247,7 +261,11 @@ pub(super) fn happening_of_key(key: &[u8]) -> Option<(Address, Happening)> {
             mailbox,
             key: key.to_vec(),
         },
-        (None, None) => return None,
+        (None, None) => match (sharing?, mailbox) {
+            (Kind::Access, Some(mailbox)) => Happening::Access { mailbox },
+            (Kind::LetIn, None) => Happening::LetIn,
+            _ => return None,
+        },
     };
     Some((Address::parse(address).ok()?, happening))
 }
@@ -280,6 +298,21 @@ mod tests {
         };
         assert_eq!(first.new, Some((1, 5000)));
         assert_eq!(journal.take(), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_list_that_changes_often_is_told_once() {
+        let access = |mailbox| Happening::Access {
+            mailbox: MailboxId(mailbox),
+        };
+        let mut journal = Journal::default();
+        for _ in 0..=JOURNAL_EVENTS_MAX {
+            journal.note(access(1));
+        }
+        for _ in 0..=JOURNAL_EVENTS_MAX {
+            journal.note(Happening::LetIn);
+        }
+        assert_eq!(journal.take(), Some(vec![access(1), Happening::LetIn]));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct AccountKey<'a> {
     pub subscribed: Option<&'a [u8]>,
     /// The key that [`Partition::put_value`] was given.
     pub value: Option<&'a [u8]>,
+    /// What [`super::sharing`] keeps there.
+    pub sharing: Option<super::sharing::Kind>,
 }
 
 /// Takes the key of a small value apart; `None`: it is another key.
@@ -60,6 +62,7 @@ pub(super) fn read_account_key(key: &[u8]) -> Option<AccountKey<'_>> {
         mailbox: (mailbox != NO_MAILBOX).then_some(MailboxId(mailbox)),
         subscribed: rest.strip_prefix(SUBSCRIBED),
         value: rest.strip_prefix(OF_OWNER),
+        sharing: super::sharing::Kind::of(rest),
     })
 }
 

@@ -80,6 +80,9 @@ impl Drop for Watch {
 }
 
 impl Watch {
+    /// Bytes of memory that one takes beside itself, without what its journal holds.
+    pub const HELD_BYTES: usize = size_of::<Watched>() + 4 * size_of::<usize>();
+
     /// What happened in the account since the last call, or since the watch began; nothing for the
     /// watch of one mailbox. `None`: more than [`crate::limits::JOURNAL_EVENTS_MAX`], and all of it is
     /// forgotten.

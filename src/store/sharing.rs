@@ -23,6 +23,28 @@ const ACCESS: &[u8] = b"access\0";
 /// Let in by the account that follows.
 const LET_IN: &[u8] = b"let in\0";
 
+/// What a key is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An access list.
+    Access,
+    /// The accounts that have let this one in.
+    LetIn,
+}
+
+impl Kind {
+    /// Of the part of a key that is behind its mailbox.
+    pub fn of(rest: &[u8]) -> Option<Kind> {
+        if rest.starts_with(ACCESS) {
+            Some(Kind::Access)
+        } else if rest.starts_with(LET_IN) {
+            Some(Kind::LetIn)
+        } else {
+            None
+        }
+    }
+}
+
 /// An entry of a mailbox's access list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessEntry {

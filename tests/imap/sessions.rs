@@ -126,6 +126,29 @@ fn sessions_have_their_bounds() {
     server.stop();
 }
 
+/// Sessions count from their admission on: a shard that has more than its share passes new connections on,
+/// and those of a burst are on their way when the next is admitted.
+#[test]
+fn no_burst_gets_past_the_bound() {
+    let flags = ["--imap-sessions-max", "40", "--processors", "0-1"];
+    let mut server = server(&flags);
+    let known: Vec<_> = (0..30).map(|_| Imap::login(&server, "u0")).collect();
+    support::signal(server.pid(), "STOP");
+    let burst: Vec<_> = (0..200)
+        .map(|_| std::net::TcpStream::connect(server.imap).expect("a connection"))
+        .collect();
+    support::signal(server.pid(), "CONT");
+    let greeted = burst.iter().filter(|stream| {
+        let mut line = String::new();
+        let mut reader = std::io::BufReader::new(*stream);
+        std::io::BufRead::read_line(&mut reader, &mut line).expect("a line");
+        line.starts_with("* OK")
+    });
+    assert_eq!(greeted.count(), 10);
+    drop(known);
+    server.stop();
+}
+
 #[test]
 fn a_shutdown_says_bye() {
     let mut server = server(&[]);

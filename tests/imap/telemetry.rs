@@ -48,9 +48,11 @@ fn telemetry_tells_everything_but_secrets() {
     }
     open.send(b"t APPEND INBOX {17+}\r\nSubject: seen\r\n\r\n\r\n");
     while !open.line().starts_with("t OK") {}
-    // A new one, from its login on; another user on the same connection is not this user.
+    // A new one, with its login; another user on the same connection is not this user.
     let mut client = Client::silent(server.imap);
     client.line();
+    client.send(b"t LOGIN u0@bench.test hunter2\r\n");
+    assert!(client.line().starts_with("t NO"));
     client.send(b"t LOGIN u0@bench.test pw\r\nt NOOP\r\n");
     assert!(client.line().starts_with("t OK") && client.line().starts_with("t OK"));
     client.send(b"t UNAUTHENTICATE\r\nt LOGIN u1@bench.test pw\r\nt ID NIL\r\n");
@@ -61,6 +63,12 @@ fn telemetry_tells_everything_but_secrets() {
     pop3.expect("QUIT", "");
     assert!(switch("off").contains("telemetry off"));
     open.ok("SUBSCRIBE afterwards");
+    drop(open);
+    // Who has left is not recorded, whatever the operator switches.
+    let mut left = Imap::login(&server, "u0");
+    left.ok("UNAUTHENTICATE");
+    switch("on");
+    left.ok("ID NIL");
     server.stop();
     assert!(!server.data.join("telemetry/u1@bench.test").exists());
     let files = telemetry(&server, "u0@bench.test");
@@ -85,10 +93,17 @@ fn telemetry_tells_everything_but_secrets() {
         assert!(has(first, line), "{line}: {first:#?}");
     }
     assert!(!all.contains("afterwards"));
-    assert!(second[0].starts_with("S: t OK [CAPABILITY "), "{second:#?}");
+    assert!(second[0].starts_with("S: * OK [CAPABILITY "), "{second:#?}");
+    let refused = "S: t NO [AUTHENTICATIONFAILED] wrong name or password";
     assert_eq!(
-        second[1..],
+        second[1..4],
+        ["C: t LOGIN <blanked>", refused, "C: t LOGIN <blanked>"]
+    );
+    assert!(second[4].starts_with("S: t OK [CAPABILITY "), "{second:#?}");
+    assert_eq!(
+        second[5..],
         ["C: t NOOP", "S: t OK NOOP completed", "C: t UNAUTHENTICATE"]
     );
+    assert!(third[0].starts_with("S: +OK ") && has(third, "C: USER u0@bench.test"));
     assert!(has(third, "C: PASS <blanked>") && has(third, "S: Subject: seen"));
 }

@@ -62,6 +62,8 @@ pub struct Place {
     pub exists: bool,
     /// `\Sent` and its like.
     pub special_use: Option<&'static str>,
+    /// There is one, which the user knew and may not see any more.
+    pub is_denied: bool,
     /// There are mailboxes below it.
     pub has_children: bool,
     /// It is subscribed to.
@@ -277,6 +279,8 @@ pub enum Answer {
     DeletedBytes(Result<u64, Refusal>),
     /// Those that are there, by name.
     Annotations(Result<Vec<Annotation>, Refusal>),
+    /// The names, in their order, as [`Happening`] has them.
+    Watched(Result<Vec<String>, Refusal>),
     /// In order; `None`: it was too much, and is forgotten (RFC 5465 §5.8).
     Happened(Result<Option<Vec<Happening>>, Refusal>),
     /// Milliseconds since 1970.

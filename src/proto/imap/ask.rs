@@ -34,6 +34,9 @@ pub enum Ask {
     /// Comes in with a pass. Before the answer the shard moves the session to the owner of the
     /// account that the pass is for. Answer: [`Answer::Login`]; after an error nobody is logged in.
     Enter(Pass),
+    /// UNAUTHENTICATE: nobody is logged in any more, and all that the connection had goes, as at its end.
+    /// Answer: [`Answer::Done`].
+    Leave,
     /// All mailboxes. Answer: [`Answer::Mailboxes`].
     Mailboxes,
     /// Mailboxes of others that the user may see, under the names that they have here. Answer:
@@ -139,14 +142,22 @@ pub enum Ask {
         values: Vec<(Entry, Option<Vec<u8>>)>,
     },
     /// From now on the session is told [`crate::proto::Event::Changed`] when something happens in the
-    /// account, and asks [`Ask::Happened`]; or it does not want that any more. Answer:
+    /// account, and asks [`Ask::Happened`]; or it does not want that any more, of no account. Answer:
     /// [`Answer::Done`].
     WatchAccount {
         /// It wants it.
         on: bool,
     },
-    /// What happened in the account since this was last asked; what this session did itself, and
-    /// messages of the open mailbox, are left out. Answer: [`Answer::Happened`].
+    /// The same of these mailboxes and all below them, as far as they are others', in place of those that
+    /// were wanted before. Answer: [`Answer::Watched`]; `Limit`: in too many accounts.
+    WatchOthers {
+        /// Decoded. At most `limits::IMAP_NOTIFY_NAMES_MAX`.
+        names: Vec<String>,
+        /// And of those that the user is subscribed to.
+        subscribed: bool,
+    },
+    /// What happened in the account, and at others that are watched, since this was last asked; what
+    /// this session did itself, and messages of the open mailbox, are left out. Answer: [`Answer::Happened`].
     Happened {
         /// [`Place::subscribed`] is looked up for all of it.
         with_subscribed: bool,

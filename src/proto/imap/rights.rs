@@ -248,6 +248,12 @@ pub fn name_of_other(account: &Address, mailbox: &str) -> String {
     format!("{OTHER_USERS}{SEPARATOR}{account}{SEPARATOR}{mailbox}")
 }
 
+/// A name of [`name_of_other`], or of what is above such names.
+pub fn is_of_others(name: &str) -> bool {
+    let rest = name.strip_prefix(OTHER_USERS);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(SEPARATOR))
+}
+
 /// A pattern of LIST may match mailboxes of others: as far as it has no wildcard, it begins as they
 /// do.
 pub fn may_match_others(pattern: &str) -> bool {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::deflate::{Inflater, pack};
 use super::{Answer, Ask, Session};
 use crate::limits::INFLATE_TURN_BYTES;
-use crate::proto::transcript::Said;
+use crate::proto::transcript::{Noting, Said};
 use crate::proto::{Event, Step};
 
 /// An IMAP connection's bytes: a [`Session`], and the compression that its client may start.
@@ -57,8 +57,8 @@ impl Wire {
     }
 
     /// See [`Session::record`].
-    pub fn record(&mut self, on: bool) {
-        self.session.record(on);
+    pub fn record(&mut self, noting: Noting) {
+        self.session.record(noting);
     }
 
     /// See [`Session::take_said`].
@@ -152,7 +152,7 @@ impl crate::proto::Session for Wire {
     type Answer = Answer;
 
     fn greet(&mut self, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
-        self.session.greet(now, out)
+        self.packed(out, |wire, out| wire.session.greet(now, out))
     }
 
     fn feed(&mut self, input: &[u8], now: Instant, out: &mut Vec<u8>) -> (usize, Step<Ask>) {

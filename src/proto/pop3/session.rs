@@ -22,7 +22,7 @@ use super::{Answer, Ask, Credentials, LoginError, Settings};
 use crate::limits::{OUTPUT_BYTES_MAX, POP3_BAD_COMMANDS_MAX, POP3_LOGIN_FAILURES_MAX};
 use crate::mail::Address;
 use crate::proto::sasl;
-use crate::proto::transcript::{Said, Transcript};
+use crate::proto::transcript::{Noting, Said, Transcript};
 use crate::proto::{Event, Step};
 
 /// One POP3 conversation. Everything in it is owned, so that it can move to another shard.
@@ -79,7 +79,7 @@ impl Session {
             removed: false,
             bad_commands: 0,
             login_failures: 0,
-            transcript: None,
+            transcript: Transcript::before_login(),
         }
     }
 
@@ -95,9 +95,9 @@ impl Session {
         self.line.held_bytes() + maildrop_bytes + transcript
     }
 
-    /// From now on what is said is noted, or is not [N35].
-    pub fn record(&mut self, on: bool) {
-        self.transcript = on.then(Box::default);
+    /// From now on so much of what is said is noted [N35].
+    pub fn record(&mut self, noting: Noting) {
+        self.transcript = Transcript::go_on(self.transcript.take(), noting);
     }
 
     /// What was said since the last call; `None`: it is not noted.
@@ -419,7 +419,10 @@ impl crate::proto::Session for Session {
     fn greet(&mut self, now: Instant, out: &mut Vec<u8>) -> Step<Ask> {
         self.reset_deadline(now);
         // No APOP timestamp (RFC 1939 §7): it would need passwords in the clear on our side.
-        reply(out, &format!("+OK {} POP3 ready", self.settings.hostname));
+        self.heard(out, |session, out| {
+            let hostname = &session.settings.hostname;
+            reply(out, &format!("+OK {hostname} POP3 ready"));
+        });
         Step::NeedInput
     }
 

@@ -48,6 +48,7 @@ pub const WORDS: &[&[u8]] = &[
     b"a ENABLE METADATA\r\n",
     b"a NOTIFY SET STATUS (selected (MessageNew (UID FLAGS BODY[]) MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange))\r\n",
     b"a NOTIFY SET (selected-delayed (MessageNew MessageExpunge)) (subtree (x Sent) (MailboxName)) (subscribed NONE)\r\n",
+    b"a NOTIFY SET STATUS (subtree \"Other Users\" (MessageNew MessageExpunge)) (mailboxes \"Other Users/bob@example.org/Lists\" (MailboxName))\r\n",
     b"a NOTIFY NONE\r\n",
     b"a IDLE\r\n",
     b"DONE\r\n",
@@ -100,6 +101,7 @@ fn converse(input: &[u8], pieces: &[u8], faults: u8, event: Option<(usize, Event
             Ask::Annotations { .. } if fails => Answer::Annotations(Err(refusal())),
             Ask::Annotate { .. } if fails => Answer::Done(Err(Refusal::TooManyAnnotations)),
             Ask::WatchAccount { .. } if fails => Answer::Done(Err(refusal())),
+            Ask::WatchOthers { .. } if fails => Answer::Watched(Err(refusal())),
             Ask::Happened { .. } if fails => Answer::Happened(Ok(None)),
             Ask::Chunk { .. } if fails => {
                 desk = Desk::default();

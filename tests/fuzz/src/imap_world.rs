@@ -55,6 +55,8 @@ pub struct Folder {
 
 /// Annotations of a mailbox here.
 const ANNOTATIONS_MAX: usize = 10;
+/// Names of others' mailboxes that can be watched, and one more.
+const OTHERS_MAX: usize = 20;
 /// Things that happen before a session looks; more are too much.
 const HAPPENINGS_MAX: usize = 20;
 
@@ -347,6 +349,7 @@ impl World {
         Place {
             name: name.to_owned(),
             exists: folder.is_some(),
+            is_denied: false,
             special_use: folder.and_then(|folder| folder.special_use),
             has_children: self.folders.keys().any(|name| name.starts_with(&below)),
             subscribed: self.subscribed.iter().any(|known| known == name),
@@ -524,6 +527,10 @@ impl World {
                 desk.user = pass.user().to_string();
                 Answer::Login(Ok(()))
             }
+            Ask::Leave => {
+                *desk = Desk::default();
+                Answer::Done(Ok(()))
+            }
             Ask::Mailboxes => {
                 let names: Vec<String> = self.folders.keys().cloned().collect();
                 Answer::Mailboxes(Ok(Mailboxes {
@@ -697,6 +704,11 @@ impl World {
                 desk.known = on.then_some(self.events.len());
                 Answer::Done(Ok(()))
             }
+            // Nothing happens at others; but a name may have another case there.
+            Ask::WatchOthers { names, .. } => match names.len() {
+                OTHERS_MAX.. => Answer::Watched(Err(Refusal::Limit("too many".to_owned()))),
+                _ => Answer::Watched(Ok(names)),
+            },
             Ask::Happened { .. } => Answer::Happened(Ok(self.happened(desk))),
             Ask::Time => Answer::Time(NOW_MS),
             Ask::Pause => Answer::Done(Ok(())),

@@ -471,18 +471,13 @@ impl Session {
             }
             Command::Unauthenticate => {
                 // RFC 8437 §3: what was enabled and selected is forgotten.
-                let selected = matches!(self.phase, Phase::Selected(_));
                 if let Some(transcript) = &mut self.transcript {
                     transcript.end(out);
                 }
                 self.enabled = Enabled::default();
                 self.notify = None;
                 self.phase = Phase::NotAuthenticated;
-                if selected {
-                    Ok(Job::Manage(manage::Manage::close_mailbox()))
-                } else {
-                    Err(Finish::ok())
-                }
+                Ok(Job::Manage(manage::Manage::leave()))
             }
             Command::ProxyAuth(user) => {
                 login::Login::act_as(&user, self.peer, &context).map(Job::Login)

@@ -200,6 +200,11 @@ impl Manage {
         Manage::new(What::Close, Ask::Close)
     }
 
+    /// The user goes (RFC 8437 §3).
+    pub(super) fn leave() -> Manage {
+        Manage::new(What::Close, Ask::Leave)
+    }
+
     /// The client wants to be told what happens in its account.
     pub(super) fn watch_account() -> Manage {
         Manage::new(What::Change, Ask::WatchAccount { on: true })

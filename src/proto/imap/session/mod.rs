@@ -46,7 +46,7 @@ use crate::limits::{
     IMAP_BAD_COMMANDS_MAX, IMAP_COMMAND_BYTES_MAX, IMAP_LOGIN_BYTES_MAX, IMAP_LOGIN_TIME,
     OUTPUT_BYTES_MAX,
 };
-use crate::proto::transcript::{Said, Transcript};
+use crate::proto::transcript::{Noting, Said, Transcript};
 use crate::proto::{Event, Step};
 use finish::{Finish, SyncMode};
 use job::{Context, Job, Task, Turn};
@@ -77,7 +77,7 @@ pub struct Session {
     shutdown: bool,
     /// COMPRESS was answered with OK: all that follows is compressed, see [`super::wire`].
     compressed: bool,
-    /// What is said, while somebody wants it [N35].
+    /// What is said, while somebody wants it, or may want it [N35].
     transcript: Option<Box<Transcript>>,
     /// The account is gone: close when the answer comes that is under way.
     removed: bool,
@@ -106,7 +106,7 @@ impl Session {
             shutdown: false,
             removed: false,
             compressed: false,
-            transcript: None,
+            transcript: Transcript::before_login(),
             timed_out: false,
             bad_commands: 0,
             login_failures: 0,
@@ -155,9 +155,9 @@ impl Session {
         self.compressed
     }
 
-    /// From now on what is said is noted, or is not [N35].
-    pub fn record(&mut self, on: bool) {
-        self.transcript = on.then(Box::default);
+    /// From now on so much of what is said is noted [N35].
+    pub fn record(&mut self, noting: Noting) {
+        self.transcript = Transcript::go_on(self.transcript.take(), noting);
     }
 
     /// What was said since the last call; `None`: it is not noted.

@@ -2,7 +2,10 @@
 //!
 //! Decided here:
 //!
-//! - INBOX is the one mailbox to which mail is delivered (`inboxes`).
+//! - INBOX is the one mailbox to which mail is delivered (`inboxes`); `personal` is one's own.
+//! - Mailboxes of others are among what is subscribed to and what is named. Those that one may not look
+//!   up, or that there are not, are passed over; one that comes into sight or goes out of it is told as
+//!   a change of its name, with `\NoAccess` (§5.9).
 //! - A mailbox gets what all groups together ask for it.
 //! - Once a client has used NOTIFY, it alone says what is told: SELECTED NONE (or no SELECTED at all)
 //!   keeps even NOOP silent; the messages of a command that expunges are told nevertheless.
@@ -14,7 +17,8 @@ use super::super::command::{
     self, Event, EventGroup, EventSet, Filter, Item, StatusItem, StatusItems,
 };
 use super::super::metadata::write_changed;
-use super::super::{Answer, Ask, Happening, Mailbox, Place, names};
+use super::super::rights::is_of_others;
+use super::super::{Answer, Ask, Happening, Mailbox, Mailboxes, Place, Refusal, Rights, names};
 use super::finish::Finish;
 use super::list::{write_mailbox, write_status};
 use super::sync::Sync;
@@ -59,8 +63,7 @@ impl Which {
     fn has(&self, name: &str, subscribed: bool) -> bool {
         match self {
             Which::Inboxes => name == names::INBOX,
-            // Others' mailboxes do not come this way.
-            Which::Personal => true,
+            Which::Personal => !is_of_others(name),
             Which::Subscribed => subscribed,
             Which::Subtree(tops) => tops.iter().any(|top| {
                 let rest = name.strip_prefix(top.as_str());
@@ -98,6 +101,31 @@ impl Notify {
     pub(super) fn needs_subscribed(&self) -> bool {
         let is_subscribed = |group: &Group| matches!(group.which, Which::Subscribed);
         self.groups.iter().any(is_subscribed)
+    }
+
+    /// Some of it may be others' mailboxes.
+    fn may_want_others(&self) -> bool {
+        self.needs_subscribed() || self.names().any(|name| is_of_others(name))
+    }
+
+    /// All names, in their order.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.groups.iter().flat_map(|group| match &group.which {
+            Which::Subtree(names) | Which::Mailboxes(names) => &names[..],
+            _ => &[],
+        })
+    }
+
+    /// Other names in their place.
+    fn rename(&mut self, names: Vec<String>) {
+        let mut names = names.into_iter();
+        for group in &mut self.groups {
+            if let Which::Subtree(own) | Which::Mailboxes(own) = &mut group.which {
+                for (own, name) in own.iter_mut().zip(&mut names) {
+                    *own = name;
+                }
+            }
+        }
     }
 
     /// What is wanted of a mailbox.
@@ -190,7 +218,9 @@ fn write_state(
 /// LIST of a name with which something has happened (RFC 5465 §5.4, §5.5).
 fn write_place(place: &Place, from: Option<&str>, utf8: bool, out: &mut Vec<u8>) {
     let mut attributes = Vec::new();
-    if !place.exists {
+    if place.is_denied {
+        attributes.push("\\NoAccess");
+    } else if !place.exists {
         attributes.push("\\NonExistent");
     }
     if place.subscribed {
@@ -224,11 +254,16 @@ enum Stage {
     /// The account is to be watched, or not any more.
     Watch,
     Watching,
+    /// The same at others.
+    WatchOthers,
+    WatchingOthers,
     /// What has gathered in the open mailbox is told: NOTIFY SET is a NOOP, too.
     Sync(Box<Sync>),
     /// STATUS of mailboxes is to be told.
     Ask,
     Asking,
+    AskShared(Box<Mailboxes>),
+    AskingShared(Box<Mailboxes>),
     /// And whether flags are of interest.
     Status(std::vec::IntoIter<(Mailbox, bool)>),
     Done(Finish),
@@ -314,6 +349,17 @@ impl Job {
                     let on = self.notify.has_account();
                     return Turn::Ask(Ask::WatchAccount { on });
                 }
+                Stage::WatchOthers => {
+                    self.stage = Stage::WatchingOthers;
+                    return Turn::Ask(Ask::WatchOthers {
+                        names: self.notify.names().cloned().collect(),
+                        subscribed: self.notify.needs_subscribed(),
+                    });
+                }
+                Stage::AskShared(own) => {
+                    self.stage = Stage::AskingShared(std::mem::take(own));
+                    return Turn::Ask(Ask::Shared);
+                }
                 Stage::Sync(sync) => match sync.go(context, out) {
                     Turn::Finish(_) => self.stage = Stage::Ask,
                     turn => return turn,
@@ -334,7 +380,10 @@ impl Job {
                     self.set(context);
                 }
                 Stage::Done(finish) => return Turn::Finish(std::mem::take(finish)),
-                Stage::Watching | Stage::Asking => return Turn::Finish(Finish::confused()),
+                Stage::Watching
+                | Stage::WatchingOthers
+                | Stage::Asking
+                | Stage::AskingShared(_) => return Turn::Finish(Finish::confused()),
             }
         }
     }
@@ -347,30 +396,66 @@ impl Job {
                 return;
             }
             (Stage::Watching, Answer::Done(Ok(()))) => {
-                context.enabled.flags_untold = false;
-                match self.is_none {
-                    true => Stage::Ask,
-                    false => Stage::Sync(Box::new(Sync::new(true))),
+                let knew = context.notify.as_ref();
+                let had_others = knew.is_some_and(|knew| knew.may_want_others());
+                match self.notify.has_account() && (self.notify.may_want_others() || had_others) {
+                    true => Stage::WatchOthers,
+                    false => self.sync(context),
                 }
             }
-            (Stage::Asking, Answer::Mailboxes(Ok(all))) => {
-                let open = match context.phase {
-                    Phase::Selected(selected) => Some(&*selected.object_id),
-                    _ => None,
-                };
-                let subscribed: HashSet<String> = all.subscribed.into_iter().collect();
-                let list = all.list.into_iter().filter_map(|mailbox| {
-                    let is_subscribed = subscribed.contains(&mailbox.name);
-                    let wanted = self.notify.wanted(&mailbox.name, is_subscribed);
-                    let is_told = wanted.has(Event::MessageNew) && open != Some(&mailbox.object_id);
-                    is_told.then_some((mailbox, wanted.has(Event::FlagChange)))
-                });
-                Stage::Status(list.collect::<Vec<_>>().into_iter())
+            (Stage::WatchingOthers, Answer::Watched(Ok(names))) => {
+                self.notify.rename(names);
+                self.sync(context)
             }
-            (_, Answer::Done(Err(refusal)) | Answer::Mailboxes(Err(refusal))) => refuse(refusal),
+            (Stage::WatchingOthers, Answer::Watched(Err(Refusal::Limit(text)))) => {
+                Stage::Done(Finish::no("NOTIFICATIONOVERFLOW", text))
+            }
+            (Stage::Asking, Answer::Mailboxes(Ok(all))) if self.notify.may_want_others() => {
+                Stage::AskShared(Box::new(all))
+            }
+            (Stage::AskingShared(own), Answer::Mailboxes(shared)) => {
+                let mut all = std::mem::take(&mut **own);
+                // Those that cannot be reached now are left out.
+                all.list.extend(shared.unwrap_or_default().list);
+                self.status_of(all, context)
+            }
+            (Stage::Asking, Answer::Mailboxes(Ok(all))) => self.status_of(all, context),
+            (
+                _,
+                Answer::Done(Err(refusal))
+                | Answer::Mailboxes(Err(refusal))
+                | Answer::Watched(Err(refusal)),
+            ) => refuse(refusal),
             _ => Stage::Done(Finish::confused()),
         };
         self.stage = next;
+    }
+
+    /// NOTIFY SET is a NOOP, too.
+    fn sync(&self, context: &mut Context<'_>) -> Stage {
+        context.enabled.flags_untold = false;
+        match self.is_none {
+            true => Stage::Ask,
+            false => Stage::Sync(Box::new(Sync::new(true))),
+        }
+    }
+
+    /// Which mailboxes STATUS is told of.
+    fn status_of(&self, all: Mailboxes, context: &mut Context<'_>) -> Stage {
+        let open = match context.phase {
+            Phase::Selected(selected) => Some(&*selected.object_id),
+            _ => None,
+        };
+        let subscribed: HashSet<String> = all.subscribed.into_iter().collect();
+        let list = all.list.into_iter().filter_map(|mailbox| {
+            let is_subscribed = subscribed.contains(&mailbox.name);
+            let wanted = self.notify.wanted(&mailbox.name, is_subscribed);
+            let is_told = wanted.has(Event::MessageNew)
+                && open != Some(&mailbox.object_id)
+                && mailbox.rights.has(Rights::READ);
+            is_told.then_some((mailbox, wanted.has(Event::FlagChange)))
+        });
+        Stage::Status(list.collect::<Vec<_>>().into_iter())
     }
 
     /// From now on it holds.

@@ -14,6 +14,7 @@ use super::super::{Answer, Ask, Refusal};
 use super::Session;
 use crate::proto::Event;
 use crate::proto::driver::{Driver, play};
+use crate::proto::transcript::Noting;
 
 type Shared = Rc<RefCell<World>>;
 
@@ -39,6 +40,8 @@ struct Client<F>(Driver<Session, F>);
 fn client(world: &Shared) -> Client<impl FnMut(Ask) -> Answer + use<>> {
     let mut client = Client(Driver::new(session(), answers(world)));
     client.say("a LOGIN alice secret");
+    // As the shard says then: Alice has no telemetry.
+    client.0.session.record(Noting::Nothing);
     client
 }
 

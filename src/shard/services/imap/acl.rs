@@ -14,10 +14,10 @@ use super::super::super::conn::ConnKey;
 use super::super::super::wait::Permits;
 use super::super::super::{LocalPartition, Shard, Shards};
 use super::super::Asked;
-use super::{Desk, at_once, later, mailboxes, refusal};
+use super::{Desk, later, mailboxes, refusal, soon};
 use crate::mail::Address;
 use crate::proto::imap::{ANYONE, Access, AccessChange, Answer, Mailbox, Refusal, Rights};
-use crate::store::{AccessEntry, MailboxId, SEPARATOR, StoreError, UidValidity};
+use crate::store::{AccessEntry, MailboxId, MailboxInfo, SEPARATOR, StoreError, UidValidity};
 
 /// The turn of those who open mailboxes to anyone, or close them: whether an account is among those that
 /// share with anyone follows from the lists of all its mailboxes, and another one's change must not come
@@ -48,7 +48,8 @@ fn granted(list: &[AccessEntry], (user, validity): (&Address, UidValidity)) -> R
     given.without(taken)
 }
 
-fn rights_by_id(shard: &Shard, desk: &Desk, id: MailboxId) -> Result<Rights, Refusal> {
+/// Of who sits at the desk, in a mailbox.
+pub(super) fn rights_by_id(shard: &Shard, desk: &Desk, id: MailboxId) -> Result<Rights, Refusal> {
     let Some(guest) = &desk.guest else {
         return Ok(Rights::ALL);
     };
@@ -56,7 +57,7 @@ fn rights_by_id(shard: &Shard, desk: &Desk, id: MailboxId) -> Result<Rights, Ref
     Ok(granted(&list, (&guest.user, guest.validity)))
 }
 
-/// Of who sits at the desk, in a mailbox.
+/// The same by its name.
 pub(super) fn rights_in(shard: &Shard, desk: &Desk, name: &str) -> Result<Rights, Refusal> {
     let found = desk.partition(shard)?.mailbox(&desk.address, name);
     let info = found.map_err(|error| refusal(error, &desk.address))?;
@@ -155,6 +156,21 @@ pub(super) fn visible(
         .collect()
 }
 
+/// Mailboxes of the account that who sits at the desk may look up.
+pub(super) fn visible_at(shard: &Shard, desk: &Desk) -> Vec<MailboxInfo> {
+    let Ok(partition) = desk.partition(shard) else {
+        return Vec::new();
+    };
+    let mut infos = partition.mailboxes(&desk.address).unwrap_or_default();
+    if let Some(guest) = &desk.guest {
+        infos.retain(|info| {
+            let list = partition.access_list(&desk.address, info.id);
+            granted(&list, (&guest.user, guest.validity)).has(Rights::LOOKUP)
+        });
+    }
+    infos
+}
+
 /// The visitor may ask this.
 pub(super) fn check(shard: &Shard, desk: &Desk, access: &Access) -> Result<Rights, Refusal> {
     let rights = match access {
@@ -195,7 +211,7 @@ pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Ac
     });
     let (partition, id) = match found {
         Ok(found) => found,
-        Err(refusal) => return at_once(refused(&access, refusal)),
+        Err(refusal) => return soon(shard, key, &desk, refused(&access, refusal)),
     };
     let owner = desk.address.as_str();
     let list = match access {
@@ -212,7 +228,7 @@ pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Ac
         }
         Access::Mine { .. } => match rights_by_id(shard, &desk, id) {
             Ok(rights) => vec![(String::new(), rights)],
-            Err(refusal) => return at_once(Answer::Access(Err(refusal))),
+            Err(refusal) => return soon(shard, key, &desk, Answer::Access(Err(refusal))),
         },
         // What they have whatever the list says.
         Access::List { whom, .. } => {
@@ -226,7 +242,8 @@ pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Ac
             if whom.trim_start_matches('-') == owner =>
         {
             let text = "the owner has all rights, always".to_owned();
-            return at_once(Answer::Done(Err(Refusal::Cannot(text))));
+            let refusal = Refusal::Cannot(text);
+            return soon(shard, key, &desk, Answer::Done(Err(refusal)));
         }
         Access::Set { whom, how, .. } => {
             let home = Rc::clone(shard);
@@ -242,7 +259,7 @@ pub(super) fn answer(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, access: Ac
             });
         }
     };
-    at_once(Answer::Access(Ok(list)))
+    soon(shard, key, &desk, Answer::Access(Ok(list)))
 }
 
 /// Changes an entry, and sees to it that those whom it is about can find the mailbox.

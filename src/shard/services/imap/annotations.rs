@@ -2,8 +2,13 @@
 //!
 //! ```text
 //! key of a shared one    annotation NUL NUL name
-//! key of a private one   annotation NUL account that sees it NUL name
+//! key of a private one   annotation NUL who sees it NUL name
+//! who sees it            address                  ; the owner of the mailbox
+//!                      / address US validity      ; a visitor, see [`Desk::reader`]
 //! ```
+//!
+//! Visitors have what is shared, and private ones of their own beside the mailbox (RFC 5464 §3.3). They
+//! count as the mailbox's and may not fill it: half of what fits is left to its owner.
 //!
 //! What an operator says of the server is read-only: `/shared/admin` is the postmaster.
 
@@ -13,12 +18,12 @@ use super::super::super::conn::ConnKey;
 use super::super::super::wait::breathe;
 use super::super::super::{LocalPartition, Shard};
 use super::super::Asked;
-use super::{Desk, at_once, later, refusal};
+use super::{Desk, acl, at_once, later, refusal};
 use crate::limits::{
     ACCOUNT_ANNOTATIONS_BYTES_MAX, ACCOUNT_ANNOTATIONS_MAX, ANNOTATIONS_BYTES_MAX, ANNOTATIONS_MAX,
 };
 use crate::mail::Address;
-use crate::proto::imap::{Annotation, Answer, Entry, Refusal, Wanted};
+use crate::proto::imap::{Annotation, Answer, Entry, Refusal, Rights, Wanted};
 use crate::store::{Happening, MailboxId, StoreError, ValuesMax};
 
 /// Keys of annotations begin with this.
@@ -31,6 +36,45 @@ const MAX: ValuesMax = ValuesMax {
     account_bytes: ACCOUNT_ANNOTATIONS_BYTES_MAX,
 };
 
+/// With those, a visitor may put something there.
+const MAX_OF_VISITORS: ValuesMax = ValuesMax {
+    count: MAX.count / 2,
+    bytes: MAX.bytes / 2,
+    account_count: MAX.account_count / 2,
+    account_bytes: MAX.account_bytes / 2,
+};
+
+impl Desk {
+    /// Who sees private annotations: no other account, not even one that gets the address of a visitor
+    /// after it. `US` is in no address.
+    pub(super) fn reader(&self) -> String {
+        match &self.guest {
+            Some(guest) => format!("{}\x1f{}", guest.user, guest.validity),
+            None => self.address.to_string(),
+        }
+    }
+}
+
+/// The rights of a visitor, if they let it read annotations of a mailbox, or with `shared` change those
+/// that others see as well. Reading asks for what RFC 5464 §3.3 asks for; who changes what all see must
+/// be one who may change the mailbox.
+pub(super) fn need(rights: Rights, shared: bool) -> Result<Rights, Refusal> {
+    let needed = match shared {
+        true => Rights::LOOKUP.with(Rights::WRITE),
+        false => Rights::LOOKUP,
+    };
+    acl::need(rights, needed)?;
+    let any = Rights::READ
+        .with(Rights::SEEN)
+        .with(Rights::WRITE)
+        .with(Rights::INSERT)
+        .with(Rights::POST);
+    match rights.has_any(any) {
+        true => Ok(rights),
+        false => Err(Refusal::Denied("needs one of the rights rswip".to_owned())),
+    }
+}
+
 /// Where the annotations of a mailbox are kept.
 struct Place {
     partition: Rc<LocalPartition>,
@@ -40,8 +84,7 @@ struct Place {
     mailbox: Option<MailboxId>,
 }
 
-/// Finds the mailbox of an annotation command; `None`: the server. Who may do what with whose mailbox
-/// is decided here and nowhere else.
+/// Finds the mailbox of an annotation command; `None`: the server.
 fn place(shard: &Shard, desk: &Desk, mailbox: Option<&str>) -> Result<Place, Refusal> {
     let partition = desk.partition(shard)?;
     let owner = desk.address.clone();
@@ -59,11 +102,11 @@ fn place(shard: &Shard, desk: &Desk, mailbox: Option<&str>) -> Result<Place, Ref
     })
 }
 
-/// The key of an annotation, as `user` sees it.
-fn key_of(entry: &Entry, user: &Address) -> Vec<u8> {
+/// The key of an annotation, as `reader` sees it.
+fn key_of(entry: &Entry, reader: &str) -> Vec<u8> {
     let mut key = PREFIX.to_vec();
     if entry.is_private() {
-        key.extend_from_slice(user.as_str().as_bytes());
+        key.extend_from_slice(reader.as_bytes());
     }
     key.push(0);
     key.extend_from_slice(entry.as_str().as_bytes());
@@ -71,12 +114,12 @@ fn key_of(entry: &Entry, user: &Address) -> Vec<u8> {
 }
 
 /// The annotation that a key is of; `None`: it is another value, or somebody else's private one.
-pub(super) fn entry_of(key: &[u8], user: &Address) -> Option<Entry> {
+pub(super) fn entry_of(key: &[u8], reader: &str) -> Option<Entry> {
     let rest = key.strip_prefix(PREFIX)?;
     let end = memchr::memchr(0, rest)?;
     let entry = Entry::parse(&rest[end + 1..]).ok()?;
     let whose: &[u8] = if entry.is_private() {
-        user.as_str().as_bytes()
+        reader.as_bytes()
     } else {
         b""
     };
@@ -99,11 +142,11 @@ pub(super) fn get(
             Ok(place) => place,
             Err(refusal) => return Answer::Annotations(Err(refusal)),
         };
-        let user = &desk.address;
+        let reader = desk.reader();
         let mut found = Vec::new();
         let all = place.partition.values(&place.owner, place.mailbox, PREFIX);
         for (key, value) in all {
-            if let Some(entry) = entry_of(&key, user).filter(|entry| wanted.has(entry)) {
+            if let Some(entry) = entry_of(&key, &reader).filter(|entry| wanted.has(entry)) {
                 found.push(Annotation { entry, value });
             }
         }
@@ -151,10 +194,14 @@ pub(super) fn set(
         Err(refusal) => return at_once(Answer::Done(Err(refusal))),
     };
     later(shard, key, async move {
-        let user = &desk.address;
+        let reader = desk.reader();
+        let max = match desk.guest {
+            Some(_) => MAX_OF_VISITORS,
+            None => MAX,
+        };
         let entries: Vec<_> = values
             .into_iter()
-            .map(|(entry, value)| (key_of(&entry, user), value))
+            .map(|(entry, value)| (key_of(&entry, &reader), value))
             .collect();
         let keys: Vec<Vec<u8>> = entries.iter().map(|(key, _)| key.clone()).collect();
         let Place {
@@ -162,7 +209,7 @@ pub(super) fn set(
             owner,
             mailbox,
         } = place;
-        let put = partition.put_values(&owner, mailbox, PREFIX, entries, MAX);
+        let put = partition.put_values(&owner, mailbox, PREFIX, entries, max);
         match put.await {
             Ok(()) => {
                 for key in keys {
@@ -199,15 +246,20 @@ mod tests {
 
     #[test]
     fn keys_tell_whose_they_are() {
-        let address = |text| Address::parse(text).expect("an address");
-        let (ann, bob) = (address("ann@x.test"), address("bob@x.test"));
+        let (ann, bob) = ("ann@x.test", "bob@x.test");
+        let visitor = "bob@x.test\x1f7";
         let entry = |name: &str| Entry::parse(name.as_bytes()).expect("a name");
-        let private = key_of(&entry("/private/x"), &ann);
-        assert_eq!(entry_of(&private, &ann), Some(entry("/private/x")));
-        assert_eq!(entry_of(&private, &bob), None);
-        let shared = key_of(&entry("/shared/x"), &ann);
-        assert_eq!(entry_of(&shared, &bob), Some(entry("/shared/x")));
-        assert_eq!(entry_of(b"acl\0bob", &bob), None);
+        let private = key_of(&entry("/private/x"), ann);
+        assert_eq!(entry_of(&private, ann), Some(entry("/private/x")));
+        assert_eq!(entry_of(&private, bob), None);
+        let shared = key_of(&entry("/shared/x"), ann);
+        assert_eq!(entry_of(&shared, bob), Some(entry("/shared/x")));
+        assert_eq!(entry_of(b"acl\0bob", bob), None);
+        // Bob visits, and another one gets the address.
+        let private = key_of(&entry("/private/x"), visitor);
+        assert_eq!(entry_of(&private, visitor), Some(entry("/private/x")));
+        assert_eq!(entry_of(&private, bob), None);
+        assert_eq!(entry_of(&private, "bob@x.test\x1f8"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! A guest has a *desk* as connections of this shard have, under a key that is no connection's.
 //! Notices of the mailbox it has open wake the connection at home.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::super::super::Shard;
@@ -15,8 +15,8 @@ use super::super::super::conn::ConnKey;
 use super::super::super::session::AnyAnswer;
 use super::super::super::wait::{Permit, Permits};
 use super::super::Asked;
-use super::visits::refused;
-use super::{Desk, acl, answer_at, append};
+use super::visits::{self, refused};
+use super::{Desk, acl, annotations, answer_at, append, happened};
 use crate::limits::SHARING_WAITING_MAX;
 use crate::mail::Address;
 use crate::proto::imap::{
@@ -34,6 +34,10 @@ pub(super) struct Guest {
     /// The shard of the connection, and its key there.
     home: usize,
     conn: ConnKey,
+    /// The word that it has something to look at is on its way.
+    waking: Cell<bool>,
+    /// Mailboxes that it may look up, while it watches the account.
+    pub(super) seen: RefCell<happened::Seen>,
 }
 
 /// An ask on its way to the owner.
@@ -86,7 +90,8 @@ impl Grants {
     }
 }
 
-/// Something has happened in what a guest has open.
+/// Something has happened in what a guest has open, or in the account that it watches. However often that
+/// is, and however long its home does not listen: the word is on its way once.
 pub(super) fn wake(shard: &Rc<Shard>, key: ConnKey) {
     let Some(desk) = shard.desks.of(key) else {
         return;
@@ -96,12 +101,18 @@ pub(super) fn wake(shard: &Rc<Shard>, key: ConnKey) {
     };
     let (home, conn) = (guest.home, guest.conn);
     if home == shard.id {
-        return shard.wake_session(conn);
+        return visits::note_news(shard, conn, key);
+    }
+    if guest.waking.replace(true) {
+        return;
     }
     let shard = Rc::clone(shard);
     super::super::super::spawn(async move {
-        let job = Box::new(move |home: &Rc<Shard>| home.wake_session(conn));
+        let job = Box::new(move |home: &Rc<Shard>| visits::note_news(home, conn, key));
         shard.mesh.send(home, job).await;
+        if let Some(guest) = &desk.guest {
+            guest.waking.set(false);
+        }
     });
 }
 
@@ -129,6 +140,8 @@ pub(super) async fn serve(
                 validity: visitor.validity,
                 home: visitor.home,
                 conn: visitor.conn,
+                waking: Cell::new(false),
+                seen: RefCell::default(),
             };
             let Some(desk) = Desk::new(shard, &visitor.account, Some(guest)) else {
                 // An account that is not there has nothing to hide.
@@ -136,7 +149,7 @@ pub(super) async fn serve(
             };
             let key = shard.desks.guests.next();
             let desk = Rc::new(desk);
-            shard.desks.put(key, Rc::clone(&desk));
+            shard.desks.put(shard, key, Rc::clone(&desk));
             (key, desk)
         }
     };
@@ -169,8 +182,11 @@ pub(super) async fn run(shard: &Rc<Shard>, key: ConnKey, desk: &Rc<Desk>, ask: A
 async fn admit(shard: &Rc<Shard>, key: ConnKey, desk: &Rc<Desk>, mut ask: Ask) -> Answer {
     match check(shard, desk, &mut ask) {
         Err(refusal) => {
-            if matches!(ask, Ask::Chunk { .. } | Ask::Append { .. }) {
-                append::abort(shard, desk);
+            match ask {
+                Ask::Chunk { .. } | Ask::Append { .. } => append::abort(shard, desk),
+                // RFC 9051 §6.3.2: what was open is not any more.
+                Ask::Open { .. } => drop(desk.open.take()),
+                _ => {}
             }
             refused(&ask, refusal)
         }
@@ -278,6 +294,19 @@ fn check(shard: &Shard, desk: &Desk, ask: &mut Ask) -> Result<Rights, Refusal> {
             Ok(rights)
         }
         Ask::Access(access) => acl::check(shard, desk, access),
+        Ask::Annotations {
+            mailbox: Some(name),
+            ..
+        } => annotations::need(of(name)?, false),
+        Ask::Annotate {
+            mailbox: Some(name),
+            values,
+        } => {
+            let shared = values.iter().any(|(entry, _)| !entry.is_private());
+            annotations::need(of(name)?, shared)
+        }
+        // What happens is told as far as rights go, each time.
+        Ask::WatchAccount { .. } | Ask::Happened { .. } => Ok(Rights::NONE),
         Ask::Close | Ask::Abort => Ok(Rights::NONE),
         _ => Err(Refusal::Denied("only for the owner".to_owned())),
     }

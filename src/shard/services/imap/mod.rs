@@ -9,10 +9,12 @@
 //! quota      what an account may hold
 //! acl        who may do what
 //! visits     mailboxes of other accounts, from home
+//! shared     which of them a user may see
 //! guests     the same, where they are
 //! transfer   COPY and MOVE between accounts
 //! annotations  GETMETADATA, SETMETADATA
 //! happened   what happened in the account, for those who watch it
+//! watching   the same at other accounts
 //! ```
 //!
 //! The connection moves to the shard that owns the account before the password is looked at, as with
@@ -30,8 +32,10 @@ mod inside;
 mod mailboxes;
 mod messages;
 mod quota;
+mod shared;
 mod transfer;
 mod visits;
+mod watching;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -48,7 +52,9 @@ use super::login::{self, Denial};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Ask, Credentials, LoginError, Mailboxes, Pass, Refusal, View};
 use crate::ring::Token;
-use crate::store::{Happening, MailboxId, MessagesChanged, StoreError, Uid, UidValidity, Watch};
+use crate::store::{
+    self, Happening, MailboxId, MessagesChanged, StoreError, Uid, UidValidity, Watch,
+};
 
 /// What the IMAP connections of this shard have here.
 #[derive(Default)]
@@ -136,12 +142,15 @@ impl Desks {
     pub(crate) fn release(&self, shard: &Rc<Shard>, key: ConnKey) {
         let desk = self.by_conn.borrow_mut().remove(&key);
         if let Some(desk) = desk {
+            shard.memory_in_flight(-desk.held_bytes());
             append::abort(shard, &desk);
             visits::end(shard, &desk);
         }
     }
 
-    fn put(&self, key: ConnKey, desk: Rc<Desk>) {
+    /// A connection, or a guest, has this desk from now on. It had none.
+    fn put(&self, shard: &Shard, key: ConnKey, desk: Rc<Desk>) {
+        shard.memory_in_flight(desk.held_bytes());
         self.by_conn.borrow_mut().insert(key, desk);
     }
 
@@ -181,6 +190,15 @@ impl Desk {
             expected: RefCell::default(),
             at_once: Cell::new(0),
         })
+    }
+
+    /// Bytes of memory that count for it: with its place in the table, which may be half full, its address
+    /// here and with its watch, and the watch that it has when a mailbox is open.
+    fn held_bytes(&self) -> i64 {
+        let place = 2 * size_of::<(ConnKey, Rc<Desk>)>();
+        let counts = 2 * size_of::<usize>();
+        let addresses = 2 * self.address.as_str().len();
+        (size_of::<Desk>() + place + counts + addresses + store::Watch::HELD_BYTES) as i64
     }
 
     /// The account was removed since, whether or not there is another one of its address.
@@ -312,6 +330,10 @@ pub(super) fn ask(shard: &Rc<Shard>, key: ConnKey, ask: Ask) -> Asked {
     let ask = match ask {
         Ask::Login(credentials) => return log_in(shard, key, credentials),
         Ask::Enter(pass) => return come_in(shard, key, pass),
+        Ask::Leave => {
+            shard.desks.release(shard, key);
+            return at_once(Answer::Done(Ok(())));
+        }
         ask => ask,
     };
     if let Ask::Pause = ask {
@@ -336,7 +358,9 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
         Ask::Enter(pass) => come_in(shard, key, pass),
         Ask::ActAs { user, peer } => vouch(shard, key, desk.address.clone(), user, peer),
         Ask::Access(access) => acl::answer(shard, key, desk, access),
-        // Gathered before an ask comes here.
+        // Taken before an ask comes here.
+        Ask::Leave => at_once(Answer::Done(Ok(()))),
+        Ask::WatchOthers { names, .. } => at_once(Answer::Watched(Ok(names))),
         Ask::Shared => at_once(Answer::Mailboxes(Ok(Mailboxes::default()))),
         Ask::Mailboxes => {
             // As long as there are many.
@@ -399,7 +423,10 @@ fn answer_at(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked
         Ask::DeletedBytes { name } => quota::deleted_bytes(shard, key, desk, &name),
         Ask::Annotations { mailbox, wanted } => annotations::get(shard, key, desk, mailbox, wanted),
         Ask::Annotate { mailbox, values } => annotations::set(shard, key, desk, mailbox, values),
-        Ask::WatchAccount { on } => at_once(Answer::Done(happened::watch(shard, key, &desk, on))),
+        Ask::WatchAccount { on } => {
+            let watched = happened::watch(shard, key, &desk, on);
+            rest(shard, key, Answer::Done(watched))
+        }
         Ask::Happened { with_subscribed } => happened::happened(shard, key, desk, with_subscribed),
         Ask::Pause => inside::pause(shard, key),
         Ask::Thread(work) => inside::thread(shard, key, work),
@@ -474,7 +501,7 @@ fn sit_down(shard: &Rc<Shard>, key: ConnKey, address: &Address) -> Answer {
         return denied(Denial::Credentials);
     };
     shard.probe.logins.add(1);
-    shard.desks.put(key, Rc::new(desk));
+    shard.desks.put(shard, key, Rc::new(desk));
     Answer::Login(Ok(()))
 }
 

@@ -7,7 +7,7 @@ use super::super::super::conn::ConnKey;
 use super::super::super::wait::breathe;
 use super::super::super::{Shard, Shards};
 use super::super::Asked;
-use super::{Desk, at_once, later, refusal};
+use super::{Desk, later, refusal, soon};
 use crate::admin::{Backend, BackendError};
 use crate::mail::Address;
 use crate::proto::imap::{Answer, Quota, QuotaOf, Refusal};
@@ -22,7 +22,7 @@ pub(super) fn get(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, of: QuotaOf) 
         QuotaOf::Account(name) if name != desk.address.as_str() => {
             let address = match may_see(shard, &desk, &name) {
                 Ok(address) => address,
-                Err(refusal) => return at_once(Answer::Quota(Err(refusal))),
+                Err(refusal) => return soon(shard, key, &desk, Answer::Quota(Err(refusal))),
             };
             let shard = Rc::clone(shard);
             later(&Rc::clone(&shard), key, async move {
@@ -32,9 +32,12 @@ pub(super) fn get(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, of: QuotaOf) 
         }
         QuotaOf::Mailbox(name) => {
             let found = super::mailboxes::find(shard, &desk, &name);
-            at_once(Answer::Quota(found.and_then(|_| own(shard, &desk))))
+            let quota = found.and_then(|_| own(shard, &desk));
+            soon(shard, key, &desk, Answer::Quota(quota))
         }
-        QuotaOf::Own | QuotaOf::Account(_) => at_once(Answer::Quota(own(shard, &desk))),
+        QuotaOf::Own | QuotaOf::Account(_) => {
+            soon(shard, key, &desk, Answer::Quota(own(shard, &desk)))
+        }
     }
 }
 
@@ -52,7 +55,7 @@ pub(super) fn set(
     };
     let address = match may_see(shard, &desk, &name) {
         Ok(address) => address,
-        Err(refusal) => return at_once(Answer::Quota(Err(refusal))),
+        Err(refusal) => return soon(shard, key, &desk, Answer::Quota(Err(refusal))),
     };
     let shard = Rc::clone(shard);
     later(&Rc::clone(&shard), key, async move {
@@ -117,7 +120,7 @@ pub(super) fn deleted_bytes(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, nam
     });
     let (partition, info) = match found {
         Ok(found) => found,
-        Err(refusal) => return at_once(Answer::DeletedBytes(Err(refusal))),
+        Err(refusal) => return soon(shard, key, &desk, Answer::DeletedBytes(Err(refusal))),
     };
     later(shard, key, async move {
         let (mut left, mut bytes, mut next) = (info.deleted, 0, Some(1));

@@ -34,6 +34,20 @@ pub(super) struct Transfer {
     pub(super) moves: bool,
 }
 
+/// REPLACE (RFC 8508) of a message by one of another account's mailbox.
+pub(super) struct Replacement {
+    /// The account of the open mailbox; `None`: one's own.
+    pub(super) from: Option<Address>,
+    /// The account of the other mailbox; `None`: one's own.
+    pub(super) to: Option<Address>,
+    /// That mailbox as its account calls it.
+    pub(super) name: String,
+    /// What comes there.
+    pub(super) messages: Vec<Incoming>,
+    /// What goes from here.
+    pub(super) replaced: u32,
+}
+
 /// One of the two, as the connection reaches it.
 struct End<'a> {
     home: &'a Rc<Shard>,
@@ -133,6 +147,68 @@ pub(super) async fn carry_out(
         }
     }
     Answer::Copied(Ok(work.copied))
+}
+
+/// Carries out a REPLACE. It is no single batch, as it is within an account: between the two the message
+/// and its replacement are both there.
+pub(super) async fn replace(
+    home: &Rc<Shard>,
+    key: ConnKey,
+    desk: &Rc<Desk>,
+    replacement: Replacement,
+) -> Answer {
+    let end = |account| End {
+        home,
+        key,
+        desk,
+        account,
+    };
+    let from = end(replacement.from.as_ref());
+    let to = end(replacement.to.as_ref());
+    let uid = replacement.replaced;
+    if let Err(refusal) = may_replace(&from, uid).await {
+        to.ask(Ask::Abort).await;
+        return Answer::Appended(Err(refusal));
+    }
+    let append = Ask::Append {
+        name: replacement.name,
+        messages: replacement.messages,
+        replaces: None,
+    };
+    let (id_space, validity, there) = match to.ask(append).await {
+        Answer::Appended(Ok(appended)) => appended,
+        answer => return answer,
+    };
+    let expunge = Ask::Expunge {
+        uids: vec![uid],
+        only_deleted: false,
+    };
+    match from.ask(expunge).await {
+        Answer::Done(Ok(())) => Answer::Appended(Ok((id_space, validity, there))),
+        Answer::Done(Err(refusal)) => {
+            // As after a MOVE: all else may have come when it had gone.
+            if matches!(refusal, Refusal::Denied(_)) {
+                take_back(&to, vec![(validity, there)]).await;
+            }
+            Answer::Appended(Err(refusal))
+        }
+        _ => Answer::Appended(Err(confused())),
+    }
+}
+
+/// The message is there, and may go.
+async fn may_replace(from: &End<'_>, uid: u32) -> Result<(), Refusal> {
+    may_remove(from).await?;
+    let ask = Ask::Rows {
+        uids: vec![(uid, uid)],
+        changed_since: None,
+        count_max: 1,
+    };
+    match from.ask(ask).await {
+        Answer::Rows(Ok(rows)) if rows.is_empty() => Err(Refusal::Gone),
+        Answer::Rows(rows) => rows.map(drop),
+        _ => Err(confused()),
+    }
 }
 
 /// MOVE needs what STORE of `\Deleted` and EXPUNGE need (RFC 6851 §4.4), in the mailbox that is open,
@@ -284,34 +360,42 @@ impl Work<'_> {
             self.to.ask(Ask::Abort).await;
         }
         let copies = self.copied.pairs.iter().map(|(_, there)| *there).collect();
-        let made = [(self.copied.validity, copies), self.strays.clone()];
-        if made.iter().all(|(_, copies)| copies.is_empty()) {
-            return;
-        }
-        let own = &self.to.desk.address;
-        let account = self.to.account.unwrap_or(own).clone();
-        let of = account.clone();
-        let home = self.to.home;
-        let taken = home
-            .on_partition(home.partition_of(&account), async move |partition| {
-                for (validity, copies) in made {
-                    if copies.is_empty() {
-                        continue;
-                    }
-                    // The name may be another mailbox's by now. One that is gone took them along.
-                    let infos = partition.mailboxes(&of)?;
-                    let Some(info) = infos.iter().find(|info| info.validity == validity) else {
-                        continue;
-                    };
-                    let now_ms = super::super::super::now_ms();
-                    let gone = partition.expunge_from(&of, info.id, &copies, now_ms);
-                    gone.await?;
+        take_back(
+            &self.to,
+            vec![(self.copied.validity, copies), self.strays.clone()],
+        )
+        .await;
+    }
+}
+
+/// Removes what was put there: UIDs by UIDVALIDITY.
+async fn take_back(to: &End<'_>, made: Vec<(u32, Vec<u32>)>) {
+    if made.iter().all(|(_, copies)| copies.is_empty()) {
+        return;
+    }
+    let own = &to.desk.address;
+    let account = to.account.unwrap_or(own).clone();
+    let of = account.clone();
+    let home = to.home;
+    let taken = home
+        .on_partition(home.partition_of(&account), async move |partition| {
+            for (validity, copies) in made {
+                if copies.is_empty() {
+                    continue;
                 }
-                Ok(())
-            })
-            .await;
-        if let Err(error) = taken {
-            tracing::error!(%account, "copies of a COPY that failed stay: {error}");
-        }
+                // The name may be another mailbox's by now. One that is gone took them along.
+                let infos = partition.mailboxes(&of)?;
+                let Some(info) = infos.iter().find(|info| info.validity == validity) else {
+                    continue;
+                };
+                let now_ms = super::super::super::now_ms();
+                let gone = partition.expunge_from(&of, info.id, &copies, now_ms);
+                gone.await?;
+            }
+            Ok(())
+        })
+        .await;
+    if let Err(error) = taken {
+        tracing::error!(%account, "copies of a command that failed stay: {error}");
     }
 }

@@ -12,14 +12,11 @@ use super::super::super::Shard;
 use super::super::super::conn::ConnKey;
 use super::super::super::wait::Slot;
 use super::super::Asked;
-use super::guests::{Visitor, serve};
-use super::{Desk, acl, answer_at, append, at_once, later, transfer};
+use super::guests::{Visitor, run, serve};
+use super::{Desk, acl, answer_at, append, at_once, later, shared, transfer, watching};
 use crate::limits::IMAP_VISITS_MAX;
 use crate::mail::Address;
-use crate::proto::imap::{
-    Answer, Ask, Located, Mailbox, Mailboxes, Manage, QuotaOf, Refusal, Rights, locate,
-    name_of_other,
-};
+use crate::proto::imap::{Answer, Ask, Located, Manage, QuotaOf, Refusal, Rights, locate};
 
 /// What a connection has at others.
 #[derive(Default)]
@@ -30,8 +27,23 @@ pub(super) struct Visits {
     streaming: Option<Address>,
     /// Whose message is the source of CATENATE, if it is another account's.
     source: Option<Address>,
-    /// Desks at others: whose mailboxes, which shard, which key there.
-    desks: Vec<(Address, usize, ConnKey)>,
+    /// Desks at others, the one that was used last at the end.
+    pub(super) stays: Vec<Stay>,
+    /// What it wants to be told of.
+    pub(super) watching: Option<Box<watching::Watching>>,
+}
+
+/// A desk at another account.
+pub(super) struct Stay {
+    /// Whose mailboxes.
+    pub(super) account: Address,
+    /// Which shard, and which key there.
+    owner: usize,
+    guest: ConnKey,
+    /// The account is watched from there: it stays as long as that.
+    pub(super) watched: bool,
+    /// Something has happened since it was asked what.
+    pub(super) has_news: bool,
 }
 
 /// An answer that somebody beside the session waits for.
@@ -43,13 +55,26 @@ enum Target {
     At(Address, Ask),
     /// From here, or from there, to the other.
     Between(transfer::Transfer),
+    Replace(transfer::Replacement),
     Refused(Ask, Refusal),
 }
 
 /// Takes an ask of a session: answers it here, or has it answered where it belongs.
 pub(super) fn dispatch(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask) -> Asked {
     match ask {
-        Ask::Shared => return shared(shard, key, desk),
+        Ask::Shared => return shared::list(shard, key, desk),
+        Ask::WatchOthers { names, subscribed } => {
+            return watching::begin(shard, key, desk, names, subscribed);
+        }
+        Ask::WatchAccount { on: false } if desk.is_watching() => {
+            return watching::end(shard, key, desk);
+        }
+        Ask::Happened { with_subscribed } if desk.is_watching() => {
+            return watching::happened(shard, key, desk, with_subscribed);
+        }
+        Ask::Manage(Manage::Subscribe { .. }) if desk.is_watching() => {
+            return watching::subscribe(shard, key, desk, ask);
+        }
         Ask::Close | Ask::Abort if desk.visits.borrow().is_none() => {}
         Ask::Close => {
             desk.open.replace(None);
@@ -71,7 +96,11 @@ pub(super) fn dispatch(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask
     match target(&desk, ask) {
         Target::Here(ask) => {
             match ask {
-                Ask::Open { .. } => leave(shard, &desk),
+                Ask::Open { .. } => {
+                    if let Some(left) = leave(shard, &desk) {
+                        return close_then(shard, key, desk, left, (None, ask));
+                    }
+                }
                 Ask::Source { .. } if desk.visits.borrow().is_some() => {
                     desk.with_visits(|visits| visits.source = None);
                 }
@@ -85,8 +114,9 @@ pub(super) fn dispatch(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask
                     desk.open.replace(None);
                     let elsewhere = |(open, _): &mut (Address, String)| *open != account;
                     let is_other = desk.with_visits(|v| v.open.as_mut().is_some_and(elsewhere));
-                    if is_other {
-                        leave(shard, &desk);
+                    let left = if is_other { leave(shard, &desk) } else { None };
+                    if let Some(left) = left {
+                        return close_then(shard, key, desk, left, (Some(account), ask));
                     }
                 }
                 Ask::Chunk { .. } => {
@@ -105,34 +135,77 @@ pub(super) fn dispatch(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>, ask: Ask
                 transfer::carry_out(&home, key, &desk, transfer).await
             })
         }
+        Target::Replace(replacement) => {
+            let home = Rc::clone(shard);
+            later(shard, key, async move {
+                transfer::replace(&home, key, &desk, replacement).await
+            })
+        }
         Target::Refused(ask, refusal) => at_once(refused(&ask, refusal)),
     }
 }
 
-/// Closes what is open at another account, while nobody waits for it.
-fn leave(shard: &Rc<Shard>, desk: &Desk) {
-    let desks = match desk.visits.borrow_mut().as_mut() {
-        Some(visits) => match visits.open.take() {
-            Some((account, _)) => visits.forget(&account),
-            None => None,
-        },
-        None => None,
-    };
-    if let Some((owner, guest)) = desks {
-        release_at(shard, owner, guest);
+/// Closes what is open at another account, while nobody waits for it; where the desk there is still
+/// wanted, it is to be closed from here, which is the account that is returned.
+fn leave(shard: &Rc<Shard>, desk: &Desk) -> Option<Address> {
+    let mut visits = desk.visits.borrow_mut();
+    let visits = visits.as_mut()?;
+    let (account, _) = visits.open.take()?;
+    if visits
+        .stays
+        .iter()
+        .any(|stay| stay.account == account && stay.watched)
+    {
+        return Some(account);
     }
+    let stay = visits.forget(&account)?;
+    release_at(shard, &stay);
+    None
+}
+
+/// Closes what is open at an account, then has an ask answered here, or at the other account.
+fn close_then(
+    shard: &Rc<Shard>,
+    key: ConnKey,
+    desk: Rc<Desk>,
+    open: Address,
+    (account, ask): (Option<Address>, Ask),
+) -> Asked {
+    let home = Rc::clone(shard);
+    later(shard, key, async move {
+        call(&home, key, &desk, &open, Ask::Close).await;
+        match account {
+            Some(account) => call(&home, key, &desk, &account, ask).await,
+            None => run(&home, key, &desk, ask).await,
+        }
+    })
 }
 
 impl Visits {
-    fn forget(&mut self, account: &Address) -> Option<(usize, ConnKey)> {
-        let at = self.desks.iter().position(|(of, ..)| of == account)?;
-        let (_, owner, guest) = self.desks.swap_remove(at);
-        Some((owner, guest))
+    fn forget(&mut self, account: &Address) -> Option<Stay> {
+        let at = self
+            .stays
+            .iter()
+            .position(|stay| stay.account == *account)?;
+        Some(self.stays.remove(at))
     }
 }
 
+/// Something has happened where a connection of this shard is a guest.
+pub(super) fn note_news(home: &Rc<Shard>, conn: ConnKey, guest: ConnKey) {
+    if let Some(desk) = home.desks.of(conn)
+        && let Some(visits) = desk.visits.borrow_mut().as_mut()
+    {
+        let stays = visits.stays.iter_mut();
+        stays
+            .filter(|stay| stay.guest == guest)
+            .for_each(|stay| stay.has_news = true);
+    }
+    home.wake_session(conn);
+}
+
 impl Desk {
-    fn with_visits<T>(&self, work: impl FnOnce(&mut Visits) -> T) -> T {
+    pub(super) fn with_visits<T>(&self, work: impl FnOnce(&mut Visits) -> T) -> T {
         let mut visits = self.visits.borrow_mut();
         work(visits.get_or_insert_default())
     }
@@ -144,7 +217,15 @@ impl Desk {
         slot
     }
 
-    fn locate(&self, name: &str) -> Located {
+    /// It wants to be told what happens at other accounts.
+    fn is_watching(&self) -> bool {
+        let visits = self.visits.borrow();
+        visits
+            .as_ref()
+            .is_some_and(|visits| visits.watching.is_some())
+    }
+
+    pub(super) fn locate(&self, name: &str) -> Located {
         locate(name, &self.address)
     }
 }
@@ -158,7 +239,6 @@ fn open_at(desk: &Desk) -> Option<Address> {
 
 fn target(desk: &Desk, mut ask: Ask) -> Target {
     let nowhere = || Refusal::Cannot("below this name are other accounts only".to_owned());
-    let elsewhere = |what: &str| Refusal::Cannot(format!("{what} stays within an account"));
     let name = match &mut ask {
         Ask::Mailbox { name }
         | Ask::Open { name }
@@ -170,6 +250,14 @@ fn target(desk: &Desk, mut ask: Ask) -> Target {
             name: Some(name), ..
         }
         | Ask::Quota(QuotaOf::Mailbox(name))
+        | Ask::Annotations {
+            mailbox: Some(name),
+            ..
+        }
+        | Ask::Annotate {
+            mailbox: Some(name),
+            ..
+        }
         | Ask::Manage(
             Manage::Create { name, .. }
             | Manage::Delete { name }
@@ -233,8 +321,18 @@ fn target(desk: &Desk, mut ask: Ask) -> Target {
             });
         }
         Ask::Append {
-            replaces: Some(_), ..
-        } if open_at(desk) != account => return Target::Refused(ask, elsewhere("REPLACE")),
+            name,
+            messages,
+            replaces: Some(replaced),
+        } if open_at(desk) != account => {
+            return Target::Replace(transfer::Replacement {
+                from: open_at(desk),
+                to: account,
+                name,
+                messages,
+                replaced,
+            });
+        }
         Ask::Manage(Manage::Rename { ref mut to, .. }) => {
             let to_account = match desk.locate(to) {
                 Located::Own(own) => {
@@ -248,7 +346,8 @@ fn target(desk: &Desk, mut ask: Ask) -> Target {
                 Located::Nowhere => return Target::Refused(ask, nowhere()),
             };
             if to_account != account {
-                return Target::Refused(ask, elsewhere("RENAME"));
+                let text = "RENAME stays within an account: make a new mailbox and MOVE to it";
+                return Target::Refused(ask, Refusal::Cannot(text.to_owned()));
             }
         }
         _ => {}
@@ -281,6 +380,9 @@ pub(super) fn refused(ask: &Ask, refusal: Refusal) -> Answer {
         Ask::Quota(_) | Ask::SetQuota { .. } => Answer::Quota(Err(refusal)),
         Ask::DeletedBytes { .. } => Answer::DeletedBytes(Err(refusal)),
         Ask::Access(access) => acl::refused(access, refusal),
+        Ask::Annotations { .. } => Answer::Annotations(Err(refusal)),
+        Ask::Happened { .. } => Answer::Happened(Err(refusal)),
+        Ask::WatchOthers { .. } => Answer::Watched(Err(refusal)),
         _ => Answer::Done(Err(refusal)),
     }
 }
@@ -302,8 +404,8 @@ pub(super) async fn call(
     ask: Ask,
 ) -> Answer {
     let known = desk.with_visits(|visits| {
-        let known = visits.desks.iter().find(|(of, ..)| of == account);
-        known.map(|(.., guest)| *guest)
+        let known = visits.stays.iter().find(|stay| stay.account == *account);
+        known.map(|stay| stay.guest)
     });
     let opens = match &ask {
         Ask::Open { name } => Some(name.clone()),
@@ -333,35 +435,47 @@ pub(super) async fn call(
         }
         visits.note(account, owner, guest)
     });
-    if let Some((owner, guest)) = surplus {
-        release_at(home, owner, guest);
+    for stay in &surplus {
+        release_at(home, stay);
     }
     give_back_name(&mut answer, account);
     answer
 }
 
 impl Visits {
-    /// Notes a desk; one that is in use no longer, where there are too many.
-    fn note(
-        &mut self,
-        account: &Address,
-        owner: usize,
-        guest: Option<ConnKey>,
-    ) -> Option<(usize, ConnKey)> {
+    /// Notes a desk; returns those that are in use no longer, where there are too many.
+    fn note(&mut self, account: &Address, owner: usize, guest: Option<ConnKey>) -> Vec<Stay> {
         let known = self.forget(account);
         let Some(guest) = guest else {
-            return known;
+            // The account is there no longer, and what it had of us went with it.
+            return Vec::new();
         };
-        self.desks.push((account.clone(), owner, guest));
-        if self.desks.len() <= IMAP_VISITS_MAX {
-            return None;
-        }
+        let known = known.filter(|stay| stay.guest == guest);
+        self.stays.push(known.unwrap_or_else(|| Stay {
+            account: account.clone(),
+            owner,
+            guest,
+            watched: false,
+            has_news: false,
+        }));
+        self.surplus(account)
+    }
+
+    /// Takes out desks that are in use no longer, the oldest first, until there are not too many. That
+    /// of this account stays.
+    pub(super) fn surplus(&mut self, account: &Address) -> Vec<Stay> {
         let open = self.open.as_ref().map(|(account, _)| account);
         let busy = [open, self.streaming.as_ref(), self.source.as_ref()];
-        let in_use = |of: &Address| of == account || busy.contains(&Some(of));
-        let idle = self.desks.iter().find(|(of, ..)| !in_use(of));
-        let idle = idle.map(|(of, ..)| of.clone());
-        idle.and_then(|account| self.forget(&account))
+        let unwatched = self.stays.iter().filter(|stay| !stay.watched).count();
+        let mut left = unwatched.saturating_sub(IMAP_VISITS_MAX);
+        let goes = |stay: &mut Stay| {
+            let in_use =
+                stay.watched || stay.account == *account || busy.contains(&Some(&stay.account));
+            let goes = left > 0 && !in_use;
+            left -= usize::from(goes);
+            goes
+        };
+        self.stays.extract_if(.., goes).collect()
     }
 }
 
@@ -372,16 +486,7 @@ fn give_back_name(answer: &mut Answer, account: &Address) {
         Answer::Opened(Ok(opened)) => &mut opened.mailbox,
         _ => return,
     };
-    *mailbox = as_other(std::mem::take(mailbox), account);
-}
-
-/// What an owner uses a mailbox for says nothing about who visits it.
-fn as_other(mailbox: Mailbox, account: &Address) -> Mailbox {
-    Mailbox {
-        name: name_of_other(account, &mailbox.name),
-        special_use: None,
-        ..mailbox
-    }
+    *mailbox = shared::as_other(std::mem::take(mailbox), account);
 }
 
 /// Names of the keywords of the open mailbox, wherever it is.
@@ -418,8 +523,8 @@ async fn at_guest<T: Send + 'static>(
     look: fn(&Shard, &Desk) -> T,
 ) -> Option<T> {
     let (owner, guest) = desk.with_visits(|visits| {
-        let found = visits.desks.iter().find(|(of, ..)| of == account);
-        found.map(|(_, owner, guest)| (*owner, *guest))
+        let found = visits.stays.iter().find(|stay| stay.account == *account);
+        found.map(|stay| (stay.owner, stay.guest))
     })?;
     let work = async move |there: Rc<Shard>| {
         let desk = there.desks.of(guest);
@@ -429,7 +534,8 @@ async fn at_guest<T: Send + 'static>(
 }
 
 /// Ends a desk at another shard.
-fn release_at(home: &Rc<Shard>, owner: usize, guest: ConnKey) {
+pub(super) fn release_at(home: &Rc<Shard>, stay: &Stay) {
+    let (owner, guest) = (stay.owner, stay.guest);
     if owner == home.id {
         return home.desks.release(home, guest);
     }
@@ -443,53 +549,10 @@ fn release_at(home: &Rc<Shard>, owner: usize, guest: ConnKey) {
 /// The connection has ended, moves away, or logs in anew.
 pub(super) fn end(shard: &Rc<Shard>, desk: &Desk) {
     let visits = desk.visits.borrow_mut().take();
-    for (_, owner, guest) in visits.map(|visits| visits.desks).unwrap_or_default() {
-        release_at(shard, owner, guest);
+    for stay in visits.map(|visits| visits.stays).unwrap_or_default() {
+        release_at(shard, &stay);
     }
 }
 
-/// Mailboxes of others that the user may see.
-fn shared(shard: &Rc<Shard>, key: ConnKey, desk: Rc<Desk>) -> Asked {
-    let partition = match desk.partition(shard) {
-        Ok(partition) => partition,
-        Err(refusal) => return at_once(Answer::Mailboxes(Err(refusal))),
-    };
-    let site = shard.site();
-    let mut owners = partition.let_in_by(&desk.address);
-    owners.extend(site.sharing().cloned());
-    owners.sort_unstable();
-    owners.dedup();
-    owners.retain(|owner| *owner != desk.address);
-    if owners.is_empty() {
-        return at_once(Answer::Mailboxes(Ok(Mailboxes::default())));
-    }
-    let home = Rc::clone(shard);
-    later(shard, key, async move {
-        let mut list = Vec::new();
-        for owner in owners {
-            let there = home.owner_of(home.partition_of(&owner));
-            let look = || {
-                let (account, user) = (owner.clone(), desk.address.clone());
-                let validity = desk.validity;
-                let work =
-                    async move |there: Rc<Shard>| acl::visible(&there, &account, (&user, validity));
-                home.mesh.call(&home, there, work)
-            };
-            let mut visible = look().await;
-            if visible.is_empty() && partition.let_in_by(&desk.address).contains(&owner) {
-                // It was let in once. That it is looked for again does no harm if this fails.
-                let _ = partition.set_let_in_by(&desk.address, &owner, false).await;
-                // Whoever has let it in meanwhile may have found the note, and taken it for theirs.
-                visible = look().await;
-                if !visible.is_empty() {
-                    let _ = partition.set_let_in_by(&desk.address, &owner, true).await;
-                }
-            }
-            list.extend(visible.into_iter().map(|mailbox| as_other(mailbox, &owner)));
-        }
-        Answer::Mailboxes(Ok(Mailboxes {
-            list,
-            subscribed: Vec::new(),
-        }))
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -429,11 +429,11 @@ fn an_untold_expunge_keeps_the_modseq_down() {
     assert_eq!(
         one.say("d STORE 1 +FLAGS (\\Seen)"),
         "* 1 FETCH (UID 1 MODSEQ (18) FLAGS (\\Seen))\n\
-         * OK [HIGHESTMODSEQ 15] Messages have gone since\nd OK STORE completed\n"
+         * OK [HIGHESTMODSEQ 15] All up to here is told\nd OK STORE completed\n"
     );
     assert_eq!(
         one.say("e SEARCH SEEN\r\nf NOOP\r\ng SEARCH SEEN"),
-        "* SEARCH 1\n* OK [HIGHESTMODSEQ 15] Messages have gone since\ne OK SEARCH completed\n\
+        "* SEARCH 1\n* OK [HIGHESTMODSEQ 15] All up to here is told\ne OK SEARCH completed\n\
          * VANISHED 2\nf OK NOOP completed\n* SEARCH 1\ng OK SEARCH completed\n"
     );
 }

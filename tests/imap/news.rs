@@ -153,7 +153,7 @@ fn changes_are_looked_up_anew() {
     // As many as one slice has.
     append_many(&mut one, ringpost::limits::IMAP_SLICE_MESSAGES);
     assert!(one.line().starts_with("t OK "));
-    one.ok("SELECT INBOX");
+    one.ok("SELECT INBOX (CONDSTORE)");
     two.ok("SELECT INBOX");
     let command = "UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1)";
     let said = one.ok(command);

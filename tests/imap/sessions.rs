@@ -85,7 +85,7 @@ fn what_was_acknowledged_outlives_a_kill() {
     one.ok("SUBSCRIBE a/b");
     one.send(b"t APPEND a/b (\\Seen k) {10+}\r\nSubject: x {3+}\r\ntwo\r\n");
     assert!(one.line().contains("[APPENDUID "));
-    one.ok("SELECT a/b");
+    one.ok("SELECT a/b (CONDSTORE)");
     one.ok("STORE 2 FLAGS (\\Draft)");
     one.ok("COPY 1:2 Archive");
     one.ok("STORE 1 +FLAGS.SILENT (\\Deleted)");

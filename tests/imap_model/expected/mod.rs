@@ -161,6 +161,16 @@ impl Seen {
         site: &mut Site,
         tag: &str,
     ) -> Result<(), String> {
+        if let Response::Note(Some((name, argument))) = &response
+            && name == "INPROGRESS"
+        {
+            // RFC 9585 §4: a machine that is busy takes its time, and the client is told.
+            let own = format!("(\"{tag}\" ");
+            return match argument.starts_with(&own) {
+                true => Ok(()),
+                false => Err(format!("INPROGRESS {argument} of another command")),
+            };
+        }
         if let Response::Note(Some((name, _))) = &response
             && name == "CLOSED"
         {

@@ -26,10 +26,10 @@ pub(super) const RECORDS_BYTES_MAX: usize = BATCH_BYTES_MAX - BLOCK_BYTES;
 
 /// Numbers of records that a batch may span when one more change comes to it. What makes mailboxes
 /// skips some.
-pub(super) const BATCH_NUMBERS_MAX: u64 = 1 << 26;
+pub(super) const BATCH_NUMBERS_MAX: u64 = 1 << 24;
 /// Numbers that are given without a sync, whatever the level: a loss of power takes no more of what
 /// was told.
-pub(super) const UNSYNCED_NUMBERS_MAX: u64 = 1 << 27;
+pub(super) const UNSYNCED_NUMBERS_MAX: u64 = 1 << 25;
 
 /// A record of the waiting batch.
 #[derive(Debug)]

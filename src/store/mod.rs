@@ -103,17 +103,17 @@ pub type UidValidity = u32;
 /// Number of a record in its partition's log; also its MODSEQ.
 pub type Sequence = u64;
 
-/// Messages keep numbers of records in 48 bits: at a million a second they last for nine years.
-pub(crate) const SEQUENCE_END: Sequence = 1 << 48;
+/// Messages keep numbers of records in 48 bits: at a million a second they last for nine years. Not all
+/// of them are used: what is made with the last of them must have a UIDVALIDITY, too.
+pub(crate) const SEQUENCE_END: Sequence = 3 << 46;
 /// A UIDVALIDITY has 32 bits. What gets one of its own begins at the next multiple of this number, so
 /// that all numbers there are fall on different ones, and later ones on higher ones.
-const SEQUENCES_PER_VALIDITY: Sequence = 1 << 17;
+const SEQUENCES_PER_VALIDITY: Sequence = 1 << 16;
 /// The first UIDVALIDITY. Stores of format 1 gave the number of a record, cut to 32 bits: what they have
 /// given is below, unless they held a thousand million records.
 const VALIDITY_FIRST: UidValidity = 1 << 30;
 const _: () = assert!(
-    SEQUENCE_END / SEQUENCES_PER_VALIDITY + (VALIDITY_FIRST as Sequence)
-        <= UidValidity::MAX as Sequence
+    SEQUENCE_END / SEQUENCES_PER_VALIDITY + (VALIDITY_FIRST as Sequence) <= 1 << UidValidity::BITS
 );
 
 /// UIDVALIDITY of what the record of this number makes.

@@ -52,8 +52,8 @@ const FIRST_BYTES: u64 = 1024 * 1024;
 /// come after it need some.
 const FIRST_BYTES_MIN: u64 = 64 * 1024;
 /// Sequence numbers skipped after an unclean stop, more than one life can lose: what it gave without a
-/// sync, and a batch behind that.
-const SEQUENCE_JUMP: u64 = 1 << 28;
+/// sync, and a batch behind that. There are enough numbers for some million such starts.
+const SEQUENCE_JUMP: u64 = 1 << 26;
 const _: () = assert!(UNSYNCED_NUMBERS_MAX + 2 * BATCH_NUMBERS_MAX <= SEQUENCE_JUMP);
 /// And when what is lost was known to be there.
 const SEQUENCE_JUMP_ROTTEN: u64 = 1 << 36;

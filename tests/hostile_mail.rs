@@ -154,6 +154,29 @@ fn an_endless_header() {
         found(&mut imap, "TEXT \"X-9000: this is\" BODY body"),
         "* SEARCH 1"
     );
+    // To its end, and a string may lie across two fields wherever they are.
+    let last = number;
+    for (keys, is_found) in [
+        (format!("HEADER X-{last} \"{last} it is\""), true),
+        (format!("HEADER X-{last} \"{} it is\"", last - 1), false),
+        (format!("HEADER X-{} \"\"", last + 1), false),
+        (format!("TEXT \"x-{last}: THIS\""), true),
+        (
+            format!(
+                "TEXT {{{}+}}\r\n{last} it is\r\n\r\n",
+                last.to_string().len() + 10
+            ),
+            false,
+        ),
+    ] {
+        let wanted = if is_found { "* SEARCH 1" } else { "* SEARCH" };
+        assert_eq!(found(&mut imap, &keys), wanted, "{keys}");
+    }
+    for number in (2..last).step_by(last as usize / 50) {
+        let string = format!("{} it is\r\nX-{number}: this", number - 1);
+        let keys = format!("TEXT {{{}+}}\r\n{string}", string.len());
+        assert_eq!(found(&mut imap, &keys), "* SEARCH 1", "{keys}");
+    }
     let said = ask(&mut imap, "FETCH 1 BODY[HEADER.FIELDS (X-9000 X-7)]");
     assert!(contains(&said, "X-7: ") && contains(&said, "X-9000: "));
     let said = ask(&mut imap, "FETCH 1 BODY[HEADER]");
@@ -176,6 +199,21 @@ fn an_endless_field() {
         found(&mut imap, "CHARSET UTF-8 SUBJECT {2+}\r\n\u{c4}"),
         "* SEARCH 1"
     );
+    for (keys, wanted) in [
+        ("HEADER REFERENCES \"<a@b>, <end>\"", "* SEARCH 1"),
+        ("HEADER REFERENCES \"<a@b> <end>\"", "* SEARCH"),
+        ("HEADER REFERENCES \"<end>\"", "* SEARCH 1"),
+        ("HEADER X-NONE \"\"", "* SEARCH"),
+        // Their envelope has the beginning only.
+        ("SUBJECT \"<a@b>, end\"", "* SEARCH 1"),
+        ("TO \"<a@b>, END\"", "* SEARCH 1"),
+        ("TO \"<a@b> end\"", "* SEARCH"),
+        ("CC end", "* SEARCH"),
+        ("TEXT \"<a@b>, end\"", "* SEARCH 1"),
+        ("BODY \"<end>\"", "* SEARCH"),
+    ] {
+        assert_eq!(found(&mut imap, keys), wanted, "{keys}");
+    }
     let said = ask(&mut imap, "FETCH 1 ENVELOPE");
     assert!(said.len() < 1 << 20, "{} bytes", said.len());
 }

@@ -43,6 +43,8 @@ pub struct Selected {
     keywords: BTreeSet<String>,
     /// What the last SEARCH RETURN (SAVE) found.
     pub saved: BTreeSet<u32>,
+    /// The last change when it was opened.
+    pub opened: Tick,
 }
 
 /// One session.
@@ -95,6 +97,7 @@ impl Selected {
             known: BTreeMap::new(),
             keywords: BTreeSet::new(),
             saved: BTreeSet::new(),
+            opened: mailbox.top,
         };
         selected.extend(mailbox, condstore);
         selected

@@ -35,7 +35,7 @@ use super::parts::{Charset, Encoding, Kind, Part, Parts};
 use super::scan::Structure;
 use super::strings::Strings;
 use super::text::decode_field;
-use crate::limits::{MIME_PARTS_MAX, REFERENCES_MAX};
+use crate::limits::{MIME_FIELD_BYTES_MAX, MIME_PARTS_MAX, REFERENCES_MAX};
 
 const VERSION: u8 = 1;
 const IS_REPLY: u8 = 1;
@@ -75,6 +75,19 @@ pub enum EnvelopeField {
     Cc = 6,
     /// SEARCH BCC.
     Bcc = 7,
+}
+
+impl EnvelopeField {
+    /// Its name in a header.
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            EnvelopeField::Subject => b"Subject",
+            EnvelopeField::From => b"From",
+            EnvelopeField::To => b"To",
+            EnvelopeField::Cc => b"Cc",
+            EnvelopeField::Bcc => b"Bcc",
+        }
+    }
 }
 
 /// A view of an encoded summary.
@@ -269,6 +282,18 @@ impl<'a> Summary<'a> {
             Some(Value::String(text)) => decode_field(&text),
             Some(Value::List(list)) => addresses_text(list),
         }
+    }
+
+    /// A field may be longer than what [`Summary::envelope_text`] tells of it (see
+    /// [`MIME_FIELD_BYTES_MAX`]): who misses something there has to look into the header.
+    pub fn may_lack_text(&self) -> bool {
+        /// With a field that was cut an envelope is much longer, whatever the field was.
+        const LONG_BYTES: usize = MIME_FIELD_BYTES_MAX / 16;
+        self.envelope(Strings::Ascii).len() >= LONG_BYTES
+            && self.parts().is_ok_and(|parts| {
+                let header = &parts.root().header;
+                header.len() > MIME_FIELD_BYTES_MAX
+            })
     }
 
     /// The table of parts.

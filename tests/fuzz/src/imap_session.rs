@@ -30,6 +30,8 @@ pub const WORDS: &[&[u8]] = &[
     b"a APPEND INBOX {3+}\r\nabc {3+}\r\nabc\r\n",
     b"a REPLACE 1 INBOX {3+}\r\nabc\r\n",
     b"a APPEND INBOX CATENATE (URL /INBOX/;UID=2 TEXT {3+}\r\nabc URL /Sent/;UID=1/;SECTION=1)\r\n",
+    b"a APPEND Sent CATENATE (UTF8 (~{4+}\r\n\xc3\xbc\r\n) URL /INBOX/;UID=1)\r\n",
+    b"a FETCH 1:* (UID FLAGS BODY.PEEK[])\r\n",
     b"a APPEND Sent CATENATE (URL {29+}\r\n/INBOX;UIDVALIDITY=101/;UID=3)\r\n",
     b"a APPEND nowhere {3+}\r\nabc\r\n",
     b"a FETCH 1:* (FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)\r\n",

@@ -362,7 +362,18 @@ impl Seen {
                 let view = client.selected.as_ref().map(|s| s.view.as_slice());
                 let view = view.unwrap_or_default().iter();
                 let first_gone = view.filter_map(|uid| mailbox.gone.get(uid)).min();
+                // Who begins to keep account in an open mailbox (§3.1) may not have been told yet what
+                // others have done since it was opened.
+                let begins = expected.highest.is_none() && expected.opened.is_none();
+                let opened = client.selected.as_ref().map_or(0, |own| own.opened);
                 match first_gone {
+                    None if begins
+                        && mailbox.is_before(modseq, mailbox.top)
+                        && !(mailbox.learned().contains_key(&opened)
+                            && mailbox.is_before(modseq, opened)) =>
+                    {
+                        Ok(())
+                    }
                     None => mailbox.learn(mailbox.top, modseq),
                     Some(tick) if mailbox.is_before(modseq, *tick) => Ok(()),
                     Some(_) => Err(format!("HIGHESTMODSEQ {modseq}, and it lacks some of that")),

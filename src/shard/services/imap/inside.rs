@@ -532,7 +532,11 @@ impl Looking<'_> {
                 Cheap::Envelope(field, needle) => {
                     let text = summary.envelope_text(*field);
                     self.effort.spend(text.len(), 1).await;
-                    needle.is_in(&text)
+                    let holds = needle.is_in(&text);
+                    if !holds && summary.may_lack_text() {
+                        searches.push((*bit, FieldSearch::new(field.name(), needle)));
+                    }
+                    holds
                 }
                 Cheap::Sent(comparison, day) => match summary.sent() {
                     Some(sent) => compare(i64::from(sent.day), *comparison, *day),

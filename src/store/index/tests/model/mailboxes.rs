@@ -177,6 +177,7 @@ impl World {
     ) -> u64 {
         let context = &format!("{context}: {own} {id}");
         let names = index.keywords(own, id);
+        assert_eq!(index.keyword_count(own, id), names.len());
         let mask = |bits: u8| {
             let place = |word: &str| names.iter().position(|own| **own == *word);
             let places = words(bits)

@@ -4,18 +4,30 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::expected::{Expected, ToldValues};
-use super::super::site::{ALL_RIGHTS, Site};
+use super::super::site::{ALL_RIGHTS, Lack, Site};
 use super::super::world::Annotations;
 use super::{lacks, no, ok};
 
-/// The annotations of a mailbox, or with an empty name of the server. Others' have none for a visitor.
-fn annotations<'s>(name: &str, (own, site): (usize, &'s mut Site)) -> Option<&'s mut Annotations> {
-    let account = &mut site.accounts[own];
+/// The annotations of a mailbox, or with an empty name of the server.
+fn annotations<'s>(
+    name: &str,
+    right: char,
+    (own, site): (usize, &'s mut Site),
+) -> Result<&'s mut Annotations, Lack> {
     if name.is_empty() {
-        return Some(&mut account.annotations);
+        return Ok(&mut site.accounts[own].annotations);
     }
-    let mailbox = account.mailboxes.get_mut(name)?;
-    Some(&mut mailbox.annotations)
+    let id = site.reach(own, name, right)?.id;
+    let mailbox = site.by_id(id).ok_or(Lack::Missing)?;
+    Ok(&mut mailbox.annotations)
+}
+
+/// Where a value is kept: a private one is seen by who made it alone.
+fn key(own: usize, entry: &str) -> String {
+    match entry.starts_with("/private") {
+        true => format!("{own} {entry}"),
+        false => entry.to_owned(),
+    }
 }
 
 pub(super) fn annotate(
@@ -26,13 +38,17 @@ pub(super) fn annotate(
     if name.is_empty() && values.iter().any(|(entry, _)| entry.starts_with("/shared")) {
         return no("NOPERM");
     }
-    let Some(annotations) = annotations(name, place) else {
-        return no("NONEXISTENT");
+    let own = place.0;
+    // What all see is changed by who may change the mailbox.
+    let is_shared = values.iter().any(|(entry, _)| entry.starts_with("/shared"));
+    let annotations = match annotations(name, if is_shared { 'w' } else { 'l' }, place) {
+        Ok(annotations) => annotations,
+        Err(lack) => return lacks(lack, "NONEXISTENT"),
     };
     for (entry, value) in values {
         match value {
-            Some(value) => drop(annotations.insert((*entry).to_owned(), value.clone())),
-            None => drop(annotations.remove(*entry)),
+            Some(value) => drop(annotations.insert(key(own, entry), value.clone())),
+            None => drop(annotations.remove(&key(own, entry))),
         }
     }
     ok()
@@ -43,18 +59,24 @@ pub(super) fn look_up(
     (entries, all_below): (&[&'static str], bool),
     place: (usize, &mut Site),
 ) -> Expected {
-    let Some(annotations) = annotations(name, place) else {
-        return no("NONEXISTENT");
+    let own = place.0;
+    let annotations = match annotations(name, 'l', place) {
+        Ok(annotations) => annotations,
+        Err(lack) => return lacks(lack, "NONEXISTENT"),
     };
-    let is_wanted = |entry: &String| {
+    let is_wanted = |entry: &str| {
         entries.iter().any(|top| {
             let rest = entry.strip_prefix(top);
             rest.is_some_and(|rest| rest.is_empty() || all_below && rest.starts_with('/'))
         })
     };
-    let found = annotations.iter().filter(|(entry, _)| is_wanted(entry));
+    let seen = annotations.iter().filter_map(|(kept, value)| {
+        let entry = &kept[kept.find('/')?..];
+        (*kept == key(own, entry)).then_some((entry, value))
+    });
+    let found = seen.filter(|(entry, _)| is_wanted(entry));
     let mut told: ToldValues = found
-        .map(|(entry, value)| (entry.clone(), Some(value.clone())))
+        .map(|(entry, value)| (entry.to_owned(), Some(value.clone())))
         .collect();
     // What was named and is not there is said to be NIL.
     if !all_below || told.is_empty() {

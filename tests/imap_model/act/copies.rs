@@ -61,10 +61,6 @@ pub(super) fn replace(
         Ok(target) => target.id,
         Err(lack) => return lacks(lack, "TRYCREATE"),
     };
-    if Site::owner(target) != Site::owner(from) {
-        // It stays within an account.
-        return no("CANNOT");
-    }
     let is_there = site
         .find(from)
         .is_some_and(|m| m.messages.contains_key(&uid));
@@ -166,6 +162,16 @@ pub(super) fn transfer(
 /// What may be left of a COPY or MOVE to another account when the server dies within it: some of the
 /// copies, or all of them, and nothing has gone.
 pub(super) fn halves(command: &Command, site: &Site, client: &Client) -> Vec<Site> {
+    if let Command::Replace { name, new, .. } = command
+        && let Some(selected) = &client.selected
+        && let Ok(target) = site.reach(client.own, name, 'i')
+        && Site::owner(target.id) != Site::owner(selected.mailbox)
+    {
+        // The new message is there, and the old one still is.
+        let mut half = site.clone();
+        put(target.id, new, &mut half);
+        return vec![half];
+    }
     let Command::Copy {
         by_uid, set, name, ..
     } = command

@@ -38,7 +38,8 @@ use crate::config::SyncLevel;
 use crate::limits::BLOCK_BYTES;
 use crate::mail::Address;
 
-/// Bytes of records that one batch of copies looks at: mail does not wait longer than for these.
+/// Bytes of records that one batch of copies looks at, at most: mail does not wait longer than for
+/// these.
 const PIECE_BYTES: usize = 256 * 1024;
 /// Segments are reclaimed in the nightly window when so many percent of them are garbage.
 const WINDOW_GARBAGE_PERCENT: u64 = 40;
@@ -282,10 +283,13 @@ impl<D: Disk> Partition<D> {
         let mut reserved = FxHashSet::default();
         let mut moved_bytes = 0;
         let mut rest = &offsets[..];
+        // As small beside a segment as every other batch, see `Pending::has_room`: one that was prepared
+        // has the space, however full the disk is.
+        let most = (PIECE_BYTES as u64).min(self.settings.segment_bytes / 4);
         while let Some(first) = rest.first() {
             // One that does not end within a piece is one by itself: it was in a batch before.
             let ends = rest[1..].iter().copied().chain([bytes.len() as u32]);
-            let ends = ends.take_while(|end| ((end - first) as usize) <= PIECE_BYTES);
+            let ends = ends.take_while(|end| u64::from(end - first) <= most);
             let (piece, later) = rest.split_at(ends.count().max(1));
             rest = later;
             let (done, result) = (Done::new(), Rc::default());

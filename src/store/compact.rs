@@ -283,9 +283,9 @@ impl<D: Disk> Partition<D> {
         let mut reserved = FxHashSet::default();
         let mut moved_bytes = 0;
         let mut rest = &offsets[..];
-        // As small beside a segment as every other batch, see `Pending::has_room`: one that was prepared
+        // With what comes with it, a batch of copies is no larger than a segment: one that was prepared
         // has the space, however full the disk is.
-        let most = (PIECE_BYTES as u64).min(self.settings.segment_bytes / 4);
+        let most = (PIECE_BYTES as u64).min(self.settings.segment_bytes / 4 * 3);
         while let Some(first) = rest.first() {
             // One that does not end within a piece is one by itself: it was in a batch before.
             let ends = rest[1..].iter().copied().chain([bytes.len() as u32]);

@@ -106,6 +106,24 @@ struct Reader<'a> {
     rest: &'a [u8],
 }
 
+/// Bytes that a token cannot have: SPACE, CTLs and tspecials (RFC 2045 §5.1).
+static ENDS_TOKEN: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut byte = 0;
+    while byte <= b' ' {
+        ends[byte as usize] = true;
+        byte += 1;
+    }
+    ends[127] = true;
+    let specials = b"()<>@,;:\\\"/[]?=";
+    let mut at = 0;
+    while at < specials.len() {
+        ends[specials[at] as usize] = true;
+        at += 1;
+    }
+    ends
+};
+
 impl<'a> Reader<'a> {
     /// Spaces and comments.
     fn skip_space(&mut self) {
@@ -134,11 +152,7 @@ impl<'a> Reader<'a> {
     /// 8-bit characters are let through: they are sent, and clients show them.
     fn token(&mut self) -> Option<&'a [u8]> {
         self.skip_space();
-        let is_end = |byte: &u8| {
-            byte.is_ascii_whitespace()
-                || byte.is_ascii_control()
-                || b"()<>@,;:\\\"/[]?=".contains(byte)
-        };
+        let is_end = |byte: &u8| ENDS_TOKEN[usize::from(*byte)];
         let end = self.rest.iter().position(is_end).unwrap_or(self.rest.len());
         let (token, rest) = self.rest.split_at(end);
         self.rest = rest;

@@ -1,5 +1,6 @@
 """How IMAP's cost grows: with the mailbox, with the messages of one APPEND."""
 
+import itertools
 import re
 import statistics
 import sys
@@ -54,8 +55,14 @@ def reselect(server, talk, count):
     return cost(server, talk, lambda _: command, count)
 
 
-def look_at(server, size):
-    """All figures of a mailbox of `size` messages."""
+def flag_next(numbers, size):
+    """A STORE that changes something: goes through the mailbox again and again, and turns flags about."""
+    number = next(numbers)
+    return b"STORE %d %sFLAGS (\\Flagged)" % (1 + number * 37 % size, b"+-"[number // size % 2:][:1])
+
+
+def look_at(server, size, numbers):
+    """All figures of a mailbox of `size` messages; `numbers` go on from run to run."""
     talk = Talk(server.imap, f"u0@{DOMAIN}")
     found = {}
     waited = []
@@ -68,8 +75,7 @@ def look_at(server, size):
     found["STATUS"] = cost(server, talk, lambda _: b"STATUS INBOX (MESSAGES UNSEEN UIDNEXT SIZE)", 40_000)
     talk.ask(b"SELECT INBOX")
     found["FETCH FLAGS, last 50"] = cost(server, talk, lambda _: b"FETCH %d:%d (FLAGS)" % (size - 49, size), 10_000)
-    found["STORE of one"] = cost(
-        server, talk, lambda n: b"STORE %d %sFLAGS (\\Flagged)" % (1 + n * 37 % size, b"+-"[n // size % 2:][:1]), 4_000)
+    found["STORE of one"] = cost(server, talk, lambda _: flag_next(numbers, size), 4_000)
     if size == max(SIZES):
         rates = []
         for _ in range(5):
@@ -98,9 +104,9 @@ def grown(args, name, size):
     """All figures of each run on one mailbox of `size` messages."""
     server = start(args, name, 1)
     fill(server, size)
-    found = []
+    found, numbers = [], itertools.count()
     for run in range(args.runs):
-        found.append(look_at(server, size))
+        found.append(look_at(server, size, numbers))
         say(f"  {name}, {size:,} messages, run {run + 1}: "
             + ", ".join(f"{what} {value:,.1f}" for what, value in found[-1].items()))
     server.stop()
